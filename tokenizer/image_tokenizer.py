@@ -1,0 +1,86 @@
+"""The image tokenizer: encoder, quantizer and decoder in one line, from pictures to indices and back."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from tokenizer import pretrained
+from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout
+
+
+class ImageTokenizer(nn.Module):
+    """Encoder, quantizer and decoder whose widths agree."""
+
+    def __init__(self, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
+        """Join three parts.
+
+        Raises:
+            ValueError: the parts' latent widths differ.
+        """
+        super().__init__()
+        widths = {"encoder": encoder.latent_dim, "quantizer": quantizer.latent_dim, "decoder": decoder.latent_dim}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"latent_dim differs between the parts: {widths}")
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+
+    def forward(self, images: Tensor, num_tokens: int | None = None) -> TokenizerOutput:
+        """(B, 3, H, W) in [-1, 1] to everything that one pass computes."""
+        self.grid(images.shape[-2:])
+        encoded = self.encoder(images, num_tokens)
+        quantized = self.quantizer(encoded.latents)
+        return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout))
+
+    def encode(self, images: Tensor, num_tokens: int | None = None) -> tuple[QuantizerOutput, TokenLayout]:
+        """(B, 3, H, W) in [-1, 1] to quantized latents and indices (B, N, G), with their layout."""
+        self.grid(images.shape[-2:])
+        encoded = self.encoder(images, num_tokens)
+        return self.quantizer(encoded.latents), encoded.layout
+
+    def decode(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
+        """(B, N, D) to an image."""
+        output: DecoderOutput = self.decoder(quantized, layout)
+        return output
+
+    def decode_indices(self, indices: Tensor, layout: TokenLayout) -> Tensor:
+        """(B, N, G) int64 to images (B, 3, H, W), nominally in [-1, 1]."""
+        return self.decode(self.quantizer.indices_to_latents(indices), layout).reconstruction
+
+    def grid(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the cells of an image of that size in pixels.
+
+        Raises:
+            ValueError: a side is not a multiple of the downsampling factor; names the nearest sizes.
+        """
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        step = self.encoder.downsample
+        for side in sides:
+            if side % step or side < step:
+                lower = max(step, side // step * step)
+                nearest = f"{lower} or {lower + step}" if side > step else f"{step}"
+                raise ValueError(f"image side {side} is not a multiple of this tokenizer's factor {step}; nearest: {nearest}")
+        return sides[0] // step, sides[1] // step
+
+    def num_tokens(self, image_size: int | tuple[int, int]) -> int:
+        """Tokens of an image of that size, before any merging."""
+        rows, columns = self.grid(image_size)
+        return rows * columns
+
+    def save_pretrained(self, folder: str | Path, config: dict[str, Any]) -> None:
+        """Write `model.safetensors` and `config.json`, the resolved configuration that builds this tokenizer."""
+        pretrained.save(self, config, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "ImageTokenizer":
+        """Load an exported tokenizer, in eval mode on the CPU.
+
+        Raises:
+            FileNotFoundError: the folder is no export.
+            ValueError: the export holds something else.
+        """
+        module, _ = pretrained.load(folder)
+        if not isinstance(module, cls):
+            raise ValueError(f"{folder} holds a {type(module).__name__}, not an {cls.__name__}")
+        return module

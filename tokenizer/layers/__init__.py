@@ -1,0 +1,1 @@
+"""Layers shared by backbones, discriminators and generators: one concept a file."""

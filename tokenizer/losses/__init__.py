@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, unweighted. Weights live in the configuration."""

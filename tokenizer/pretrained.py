@@ -1,0 +1,87 @@
+"""From a plain configuration to an object, and from an object to a folder of weights and back.
+
+A configuration is a tree of dicts in which `_target_` names a class. It comes from a file that may be somebody else's,
+so only targets below an allowed package are built, and only keys that the constructor knows.
+"""
+
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def build(config: Any, packages: tuple[str, ...] = ("tokenizer",)) -> Any:
+    """Build the object that `config` describes, inner ones first.
+
+    Args:
+        config: a dict with `_target_` and the constructor's arguments, or a list of such, or a plain value, which is passed through.
+        packages: top-level packages that a `_target_` may lie in.
+
+    Raises:
+        ValueError: a target outside `packages`, an unknown target, or a key that the constructor does not have.
+    """
+    if isinstance(config, list | tuple):
+        return [build(entry, packages) for entry in config]
+    if not isinstance(config, Mapping):
+        return config
+    arguments = {key: build(value, packages) for key, value in config.items() if key != "_target_"}
+    if "_target_" not in config:
+        return arguments
+    constructor = locate(config["_target_"], packages)
+    known = inspect.signature(constructor).parameters
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ValueError(f"{config['_target_']} has no argument {', '.join(unknown)}; it has {', '.join(known)}")
+    return constructor(**arguments)
+
+
+def locate(target: str, packages: tuple[str, ...]) -> Any:
+    """The class or function that a dotted path names.
+
+    Raises:
+        ValueError: the path leads outside `packages` or to nothing.
+    """
+    if target.split(".")[0] not in packages:
+        raise ValueError(f"_target_ {target} lies outside {', '.join(packages)}: it is not built")
+    module_name, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"_target_ {target} does not exist: {error}") from error
+
+
+def save(module: nn.Module, config: Mapping[str, Any], folder: str | Path) -> None:
+    """Write weights and configuration to `folder`, each beside its place and then renamed."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, text = folder / (WEIGHTS_FILE + ".tmp"), folder / (CONFIG_FILE + ".tmp")
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, weights)
+    text.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(weights, folder / WEIGHTS_FILE)
+    os.replace(text, folder / CONFIG_FILE)
+
+
+def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Build what `save` wrote, with its weights, in eval mode on the CPU.
+
+    Raises:
+        FileNotFoundError: the folder lacks one of the two files.
+        ValueError: the configuration leads outside the package.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: is it a folder written by `python -m experiments.export`?")
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    module: nn.Module = build(config)
+    module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return module.eval(), config

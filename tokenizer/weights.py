@@ -1,0 +1,91 @@
+"""Weights of other people's networks: which file, where it lies, how to get it. Imports no torch: start-up checks read it.
+
+They lie in the folder named by the environment variable TESSERA_WEIGHTS, by default `tessera` in the user's cache folder.
+Nothing is ever fetched implicitly; `python -m experiments.weights` lists, checks and fetches.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class MissingWeightsError(FileNotFoundError):
+    """A network was asked for whose weights are not on this machine."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights.
+
+    Attributes:
+        name: how configurations call it.
+        filename: its name in the weights folder.
+        source: the address it is published at.
+        sha256_prefix: the first hexadecimal digits of its SHA-256, "" if its publisher states none.
+        purpose: what it is for, in a few words.
+    """
+
+    name: str
+    filename: str
+    source: str
+    sha256_prefix: str
+    purpose: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file belongs on this machine."""
+        return weights_folder() / self.filename
+
+
+FILES = {
+    file.name: file
+    for file in (
+        WeightsFile("vgg16", "vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth", "397923af", "LPIPS as a loss"),
+        WeightsFile(
+            "alexnet",
+            "alexnet-owt-7be5be79.pth",
+            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            "7be5be79",
+            "LPIPS as a metric",
+        ),
+        WeightsFile(
+            "inception",
+            "weights-inception-2015-12-05-6726825d.pth",
+            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+            "6726825d",
+            "rFID and inception score",
+        ),
+    )
+}
+
+
+def weights_folder() -> Path:
+    """The folder of weights: $TESSERA_WEIGHTS, or `tessera` in the user's cache folder."""
+    named = os.environ.get("TESSERA_WEIGHTS")
+    if named:
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "tessera"
+
+
+def find_weights(name: str, without: str = "") -> Path:
+    """Path of a file of weights.
+
+    Args:
+        name: a key of `FILES`.
+        without: the option that does without it, for the message, such as `loss.weights.perceptual=0`.
+
+    Raises:
+        MissingWeightsError: the file is not there. The message is one line: what, where it goes, how to get it, how to do without.
+        ValueError: no such name.
+    """
+    if name not in FILES:
+        raise ValueError(f"no weights are known as {name!r}; known: {', '.join(FILES)}")
+    file = FILES[name]
+    if file.path.is_file():
+        return file.path
+    instead = f"; {without} does without it" if without else ""
+    raise MissingWeightsError(
+        f"{file.purpose} needs {file.filename}, expected at {file.path}: run `python -m experiments.weights fetch {name}`, "
+        f"or copy it there from {file.source}{instead}"
+    )
