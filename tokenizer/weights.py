@@ -4,6 +4,8 @@ They lie in the folder named by the environment variable TESSERA_WEIGHTS, by def
 Nothing is ever fetched implicitly; `python -m experiments.weights` lists, checks and fetches.
 """
 
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ class WeightsFile:
         source: the address it is published at.
         sha256_prefix: the first hexadecimal digits of its SHA-256, "" if its publisher states none.
         purpose: what it is for, in a few words.
+        mebibytes: about how large it is, 0 if that is not known.
     """
 
     name: str
@@ -30,6 +33,7 @@ class WeightsFile:
     source: str
     sha256_prefix: str
     purpose: str
+    mebibytes: int = 0
 
     @property
     def path(self) -> Path:
@@ -40,13 +44,21 @@ class WeightsFile:
 FILES = {
     file.name: file
     for file in (
-        WeightsFile("vgg16", "vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth", "397923af", "LPIPS as a loss"),
+        WeightsFile(
+            "vgg16",
+            "vgg16-397923af.pth",
+            "https://download.pytorch.org/models/vgg16-397923af.pth",
+            "397923af",
+            "LPIPS as a loss",
+            528,
+        ),
         WeightsFile(
             "alexnet",
             "alexnet-owt-7be5be79.pth",
             "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
             "7be5be79",
             "LPIPS as a metric",
+            233,
         ),
         WeightsFile(
             "inception",
@@ -54,6 +66,7 @@ FILES = {
             "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
             "6726825d",
             "rFID and inception score",
+            91,
         ),
     )
 }
@@ -89,3 +102,15 @@ def find_weights(name: str, without: str = "") -> Path:
         f"{file.purpose} needs {file.filename}, expected at {file.path}: run `python -m experiments.weights fetch {name}`, "
         f"or copy it there from {file.source}{instead}"
     )
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal digits, read once as long as the file does not change."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

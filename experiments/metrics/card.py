@@ -1,0 +1,83 @@
+"""The card of a number: everything that has to agree before two numbers may be compared."""
+
+import functools
+import importlib.metadata
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+NOT_COMPARED = ("seed", "code_version")
+
+
+@functools.cache
+def code_version() -> str:
+    """The checkout's commit, with `-dirty` where tracked files were changed; outside a checkout the package's version."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            pass
+    try:
+        return importlib.metadata.version("tessera-tokenizers")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def library(name: str) -> str:
+    """A library with its version, such as `lpips 0.1.4`."""
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+@dataclass(frozen=True)
+class Card:
+    """How one number came about.
+
+    Attributes:
+        metric: its name, such as psnr.
+        backend: the library that computed it, with version; `tessera` for our own code.
+        network: the feature network, None where there is none.
+        weights: file name and first digits of the SHA-256 of the network's file.
+        resize: how the network or the baseline resizes its input.
+        transform: how the pictures were cut before the tokenizer saw them.
+        image_size: side in pixels.
+        reference: the pictures that it was measured against.
+        n: number of images.
+        aggregate: how one number was made of many images.
+        dtype: of the computation.
+        subject: ema or raw weights.
+        guidance: scale of classifier-free guidance, None for reconstructions.
+        seed: of the run.
+        code_version: of this code.
+    """
+
+    metric: str
+    backend: str
+    network: str | None
+    weights: str | None
+    resize: str | None
+    transform: str
+    image_size: int
+    reference: str
+    n: int
+    aggregate: str
+    dtype: str
+    subject: str
+    guidance: float | None
+    seed: int
+    code_version: str = field(default_factory=code_version)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, as `result.json` keeps them."""
+        return asdict(self)
+
+
+def comparable(one: Card | Mapping[str, Any], other: Card | Mapping[str, Any]) -> list[str]:
+    """Names of the fields that differ, apart from seed and code version; empty if the two numbers may be compared."""
+    first, second = (card.to_dict() if isinstance(card, Card) else card for card in (one, other))
+    names = [*first, *(name for name in second if name not in first)]
+    absent = object()
+    return [name for name in names if name not in NOT_COMPARED and first.get(name, absent) != second.get(name, absent)]
