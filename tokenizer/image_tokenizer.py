@@ -28,14 +28,14 @@ class ImageTokenizer(nn.Module):
 
     def forward(self, images: Tensor, num_tokens: int | None = None) -> TokenizerOutput:
         """(B, 3, H, W) in [-1, 1] to everything that one pass computes."""
-        self.grid(images.shape[-2:])
+        self.grid((images.shape[-2], images.shape[-1]))
         encoded = self.encoder(images, num_tokens)
         quantized = self.quantizer(encoded.latents)
         return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout))
 
     def encode(self, images: Tensor, num_tokens: int | None = None) -> tuple[QuantizerOutput, TokenLayout]:
         """(B, 3, H, W) in [-1, 1] to quantized latents and indices (B, N, G), with their layout."""
-        self.grid(images.shape[-2:])
+        self.grid((images.shape[-2], images.shape[-1]))
         encoded = self.encoder(images, num_tokens)
         return self.quantizer(encoded.latents), encoded.layout
 

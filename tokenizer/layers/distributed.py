@@ -23,5 +23,5 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """
     if not is_distributed():
         return tensor
-    summed: Tensor = torch.distributed.nn.functional.all_reduce(tensor)
+    summed: Tensor = torch.distributed.nn.functional.all_reduce(tensor)  # type: ignore[no-untyped-call]
     return summed
