@@ -1,0 +1,194 @@
+"""The convolutional encoder and decoder of GSQ.
+
+Paper: Wang et al. 2024, arXiv:2412.02632 section 3.1 and appendix B; sizes as in figure 3 (width 128, two blocks a level).
+Addition: `patch_size` > 1 folds patches into channels before the first convolution and unfolds them after the last, for small machines.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, EncoderOutput, TokenLayout
+from tokenizer.layers.attention import SpatialAttention
+from tokenizer.layers.conv import (
+    AFTER_SILU,
+    DepthToSpaceUpsample,
+    Downsample,
+    NearestUpsample,
+    ResidualBlock,
+    ScaledConv2d,
+    reset_layers,
+)
+from tokenizer.layers.norm import AdaptiveGroupNorm, group_norm, token_statistics
+
+
+class ConvEncoder(Encoder):
+    """Images to a raster of latents: residual blocks at falling resolution and rising width."""
+
+    def __init__(
+        self,
+        latent_dim: int,
+        width: int,
+        multipliers: list[int],
+        layers: int | list[int],
+        mid_attention: bool,
+        patch_size: int = 1,
+        norm_groups: int = 32,
+    ) -> None:
+        """Lay out the stages.
+
+        Args:
+            latent_dim: D.
+            width: channels at multiplier 1.
+            multipliers: of the width, one a level from fine to coarse; the map halves between levels.
+            layers: residual blocks of each level and, last, of the middle; one number stands for all.
+            mid_attention: attend between the middle blocks.
+            patch_size: side in pixels of the patches that are folded into channels at the entrance, 1 for none.
+            norm_groups: groups of every group norm.
+
+        Raises:
+            ValueError: `layers` has the wrong length, or the groups do not divide a width.
+        """
+        super().__init__()
+        blocks = _blocks_per_level(multipliers, layers)
+        widths = [width * multiplier for multiplier in multipliers]
+        self.latent_dim = latent_dim
+        self.patch_size = patch_size
+        self.downsample = patch_size * 2 ** (len(multipliers) - 1)
+        self.stem = ScaledConv2d(3 * patch_size**2, width, 3)
+        stages: list[nn.Module] = []
+        current = width
+        for level, level_width in enumerate(widths):
+            if level > 0:
+                stages.append(Downsample(current))
+            stages += _level(current, level_width, blocks[level], norm_groups)
+            current = level_width
+        self.stages = nn.Sequential(*stages, *_middle(current, blocks[-1], mid_attention, norm_groups))
+        self.norm = group_norm(current, norm_groups)
+        self.head = ScaledConv2d(current, latent_dim, 1, gain=AFTER_SILU)
+
+    def forward(self, images: Tensor, num_tokens: int | None = None) -> EncoderOutput:
+        """(B, 3, H, W) in [-1, 1] to latents (B, N, D), row by row.
+
+        Raises:
+            ValueError: another number of tokens is asked for than the image has cells.
+        """
+        patches = F.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
+        features = self.stages(self.stem(patches))
+        latents: Tensor = self.head(F.silu(self.norm(features)))
+        rows, columns = latents.shape[2:]
+        if num_tokens not in (None, rows * columns):
+            raise ValueError(f"num_tokens {num_tokens} asked of an encoder that always keeps all {rows * columns} cells; leave it unset")
+        return EncoderOutput(latents.flatten(2).transpose(1, 2), TokenLayout((rows, columns)))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        reset_layers(self)
+
+
+class ConvDecoder(Decoder):
+    """A raster of latents to an image: the encoder mirrored, steered by the latents' statistics."""
+
+    def __init__(
+        self,
+        latent_dim: int,
+        width: int,
+        multipliers: list[int],
+        layers: int | list[int],
+        adaptive_norm: bool,
+        depth_to_space: bool,
+        mid_attention: bool,
+        patch_size: int = 1,
+        norm_groups: int = 32,
+    ) -> None:
+        """Lay out the stages.
+
+        Args:
+            latent_dim: D.
+            width: channels at multiplier 1.
+            multipliers: as in the encoder, from fine to coarse; the decoder runs through them backwards.
+            layers: as in the encoder: residual blocks of each level from fine to coarse and, last, of the middle.
+            adaptive_norm: an `AdaptiveGroupNorm` after the middle and after each doubling.
+            depth_to_space: double the map by depth-to-space in place of nearest neighbours.
+            mid_attention: attend between the middle blocks.
+            patch_size: side in pixels of the patches that each cell of the last map becomes, 1 for none.
+            norm_groups: groups of every group norm.
+
+        Raises:
+            ValueError: `layers` has the wrong length, or the groups do not divide a width.
+        """
+        super().__init__()
+        blocks = _blocks_per_level(multipliers, layers)
+        self.latent_dim = latent_dim
+        self.patch_size = patch_size
+        current = width * multipliers[-1]
+        self.stem = ScaledConv2d(latent_dim, current, 3)
+        stages = _middle(current, blocks[-1], mid_attention, norm_groups)
+        for level in reversed(range(len(multipliers))):
+            if adaptive_norm:
+                stages.append(AdaptiveGroupNorm(current, latent_dim, norm_groups))
+            stages += _level(current, width * multipliers[level], blocks[level], norm_groups)
+            current = width * multipliers[level]
+            if level > 0:
+                stages.append(DepthToSpaceUpsample(current) if depth_to_space else NearestUpsample(current))
+        self.stages = nn.ModuleList(stages)
+        self.norm = group_norm(current, norm_groups)
+        self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=AFTER_SILU)
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """The convolution to colours."""
+        return self.head
+
+    def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
+        """(B, N, D) to (B, 3, H, W).
+
+        Raises:
+            ValueError: the layout is no raster, or has another number of cells than there are tokens.
+        """
+        rows, columns = layout.grid
+        if layout.kind != "raster" or rows * columns != quantized.shape[1]:
+            raise ValueError(
+                f"a convolutional decoder needs one token a cell; got {quantized.shape[1]} tokens of kind {layout.kind} "
+                f"for {rows} x {columns} cells; choose the decoder that belongs to the encoder under backbone"
+            )
+        mean, deviation = token_statistics(quantized)
+        features = self.stem(quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns))
+        for stage in self.stages:
+            features = stage(features, mean, deviation) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
+        patches = self.head(F.silu(self.norm(features)))
+        return DecoderOutput(F.pixel_shuffle(patches, self.patch_size))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        reset_layers(self)
+
+
+def _blocks_per_level(multipliers: list[int], layers: int | list[int]) -> list[int]:
+    """Residual blocks of each level and, last, of the middle."""
+    levels = len(multipliers)
+    if levels == 0:
+        raise ValueError("multipliers is empty; a convolutional backbone needs at least one level, such as multipliers=[1]")
+    blocks = [layers] * (levels + 1) if isinstance(layers, int) else list(layers)
+    if len(blocks) != levels + 1:
+        raise ValueError(
+            f"layers {blocks} has {len(blocks)} entries, expected {levels + 1}: one for each of multipliers {list(multipliers)} and one "
+            "for the middle; change layers or multipliers, or give one number for all"
+        )
+    return blocks
+
+
+def _level(in_channels: int, out_channels: int, blocks: int, norm_groups: int) -> list[nn.Module]:
+    """Residual blocks of one level, with one more at its start where the width changes."""
+    change: list[nn.Module] = [] if in_channels == out_channels else [ResidualBlock(in_channels, out_channels, norm_groups)]
+    return change + [ResidualBlock(out_channels, out_channels, norm_groups) for _ in range(blocks)]
+
+
+def _middle(channels: int, blocks: int, attention: bool, norm_groups: int) -> list[nn.Module]:
+    """Residual blocks of the coarsest map, with attention between each two."""
+    stages: list[nn.Module] = []
+    for block in range(blocks):
+        if attention and block > 0:
+            stages.append(SpatialAttention(channels, norm_groups))
+        stages.append(ResidualBlock(channels, channels, norm_groups))
+    return stages

@@ -1,0 +1,96 @@
+"""Blocks of convolutional autoencoders: residual, halving and doubling.
+
+Paper: GSQ, Wang et al. 2024, arXiv:2412.02632 appendix B, figure 6. The start of the weights follows the paper's released code.
+Deviation: depth-to-space orders channels as (c, row, column), torch's `pixel_shuffle`; the released code has (row, column, c). The two
+differ by a fixed permutation of the preceding convolution's output channels.
+"""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenizer.layers.norm import group_norm
+
+AFTER_SILU = 1.6761  # 1 / root mean square of silu(x) for x ~ N(0, 1)
+RESIDUAL = math.sqrt(0.5)
+
+
+class ScaledConv2d(nn.Conv2d):
+    """Convolution with its border padded by (kernel_size - 1) // 2; starts with weights N(0, gain^2 / fan_in), biases as in torch."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, gain: float = 1.0, bias: bool = True
+    ) -> None:
+        """`gain` multiplies the weights at the start and makes up for a preceding non-linearity."""
+        self.gain = gain  # before super(), which draws the weights
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        super().reset_parameters()
+        nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
+        self.weight.data.mul_(self.gain)
+
+
+def reset_layers(module: nn.Module) -> None:
+    """Draw the parameters of every layer inside `module` anew, in order of registration."""
+    for layer in module.modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if layer is not module and callable(reset):
+            reset()
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))); x passes a 1x1 convolution where the width changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
+        """From C = `in_channels` to C = `out_channels`."""
+        super().__init__()
+        self.skip = nn.Identity() if in_channels == out_channels else ScaledConv2d(in_channels, out_channels, 1)
+        self.norm1 = group_norm(in_channels, norm_groups)
+        self.conv1 = ScaledConv2d(in_channels, out_channels, 3, gain=AFTER_SILU)
+        self.norm2 = group_norm(out_channels, norm_groups)
+        self.conv2 = ScaledConv2d(out_channels, out_channels, 3, gain=AFTER_SILU * RESIDUAL)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C', h, w)."""
+        inner = self.conv1(F.silu(self.norm1(features)))
+        inner = self.conv2(F.silu(self.norm2(inner)))
+        summed: Tensor = self.skip(features) + inner
+        return summed
+
+
+class Downsample(ScaledConv2d):
+    """3x3 convolution of stride 2: (B, C, h, w) to (B, C, h/2, w/2) for even h and w."""
+
+    def __init__(self, channels: int) -> None:
+        """Keep C = `channels`."""
+        super().__init__(channels, channels, 3, stride=2)
+
+
+class NearestUpsample(nn.Module):
+    """Repeat each cell 2x2, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        """Keep C = `channels`."""
+        super().__init__()
+        self.conv = ScaledConv2d(channels, channels, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2h, 2w)."""
+        doubled: Tensor = self.conv(F.interpolate(features, scale_factor=2.0, mode="nearest"))
+        return doubled
+
+
+class DepthToSpaceUpsample(nn.Module):
+    """3x3 convolution to four times the width, then each cell's four parts become 2x2 cells. Torch's default start."""
+
+    def __init__(self, channels: int) -> None:
+        """Keep C = `channels`."""
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2h, 2w)."""
+        return F.pixel_shuffle(self.conv(features), 2)
