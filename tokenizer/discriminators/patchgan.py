@@ -1,0 +1,84 @@
+"""PatchGAN: a small convolutional network judges overlapping patches.
+
+Source: Isola et al. 2017, arXiv:1611.07004; in the form of GSQ, arXiv:2412.02632 appendix C ("NLD"), with its start of the weights.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tokenizer.interfaces import Discriminator
+from tokenizer.layers.conv import ScaledConv2d, reset_layers
+from tokenizer.layers.norm import group_norm
+
+
+class PatchDiscriminator(Discriminator):
+    """4x4 convolutions, each halving the map but for the last two; one logit a patch.
+
+    With three layers a logit sees 70 x 70 pixels. Under batch norm real and fake images are normalised apart, each process by its own.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        layers: int = 3,
+        normalization: Literal["batch", "group"] = "batch",
+        norm_groups: int = 32,
+        input_range: Literal["unit", "symmetric"] = "unit",
+    ) -> None:
+        """Lay out the network.
+
+        Args:
+            width: channels of the first layer; they double up to eightfold.
+            layers: normalised layers between the first convolution and the one to logits.
+            normalization: batch norm (the paper's) or group norm, which suits small batches.
+            norm_groups: groups of the group norms, ignored by batch norm.
+            input_range: the images that the network sees: "unit" in [0, 1] as in the paper, "symmetric" in [-1, 1].
+
+        Raises:
+            ValueError: an unknown choice, fewer than one layer, or groups that do not divide a width.
+        """
+        super().__init__()
+        if normalization not in ("batch", "group"):
+            raise ValueError(f"discriminator.normalization is {normalization!r}; expected batch or group")
+        if input_range not in ("unit", "symmetric"):
+            raise ValueError(f"discriminator.input_range is {input_range!r}; expected unit or symmetric")
+        if layers < 1:
+            raise ValueError(f"discriminator.layers is {layers}; expected at least 1")
+        self.input_range = input_range
+        self.smallest_side = 3 * 2**layers
+        stages: list[nn.Module] = [_conv(3, width, stride=2, bias=True), nn.LeakyReLU(0.2)]
+        current = width
+        for layer in range(1, layers + 1):
+            following = width * min(2**layer, 8)
+            stages.append(_conv(current, following, stride=2 if layer < layers else 1))
+            stages.append(nn.BatchNorm2d(following) if normalization == "batch" else group_norm(following, norm_groups))
+            stages.append(nn.LeakyReLU(0.2))
+            current = following
+        self.stages = nn.Sequential(*stages)
+        self.head = _conv(current, 1, stride=1, gain=0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, K), one logit a patch, row by row.
+
+        Raises:
+            ValueError: the images are too small to leave a single patch.
+        """
+        if min(images.shape[-2:]) < self.smallest_side:
+            raise ValueError(
+                f"a patch discriminator of this depth needs images of at least {self.smallest_side} pixels a side, got "
+                f"{tuple(images.shape[-2:])}; raise image_size or lower discriminator.layers"
+            )
+        if self.input_range == "unit":
+            images = images / 2 + 0.5
+        logits: Tensor = self.head(self.stages(images))
+        return logits.flatten(1)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        reset_layers(self)
+
+
+def _conv(in_channels: int, out_channels: int, stride: int, bias: bool = False, gain: float = 1.0) -> ScaledConv2d:
+    """The 4x4 convolution with one pixel of padding."""
+    return ScaledConv2d(in_channels, out_channels, 4, stride=stride, gain=gain, bias=bias)
