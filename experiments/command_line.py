@@ -1,0 +1,104 @@
+"""The command line's plain parts: the text of --help and the jobs of --multirun. Imports nothing heavy."""
+
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+COLUMNS = 110
+SETTING = re.compile(r"^(\w+):\s*([^#\n]*?)\s*(?:\s#\s*(.*))?$", re.MULTILINE)
+
+
+def choices_of(config_dir: Path, group: str) -> list[str]:
+    """The names that may be written after `group=`."""
+    folder = config_dir / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def help_text(verb: str, description: str, config_dir: Path) -> str:
+    """Usage, groups with their choices, settings with their defaults and comments, and examples."""
+    text = (config_dir / f"{verb}.yaml").read_text()
+    content = yaml.safe_load(text) or {}
+    groups = _groups(content.get("defaults", []))
+    lines = [f"usage: python -m experiments.{verb} [group=choice] [key=value] [-m]", "", description, ""]
+    if groups:
+        lines += ["Groups (a star marks the default):"]
+    for mount, default in groups.items():
+        known = [f"{name}*" if name == default else name for name in choices_of(config_dir, mount.partition("@")[0])]
+        lines += textwrap.wrap(f"{mount}={' | '.join(known)}", COLUMNS, initial_indent="  ", subsequent_indent="      ")
+    settings = [(key, value, comment) for key, value, comment in SETTING.findall(text) if key != "defaults"]
+    if settings:
+        lines += ["", "Settings:"]
+        width = max(len(f"{key}={value}") for key, value, _ in settings) + 2
+        lines += [f"  {f'{key}={value}':<{width}}{comment}".rstrip() for key, value, comment in settings]
+    lines += ["", "Options:", "  -h, --help               this text"]
+    lines += ["  --cfg job [--resolve]    print the configuration instead of using it", "  -m, --multirun           run every combination"]
+    return "\n".join([*lines, "", "Examples:", *_examples(verb, groups, settings, config_dir), ""])
+
+
+def _groups(defaults: list[Any]) -> dict[str, str | None]:
+    entries = [entry for entry in defaults if isinstance(entry, dict)]
+    return {re.sub(r"^(override |optional )*/?", "", str(name)): choice for entry in entries for name, choice in entry.items()}
+
+
+def _examples(verb: str, groups: dict[str, str | None], settings: list[tuple[str, str, str]], config_dir: Path) -> list[str]:
+    command = f"  python -m experiments.{verb}"
+    choice = next((f"{group}={name}" for group in groups for name in choices_of(config_dir, group.partition("@")[0])[:1]), "")
+    numbers = [(key, value) for key, value, _ in settings if value.isdigit()]
+    setting = f"{numbers[0][0]}={numbers[0][1]}" if numbers else ""
+    sweep = f"{numbers[0][0]}={numbers[0][1]},{int(numbers[0][1]) + 1}" if numbers else ""
+    return [f"{command} {choice} {setting}".rstrip(), f"{command} --cfg job --resolve", f"{command} -m {sweep}".rstrip()]
+
+
+def run_jobs(verb: str, jobs: list[list[str]], labels: list[str]) -> int:
+    """Run jobs one after another, each in a fresh process, and go on after a failed one.
+
+    Args:
+        verb: the module in experiments.
+        jobs: the override words of each.
+        labels: what tells them apart.
+
+    Returns:
+        0 if all succeeded, otherwise 1.
+    """
+    states = []
+    for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):
+        _say(f"[{number}/{len(jobs)}] {label}")
+        status = run_process([sys.executable, "-m", f"experiments.{verb}", *job])
+        states.append("done" if status == 0 else f"failed (exit {status})")
+    for label, state in zip(labels, states, strict=True):
+        _say(f"{state:<18}{label}")
+    return int(any(state != "done" for state in states))
+
+
+def run_process(command: list[str]) -> int:
+    """Run a command with our own output streams and give its exit status; a request to end is passed on and then obeyed."""
+    process = subprocess.Popen(command)
+    ended_by: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        ended_by.append(number)
+        process.send_signal(number)
+
+    previous = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if ended_by:
+        sys.exit(128 + ended_by[0])
+    return status
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,297 @@
+"""Compose a configuration and check it before anything heavy is imported. The only entry to Hydra.
+
+A verb is a file `experiments/<verb>.py` with `main("<verb>", run, description)` and its settings in `conf/<verb>.yaml`.
+No Hydra folder and no Hydra log is written; every error of a configuration is one message and exit status 1.
+"""
+
+import itertools
+import linecache
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
+
+from experiments.command_line import choices_of, help_text, run_jobs
+from experiments.config_checks import (
+    Draft,
+    Source,
+    check_keys,
+    check_missing,
+    check_targets,
+    check_types,
+    dotted,
+    nearest,
+    read_yaml,
+    unknown_key,
+)
+from experiments.resolvers import register
+from experiments.signatures import ROOT, ConfigError
+from tokenizer.weights import MissingWeightsError
+
+__all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]
+
+CONF = ROOT / "conf"
+OPTIONS = "--help, --multirun (-m), --cfg job, --cfg job --resolve"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A configuration that has passed all checks.
+
+    Attributes:
+        config: plain nested containers, all interpolations resolved.
+        overrides: the words that it was composed with.
+        choices: the chosen file of each group, `optimizer@discriminator_optimizer` for a group mounted elsewhere.
+        unresolved: the same tree with its interpolations as text.
+    """
+
+    config: dict[str, Any]
+    overrides: list[str]
+    choices: dict[str, str | None]
+    unresolved: dict[str, Any]
+
+
+def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composition:
+    """Compose `<verb>.yaml` with Hydra's override words, resolve it and check it.
+
+    Raises:
+        ConfigError: anything that is wrong with it, as one message.
+    """
+    config_dir = config_dir.resolve()
+    if not (config_dir / f"{verb}.yaml").is_file():
+        known = sorted(path.stem for path in config_dir.glob("*.yaml"))
+        raise ConfigError(f"{verb}: there is no {config_dir.name}/{verb}.yaml{nearest(verb, known)}; known: {', '.join(known)}")
+    words = _parse(overrides)
+    for word in words:
+        _check_word(word, config_dir)
+    try:
+        draft, config = _load(verb, overrides, config_dir)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise _explained(verb, words, config_dir, error) from error
+    check_missing(draft)
+    check_keys(draft)
+    resolved = _resolved(draft, config)
+    check_types(draft, resolved)
+    check_targets(draft, resolved)
+    return Composition(resolved, list(overrides), draft.choices, draft.raw)
+
+
+def expand(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
+    """The words of every job of a sweep, the last swept key varying fastest; words that are no sweep stay as they are.
+
+    Raises:
+        ConfigError: a word cannot be read, names a range without steps, or matches nothing.
+    """
+    options = []
+    for word in _parse(overrides):
+        key = word.get_key_element()
+        if not word.is_sweep_override():
+            options.append([word.input_line or ""])
+        elif isinstance(pattern := word.value(), Glob):
+            options.append([f"{key}={name}" for name in pattern.filter(choices_of(config_dir, word.key_or_group))])
+        elif word.is_discrete_sweep():
+            options.append([f"{key}={value}" for value in word.sweep_string_iterator()])
+        else:
+            raise ConfigError(f"{word.input_line}: expected a list of values, such as {key}=1,2,4")
+        if not options[-1]:
+            raise ConfigError(f"{word.input_line}: nothing matches, no job would run")
+    return [list(job) for job in itertools.product(*options)]
+
+
+def main(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path = CONF) -> None:
+    """The command line of a verb: read it, compose, check, and call `run`; ends the process.
+
+    Args:
+        verb: name of the module in experiments and of the file in conf.
+        run: does the work; imports what is heavy inside. What it returns is the exit status.
+        description: one sentence for --help.
+        config_dir: where the configuration files lie.
+    """
+    try:
+        status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
+    except KeyboardInterrupt:
+        status = 130
+    except (ValueError, MissingWeightsError) as error:
+        if os.environ.get("TESSERA_TRACEBACK") or not _is_meant_for_user(error):
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        status = 1
+    sys.exit(status)
+
+
+def _command(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path, words: list[str]) -> int | None:
+    flags = [word for word in words if word.startswith("-")]
+    values = [word for word in words if not word.startswith("-")]
+    unknown = [flag for flag in flags if flag not in ("-h", "--help", "-m", "--multirun", "--cfg", "--resolve")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: unknown option; known: {OPTIONS}; settings are written key=value")
+    if {"-h", "--help"} & set(flags):
+        sys.stdout.write(help_text(verb, description, config_dir))
+        return 0
+    if "--cfg" in flags:
+        if words[words.index("--cfg") + 1 :][:1] != ["job"]:
+            raise ConfigError("--cfg: expected `--cfg job`")
+        values.remove("job")
+        composition = compose(verb, values, config_dir)
+        shown = composition.config if "--resolve" in flags else composition.unresolved
+        sys.stdout.write(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+        return 0
+    if {"-m", "--multirun"} & set(flags):
+        return _multirun(verb, values, config_dir)
+    return run(compose(verb, values, config_dir))
+
+
+def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
+    jobs = expand(overrides, config_dir)
+    labels = [" ".join(word for word in job if word not in overrides) or verb for job in jobs]
+    for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):
+        try:
+            compose(verb, job, config_dir)
+        except ConfigError as error:
+            raise ConfigError(f"job {number} of {len(jobs)} ({label}), none was started: {error}") from error
+    return run_jobs(verb, jobs, labels)
+
+
+def _is_meant_for_user(error: Exception) -> bool:
+    """Whether our own code raised it on purpose; a ValueError out of a library is a bug and keeps its traceback."""
+    if isinstance(error, ConfigError | MissingWeightsError):
+        return True
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = any(Path(frame.filename).is_relative_to(ROOT / package) for package in ("tokenizer", "experiments"))
+    return ours and linecache.getline(frame.filename, frame.lineno or 0).lstrip().startswith("raise ")
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    words = []
+    for word in overrides:
+        try:
+            words += parser.parse_overrides([word])
+        except OverrideParseException as error:
+            if re.fullmatch(r"[\w./@+]+", word):
+                raise ConfigError(f"{word}: expected key=value") from error
+            raise ConfigError(f"{word}: cannot be read as key=value; quote values with special signs, as in key='\"a b\"'") from error
+    return words
+
+
+def _is_group(word: Override, config_dir: Path) -> bool:
+    return (config_dir / word.key_or_group).is_dir()
+
+
+def _check_word(word: Override, config_dir: Path) -> None:
+    """What Hydra would accept or explain at length."""
+    text, group = word.input_line, word.key_or_group
+    if group.split("/")[0].split(".")[0] == "hydra":
+        raise ConfigError(f"{text}: Hydra's own settings have no effect here; -m runs jobs one after another, each in its own process")
+    if word.is_sweep_override():
+        raise ConfigError(f"{text}: several values; add -m to run each of them, or write {word.get_key_element()}=[...] for a list")
+    if not _is_group(word, config_dir) or word.is_delete() or isinstance(word.value(), list):
+        return
+    known = choices_of(config_dir, group)
+    if word.value() is None:
+        raise ConfigError(f"{text}: leave the word out, or choose one of {', '.join(known)}")
+    if str(word.value()) not in known:
+        shown = ", ".join(known[:40]) + (" ..." if len(known) > 40 else "")
+        raise ConfigError(f"{text}: {group} has no `{word.value()}`{nearest(str(word.value()), known)}; known: {shown}")
+
+
+def _load(verb: str, overrides: list[str], config_dir: Path) -> tuple[Draft, DictConfig]:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir)):
+        config = hydra_compose(verb, overrides=overrides)
+        defaults = GlobalHydra.instance().config_loader().compute_defaults_list(verb, overrides, RunMode.RUN)
+    sources = [
+        Source(config_dir / f"{file.config_path}.yaml", _mounted(read_yaml(config_dir / f"{file.config_path}.yaml"), file.package))
+        for file in defaults.defaults
+        if file.config_path and not file.config_path.startswith("hydra/")
+    ]
+    chosen = {name: choice for name, choice in sorted(defaults.overrides.known_choices.items()) if not name.startswith("hydra/")}
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    return Draft(raw, sources, chosen, config_dir, verb), config
+
+
+def _mounted(keys: dict[str, Any], package: str | None) -> dict[str, Any]:
+    for part in reversed(package.split(".") if package else []):
+        keys = {part: keys}
+    return keys
+
+
+def _explained(verb: str, words: list[Override], config_dir: Path, error: Exception) -> ConfigError:
+    """Find the word that Hydra stumbled over by composing again with group choices alone."""
+    groups = [word for word in words if _is_group(word, config_dir)]
+    try:
+        plain, _ = _load(verb, [], config_dir)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
+        return ConfigError(_one_line(broken, config_dir))
+    for word in groups:
+        if word.get_key_element() not in plain.choices and word.type is not None and not word.is_add():
+            return ConfigError(f"{word.input_line}: {verb} has no group `{word.get_key_element()}`; it has {', '.join(plain.choices)}")
+    try:
+        draft, _ = _load(verb, [word.input_line or "" for word in groups], config_dir)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
+        return ConfigError(_one_line(broken, config_dir))
+    known = set(dotted(draft.raw))
+    for word in words:
+        if word not in groups and word.key_or_group not in known:
+            return unknown_key(draft, word.key_or_group, word.input_line or "")
+        if word.is_add() and word not in groups and not word.is_force_add():
+            return ConfigError(f"{word.input_line}: the key is there already, write it without +")
+    return ConfigError(_one_line(error, config_dir))
+
+
+def _one_line(error: BaseException, config_dir: Path) -> str:
+    while not str(error) and error.__cause__:
+        error = error.__cause__
+    text = " ".join(str(error).partition("\nTo append")[0].partition("\nConfig search path")[0].split())
+    text = re.sub(r" full_key: (\S+).*", r" (at \1)", text)
+    if not isinstance(error, GrammarParseError | yaml.YAMLError):
+        return text
+    unreadable = next((path for path in sorted(config_dir.rglob("*.yaml")) if not _readable(path)), config_dir)
+    return f"{config_dir.name}/{unreadable.relative_to(config_dir)} cannot be read: {text}"
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_yaml(path)
+    except (OmegaConfBaseException, yaml.YAMLError):
+        return False
+    return True
+
+
+def _purposeful(error: BaseException) -> BaseException | None:
+    """What a resolver of ours raised, from within OmegaConf's wrapping."""
+    inner: BaseException | None = error
+    while inner and (isinstance(inner, OmegaConfBaseException) or not isinstance(inner, ValueError | MissingWeightsError)):
+        inner = inner.__cause__ or inner.__context__
+    return inner
+
+
+def _resolved(draft: Draft, config: DictConfig) -> dict[str, Any]:
+    try:
+        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        cause = _purposeful(error)
+        if cause:
+            raise ConfigError(str(cause)) from error
+        found = re.search(r"Interpolation key '([^']+)' not found", str(error)) if isinstance(error, InterpolationKeyError) else None
+        if found:
+            near = nearest(found[1], dotted(draft.raw))
+            raise ConfigError(f"{error.full_key} refers to `{found[1]}`, which this configuration does not have{near}") from error
+        raise ConfigError(f"{error.full_key}: {_one_line(error, draft.folder)}") from error
+    return resolved

@@ -1,0 +1,231 @@
+"""What must hold of a composed configuration: keys that something declares, values that constructors accept.
+
+Every check works on plain containers and raises one `ConfigError` that names the value, what was expected and the key to change.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.signatures import NUMBERS, Argument, ConfigError, show, signature
+
+OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
+KEY_RESOLVERS = ("divisor_of", "at_least", "one_of", "existing_path", "product", "length")
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false (bool)"),
+    int: ((int,), NUMBERS["int"]),
+    float: ((int, float), NUMBERS["float"]),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One YAML file of a composition.
+
+    Attributes:
+        path: the file.
+        keys: its content, nested under the package that it is mounted at.
+    """
+
+    path: Path
+    keys: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A configuration as Hydra composed it, with interpolations still in place.
+
+    Attributes:
+        raw: the tree; interpolations are strings.
+        sources: its files, in the order in which they were merged; the verb's own file among them.
+        choices: the chosen file of each group.
+        folder: where the configuration files lie.
+        verb: the name of the main file.
+    """
+
+    raw: dict[str, Any]
+    sources: list[Source]
+    choices: dict[str, str | None]
+    folder: Path
+    verb: str
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The union of the keys of all files that may declare keys."""
+        tree: dict[str, Any] = {}
+        for source in self.sources:
+            if not self.overrides(source):
+                _merge(tree, source.keys)
+        return tree
+
+    def overrides(self, source: Source) -> bool:
+        """Whether a file may only change keys that others declare."""
+        return source.path.relative_to(self.folder).parts[0] in OVERRIDING_GROUPS
+
+    def cause(self, key: str) -> str:
+        """`key=value`, and the experiment or scale file that sets it, if one does."""
+        text = f"{key}={show(_at(self.raw, key))}"
+        for source in self.sources:
+            if self.overrides(source) and _at(source.keys, key, missing=self) is not self:
+                return f"{self.folder.name}/{source.path.relative_to(self.folder)} sets {text}"
+        return text
+
+
+@cache
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a configuration file, interpolations as strings, without its defaults list."""
+    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return {str(key): value for key, value in content.items() if key != "defaults"} if isinstance(content, dict) else {}
+
+
+def nearest(key: str, keys: Iterable[str]) -> str:
+    """`; nearest: ...` for the most similar dotted key, siblings first; nothing if none is similar."""
+    keys = list(keys)
+    parent, _, name = key.rpartition(".")
+    siblings = [other for other in keys if other.rpartition(".")[0] == parent]
+    found = difflib.get_close_matches(key, siblings, 1) or difflib.get_close_matches(key, keys, 1)
+    found = found or [other for other in keys if other.rpartition(".")[2] == name][:1]
+    return f"; nearest: `{found[0]}`" if found else ""
+
+
+def dotted(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """All keys of a tree, dotted from the root."""
+    for key, value in tree.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+
+
+def check_missing(draft: Draft) -> None:
+    """No value is left as `???`."""
+    missing = [key for key in dotted(draft.raw) if _at(draft.raw, key) == "???"]
+    if not missing:
+        return
+    key = missing[0]
+    source = next(source for source in reversed(draft.sources) if _at(source.keys, key) == "???")
+    comment = re.search(rf"^\s*{key.rpartition('.')[2]}:\s*\?\?\?\s*#\s*(.+?)\s*$", source.path.read_text(), re.MULTILINE)
+    place = source.path.relative_to(draft.folder).with_suffix("")
+    reason = f" by {place.parts[0]}={'/'.join(place.parts[1:])}" if len(place.parts) > 1 else ""
+    raise ConfigError(f"{key} is required{reason}: add `{key}=...`{f' ({comment[1]})' if comment else ''}")
+
+
+def check_keys(draft: Draft) -> None:
+    """Every key is declared by a selected file; experiment and scale files, and the command line, only change keys."""
+    _check_keys(draft, draft.raw, draft.declared, "")
+
+
+def _check_keys(draft: Draft, config: dict[str, Any], declared: dict[str, Any], prefix: str) -> None:
+    for key, value in config.items():
+        path = prefix + key
+        known = declared.get(key)
+        if key not in declared:
+            if "_target_" not in config:
+                raise unknown_key(draft, path)
+        elif isinstance(known, dict) and known:
+            if isinstance(value, dict):
+                _check_keys(draft, value, known, path + ".")
+            elif value is not None and "${" not in str(value):
+                group = next((name for name in draft.choices if path in (name, name.rpartition("@")[2])), None)
+                instead = f"; choose a file with `{group}=...`" if group else ""
+                raise ConfigError(f"{draft.cause(path)}: expected the keys {', '.join(known)}{instead}")
+
+
+def unknown_key(draft: Draft, key: str, cause: str = "") -> ConfigError:
+    """The error for a key that no selected file declares; it names the choices that would declare it, or the nearest key."""
+    text = f"{cause or draft.cause(key)}: this configuration has no key `{key}`"
+    for mount, choice in draft.choices.items():
+        group = mount.partition("@")[0]
+        files = sorted((draft.folder / group).glob("*.yaml")) if group not in OVERRIDING_GROUPS else []
+        found = [f"{group}={path.stem}" for path in files if "@package _global_" in path.read_text() and key in read_yaml(path)]
+        if found:
+            return ConfigError(f"{text} ({mount}={choice} does not declare it; {', '.join(found[:4])} does)")
+    parent = _at(draft.raw, key.rpartition(".")[0])
+    arguments = signature(parent["_target_"]) if isinstance(parent, dict) and "_target_" in parent else {}
+    if (name := key.rpartition(".")[2]) in arguments:
+        return ConfigError(f"{text} yet, but {parent['_target_']} takes `{name}`: write +{key}=...")
+    known = [*dotted(draft.declared), *(f"{key.rpartition('.')[0]}.{argument}" for argument in arguments)]
+    return ConfigError(text + nearest(key, known))
+
+
+def check_types(draft: Draft, resolved: dict[str, Any]) -> None:
+    """A top-level number or truth value of the verb's file is overridden by one of its kind."""
+    for key, default in read_yaml(draft.folder / f"{draft.verb}.yaml").items():
+        if type(default) not in KINDS:
+            continue
+        kinds, expected = KINDS[type(default)]
+        value = resolved.get(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ConfigError(f"{draft.cause(key)}: expected {expected}; change `{key}`")
+
+
+def check_targets(draft: Draft, resolved: dict[str, Any]) -> None:
+    """Every node with a `_target_` has the arguments that its constructor takes."""
+    _check_targets(draft, draft.raw, resolved, "")
+
+
+def _check_targets(draft: Draft, raw: Any, resolved: Any, path: str) -> None:
+    if isinstance(raw, list):
+        for place, (entry, value) in enumerate(zip(raw, resolved, strict=True)):
+            _check_targets(draft, entry, value, f"{path}.{place}")
+    if not isinstance(raw, dict):
+        return
+    if "_target_" in raw:
+        _check_call(draft, raw, resolved, path)
+    for key, entry in raw.items():
+        _check_targets(draft, entry, resolved[key], f"{path}.{key}" if path else key)
+
+
+def _check_call(draft: Draft, raw: dict[str, Any], resolved: dict[str, Any], path: str) -> None:
+    target = str(resolved["_target_"])
+    try:
+        arguments = signature(target)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for name, value in resolved.items():
+        if name == "_target_":
+            continue
+        if name not in arguments:
+            near = nearest(name, arguments) or f"; it has {', '.join(arguments) or 'none'}"
+            raise ConfigError(f"{draft.cause(f'{path}.{name}')}: {target} has no argument `{name}`{near}")
+        if not arguments[name].accepts(value):
+            raise _wrong_value(draft, named_key(raw[name]) or f"{path}.{name}", value, f"{target} {name}", arguments[name])
+    absent = [name for name, argument in arguments.items() if argument.required and name not in resolved]
+    if absent:
+        raise ConfigError(f"{path}: {target} needs {', '.join(absent)}; add `+{path}.{absent[0]}=...` or state it in the YAML")
+
+
+def _wrong_value(draft: Draft, key: str, value: Any, argument: str, expected: Argument) -> ConfigError:
+    close = difflib.get_close_matches(str(value), expected.words, 1)
+    near = f" (nearest: {close[0]})" if close else ""
+    cause = draft.cause(key) if _at(draft.raw, key) == value else f"{key}={show(value)}"
+    return ConfigError(f"{cause}: expected {expected.expectation}{near}, for {argument}; change `{key}`")
+
+
+def named_key(raw: Any) -> str | None:
+    """The key that an interpolation reads, `${groups}` or `${divisor_of:groups,latent_dim}`; None for anything else."""
+    found = re.fullmatch(r"\$\{(?:(\w+):)?(\w[\w.]*)(?:,[^{}]*)?\}", raw) if isinstance(raw, str) else None
+    return found[2] if found and found[1] in (None, *KEY_RESOLVERS) else None
+
+
+def _at(tree: Any, key: str, missing: Any = None) -> Any:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return missing
+        tree = tree[part]
+    return tree
+
+
+def _merge(tree: dict[str, Any], keys: dict[str, Any]) -> None:
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            below = tree.get(key)
+            tree[key] = below if isinstance(below, dict) else {}
+            _merge(tree[key], value)
+        elif not isinstance(tree.get(key), dict):
+            tree[key] = value
