@@ -84,22 +84,24 @@ class ImageBatch:
         labels: (B,) int64, -1 where there is none.
         keys: which picture each row is, for messages.
         views: other views of the same pictures (student, teacher); empty for most tasks.
+        left_out: keys of pictures of an evaluation batch that could not be read; they have no row.
     """
 
     images: Tensor
     labels: Tensor
     keys: list[str]
     views: dict[str, Tensor] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageBatch":
         """The same batch on another device."""
         views = {name: view.to(*args, **kwargs) for name, view in self.views.items()}
-        return ImageBatch(self.images.to(*args, **kwargs), self.labels.to(*args, **kwargs), self.keys, views)
+        return ImageBatch(self.images.to(*args, **kwargs), self.labels.to(*args, **kwargs), self.keys, views, self.left_out)
 
     def pin_memory(self) -> "ImageBatch":
         """The same batch in page-locked memory, called by the loader."""
         views = {name: view.pin_memory() for name, view in self.views.items()}
-        return ImageBatch(self.images.pin_memory(), self.labels.pin_memory(), self.keys, views)
+        return ImageBatch(self.images.pin_memory(), self.labels.pin_memory(), self.keys, views, self.left_out)
 
 
 class Encoder(nn.Module, ABC):

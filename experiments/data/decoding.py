@@ -1,0 +1,100 @@
+"""Any picture file to 8-bit RGB, or one clear error.
+
+Choices: EXIF rotation is applied; transparent pixels lie on white; 16-bit grey is scaled, not clipped; of an animation the
+first frame counts; colour profiles are ignored, as in the papers' pipelines. A damaged file is never half decoded.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # a closed list: Pillow would start a program for EPS
+MAX_PIXELS = 89_478_485  # 256 MiB of RGB, the size from which Pillow suspects a decompression bomb
+MAX_SIDE_RATIO = 100  # a longer strip would grow beyond memory when its shorter side is resized
+
+
+class UnreadableImageError(Exception):
+    """A picture file that cannot be decoded.
+
+    Attributes:
+        path: the file.
+        reason: why, in words.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error survives the way between processes
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be read: {self.reason}"
+
+
+def decode(path: Path) -> Image.Image:
+    """The picture in mode RGB.
+
+    Raises:
+        UnreadableImageError: no picture, a damaged one, one of too many pixels, or one whose values have no defined range.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_size(image)
+            return to_rgb(upright(image))
+    except UnidentifiedImageError as error:
+        reason = "an empty file" if path.stat().st_size == 0 else f"not a picture in one of {', '.join(FORMATS)}"
+        raise UnreadableImageError(path, reason) from error
+    except Exception as error:  # Pillow's readers raise nearly every built-in error on damaged files
+        raise UnreadableImageError(path, f"{error}" or type(error).__name__) from error
+
+
+def check_size(image: Image.Image) -> None:
+    """Refuse by the header alone, before memory is taken.
+
+    Raises:
+        ValueError: too many pixels, or one side is too long for the other.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS}: a decompression bomb?")
+    if max(width, height) > MAX_SIDE_RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: one side is more than {MAX_SIDE_RATIO} times the other")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; unreadable EXIF data is not a reason to lose the picture."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata raises nearly every built-in error
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture in any of Pillow's modes.
+
+    Raises:
+        ValueError: floating-point or 32-bit pixels, whose white is not defined.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F" or (image.mode == "I" and not in_16_bits(image)):
+        raise ValueError(f"pixels of mode {image.mode} have no defined white")
+    if image.mode.startswith("I"):
+        return grey_from_16_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def in_16_bits(image: Image.Image) -> bool:
+    """Whether a picture of 32-bit integers holds only 16-bit values, as Pillow makes of some 16-bit files."""
+    values = np.asarray(image)
+    return bool(values.min() >= 0 and values.max() <= 65535)
+
+
+def grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """0 .. 65535 to 0 .. 255, rounded."""
+    values = np.asarray(image).astype(np.int32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

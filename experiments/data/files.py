@@ -1,0 +1,93 @@
+"""Which pictures a folder holds. Imports nothing heavy, so that a configuration is checked before torch is loaded."""
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+
+def check_root(root: str | Path) -> None:
+    """Refuse a path that holds no picture; stops at the first one found.
+
+    Raises:
+        ValueError: the path does not exist, or is a folder without pictures.
+    """
+    if not Path(root).exists():
+        raise ValueError(f"data.root={root} does not exist; expected a folder of pictures or one picture file")
+    if next(picture_files(Path(root)), None) is None:
+        raise ValueError(f"data.root={root} holds no pictures; expected files that end in {', '.join(EXTENSIONS)}")
+
+
+def picture_files(root: Path) -> Iterator[tuple[str, int]]:
+    """Name relative to `root` and size in bytes of each picture below it, in no stated order.
+
+    A file as `root` is itself the one picture, whatever its name. Links are followed, hidden files and folders left out.
+    """
+    if root.is_file():
+        yield root.name, root.stat().st_size
+        return
+    visited = set()  # real paths: a link may lead back up
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        real = os.path.realpath(root / folder)
+        if real in visited:
+            continue
+        visited.add(real)
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    pending.append(f"{folder}{entry.name}/")
+                elif entry.name.lower().endswith(EXTENSIONS):
+                    yield folder + entry.name, size_of(entry)
+
+
+def size_of(entry: os.DirEntry[str]) -> int:
+    """Bytes, 0 of a link that leads nowhere: decoding will name it."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
+
+
+def class_of(name: str, part: str) -> str | None:
+    """The first folder of a relative name below `part` ("", "train/" or "val/"), None if there is none."""
+    folder, slash, _ = name.removeprefix(part).partition("/")
+    return folder if slash else None
+
+
+def split(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
+    """Training and held-out names, by a hash of each name: new files never move the old ones.
+
+    Both sides get at least one picture; a single picture is on both.
+
+    Args:
+        names: sorted.
+        val_share: expected share of held-out names, in (0, 1).
+    """
+    if len(names) == 1:
+        return names, names
+    place = {name: int.from_bytes(sha256(os.fsencode(name)).digest()[:8]) / 2**64 for name in names}
+    by_place = sorted(names, key=place.__getitem__)
+    count = sum(value < val_share for value in place.values())
+    held_out = set(by_place[: min(max(count, 1), len(names) - 1)])
+    return [name for name in names if name not in held_out], [name for name in names if name in held_out]
+
+
+def located(name: str) -> Path:
+    """Where an installed package keeps one of its files; the package itself is not imported.
+
+    Raises:
+        ValueError: the file is not there.
+    """
+    package = name.partition("/")[0]
+    found = find_spec(package)
+    path = Path(found.origin).parents[1] / name if found and found.origin else None
+    if path is None or not path.is_file():
+        raise ValueError(f"data needs {name} of an installed package; reinstall scikit-image and scikit-learn, or set data=image_folder")
+    return path

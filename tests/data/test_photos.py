@@ -1,0 +1,81 @@
+"""The embedded photographs: disjoint parts, fixed validation, reproducible cuts."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.data.files import located
+from experiments.data.photos import HELD_OUT_PICTURES, TRAINING_PICTURES, Photos
+from experiments.data.source import NO_LABEL, Draw
+
+
+def photos(image_size=64, seed=0, cuts_per_picture=4, largest_cut=2.0, flip=True):
+    return Photos(image_size, seed, cuts_per_picture, largest_cut, flip)
+
+
+def test_held_out_pictures_are_never_trained_on():
+    assert {name.rpartition("/")[2] for name in HELD_OUT_PICTURES} == {"astronaut.png", "china.jpg"}
+    assert not set(HELD_OUT_PICTURES) & set(TRAINING_PICTURES)
+    data = photos()
+    trained = {data.train[Draw(0, index)].key.partition("#")[0] for index in range(len(data.train))}
+    validated = {data.val[index].key.partition("[")[0] for index in range(len(data.val))}
+    assert validated == {"astronaut", "china"}
+    assert trained == {name.rpartition("/")[2].partition(".")[0] for name in TRAINING_PICTURES}
+
+
+def test_validation_is_the_grid_of_whole_squares():
+    data = photos(64)
+    assert len(data.val) == (512 // 64) ** 2 + (427 // 64) * (640 // 64)
+    assert len({data.val[index].key for index in range(len(data.val))}) == len(data.val)
+    place = next(index for index in range(len(data.val)) if data.val[index].key == "astronaut[128,64]")
+    expected = np.asarray(Image.open(located("skimage/data/astronaut.png")))[128:192, 64:128]
+    assert np.array_equal(data.val[place].image.permute(1, 2, 0), expected)
+
+
+def test_the_same_draw_gives_the_same_cut_and_other_draws_give_others():
+    data, again = photos(), photos()
+    example = data.train[Draw(3, 5)]
+    data.train[Draw(0, 0)]
+    assert torch.equal(example.image, again.train[Draw(3, 5)].image)
+    assert example.image.shape == (3, 64, 64)
+    assert example.image.dtype == torch.uint8
+    assert example.label == NO_LABEL
+    assert not torch.equal(example.image, data.train[Draw(4, 5)].image)
+    assert not torch.equal(example.image, data.train[Draw(3, 5 + 9)].image)
+    assert not torch.equal(example.image, photos(seed=1).train[Draw(3, 5)].image)
+
+
+def test_unscaled_cuts_are_pieces_of_the_picture():
+    example = photos(32, largest_cut=1.0, flip=False).train[Draw(0, 0)]
+    picture = np.asarray(Image.open(located(TRAINING_PICTURES[0])))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (32, 32, 3))[:, :, 0]
+    corner = example.image[:, 0, 0].numpy()
+    places = np.argwhere((picture[: windows.shape[0], : windows.shape[1]] == corner).all(axis=-1))
+    assert any(np.array_equal(windows[y, x], example.image.permute(1, 2, 0)) for y, x in places)
+
+
+def test_the_fingerprint_knows_options_but_not_the_seed():
+    assert photos().fingerprint() == photos(seed=7).fingerprint()
+    assert len({photos().fingerprint(), photos(32).fingerprint(), photos(flip=False).fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("options", [{"image_size": 0}, {"image_size": 512}, {"cuts_per_picture": 0}, {"largest_cut": 0.5}])
+def test_options_out_of_range_are_named(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
+        photos(**options)
+
+
+def test_a_missing_picture_is_one_clear_error():
+    with pytest.raises(ValueError, match=r"skimage/data/none\.png"):
+        located("skimage/data/none.png")
+    with pytest.raises(ValueError, match="no_such_package"):
+        located("no_such_package/a.png")
+
+
+def test_pictures_are_found_without_importing_their_packages():
+    code = "import sys; from experiments.data.files import located; located('skimage/data/coffee.png'); assert 'skimage' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
