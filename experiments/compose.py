@@ -240,7 +240,7 @@ def _explained(verb: str, words: list[Override], config_dir: Path, error: Except
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
         return ConfigError(_one_line(broken, config_dir))
     for word in groups:
-        if word.get_key_element() not in plain.choices and word.type is not None and not word.is_add():
+        if word.get_key_element() not in plain.choices and not word.is_add() and not word.is_delete():
             return ConfigError(f"{word.input_line}: {verb} has no group `{word.get_key_element()}`; it has {', '.join(plain.choices)}")
     try:
         draft, _ = _load(verb, [word.input_line or "" for word in groups], config_dir)
@@ -288,7 +288,8 @@ def _resolved(draft: Draft, config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         cause = _purposeful(error)
         if cause:
-            raise ConfigError(str(cause)) from error
+            key = str(cause).partition("=")[0]
+            raise ConfigError(draft.cause(key).partition(key)[0] + str(cause)) from error
         found = re.search(r"Interpolation key '([^']+)' not found", str(error)) if isinstance(error, InterpolationKeyError) else None
         if found:
             near = nearest(found[1], dotted(draft.raw))

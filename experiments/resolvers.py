@@ -79,7 +79,10 @@ def require_weights(name: str, without: str = "", *, _root_: Container) -> str:
 
 def product(key: str, *, _root_: Container) -> int:
     """The product of the list of numbers at `key`."""
-    return math.prod(_list(_root_, key))
+    entries = _list(_root_, key)
+    if not all(isinstance(entry, int | float) for entry in entries):
+        raise ConfigError(f"{key}={show(entries)}: expected a list of numbers; change `{key}`")
+    return math.prod(entries)
 
 
 def length(key: str, *, _root_: Container) -> int:

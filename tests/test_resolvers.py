@@ -1,0 +1,80 @@
+"""Relations between keys, resolved as YAML files state them."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.resolvers import register
+from tokenizer.weights import FILES, MissingWeightsError
+
+
+def resolve(expression: str, **keys):
+    register()
+    return OmegaConf.to_container(OmegaConf.create({**keys, "result": "${" + expression + "}"}), resolve=True)["result"]
+
+
+def reason(expression: str, **keys) -> str:
+    with pytest.raises(Exception) as caught:
+        resolve(expression, **keys)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "keys", "expected"),
+    [
+        ("divisor_of:groups,latent_dim", {"groups": 16, "latent_dim": 64}, 16),
+        ("divisor_of:part.groups,latent_dim", {"part": {"groups": 4}, "latent_dim": 8}, 4),
+        ("at_least:size,2", {"size": 2}, 2),
+        ("at_least:rate,0.0", {"rate": 0.5}, 0.5),
+        ("one_of:norm,none,l2", {"norm": "l2"}, "l2"),
+        ("product:levels", {"levels": [8, 5, 5]}, 200),
+        ("length:levels", {"levels": [8, 5, 5]}, 3),
+    ],
+)
+def test_a_relation_that_holds_gives_the_value(expression, keys, expected):
+    assert resolve(expression, **keys) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "keys", "text"),
+    [
+        ("divisor_of:groups,latent_dim", {"groups": 7, "latent_dim": 64}, "nearest divisors: 4 and 8; change `groups` or `latent_dim`"),
+        ("divisor_of:groups,latent_dim", {"groups": 96, "latent_dim": 64}, "nearest divisor: 64"),
+        ("divisor_of:groups,latent_dim", {"groups": 0, "latent_dim": 64}, "groups=0: expected a whole number of at least 1"),
+        ("divisor_of:groups,latent_dim", {"groups": 4, "latent_dim": "x"}, "latent_dim=x: expected a whole number"),
+        ("divisor_of:groups,width", {"groups": 4}, "there is no key `width`"),
+        ("at_least:size,2", {"size": -4}, "size=-4: expected a whole number of at least 2; change `size`"),
+        ("at_least:size,2", {"size": True}, "size=true: expected a whole number"),
+        ("at_least:size,2", {"size": 2.5}, "size=2.5: expected a whole number"),
+        ("one_of:norm,none,l2", {"norm": "l3"}, "norm=l3: expected one of none, l2; change `norm`"),
+        ("product:levels", {"levels": 8}, "levels=8: expected a list"),
+        ("product:levels", {"levels": ["a"]}, "levels=[a]: expected a list of numbers"),
+        ("existing_path:root", {"root": "/nowhere/at/all"}, "root=/nowhere/at/all: expected a file or folder that exists"),
+    ],
+)
+def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys, text):
+    assert text in reason(expression, **keys)
+
+
+def test_an_existing_path_has_its_tilde_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pictures").mkdir()
+    assert resolve("existing_path:root", root="~/pictures") == str(tmp_path / "pictures")
+
+
+def test_weights_are_required_unless_the_option_without_them_is_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    expression = 'require_weights:vgg16,"loss.perceptual=0"'
+    assert "loss.perceptual=0 does without it" in reason(expression, loss={"perceptual": 1.0})
+    assert resolve(expression, loss={"perceptual": 0.0}) == "vgg16"
+    (tmp_path / FILES["vgg16"].filename).touch()
+    assert resolve(expression, loss={"perceptual": 1.0}) == "vgg16"
+
+
+def test_absent_weights_stay_recognisable_within_the_wrapping(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    with pytest.raises(Exception) as caught:
+        resolve("require_weights:vgg16")
+    inner = caught.value
+    while inner and not isinstance(inner, MissingWeightsError):
+        inner = inner.__cause__ or inner.__context__
+    assert inner is not None
