@@ -2,7 +2,6 @@
 
 Paper: Zhang et al. 2018, arXiv:1801.03924, version 0.1. Layers and linear weights come from the `lpips` package, the classifier's weights
 from torchvision's file, which nothing here fetches.
-Deviation from the package: a cell whose features are all zero has a zero gradient, where the package's square root gives NaN.
 """
 
 import warnings

@@ -1,0 +1,147 @@
+import warnings
+
+import lpips
+import pytest
+import torch
+from torch import nn
+
+from tokenizer.losses.perceptual import LPIPSLoss
+from tokenizer.weights import FILES, MissingWeightsError
+
+# Shapes of the convolutions in torchvision's files: place, output channels, input channels, kernel.
+CONVOLUTIONS = {
+    "vgg16": [
+        (place, wide, narrow, 3)
+        for place, wide, narrow in [
+            *[(0, 64, 3), (2, 64, 64), (5, 128, 64), (7, 128, 128), (10, 256, 128), (12, 256, 256), (14, 256, 256)],
+            *[(17, 512, 256), (19, 512, 512), (21, 512, 512), (24, 512, 512), (26, 512, 512), (28, 512, 512)],
+        ]
+    ],
+    "alexnet": [(0, 64, 3, 11), (3, 192, 64, 5), (6, 384, 192, 3), (8, 256, 384, 3), (10, 256, 256, 3)],
+}
+PACKAGE_NAMES = {"vgg16": "vgg", "alexnet": "alex"}
+
+
+def random_weights(network: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    weights = {"classifier.6.bias": torch.zeros(10)}
+    for place, wide, narrow, kernel in CONVOLUTIONS[network]:
+        weights[f"features.{place}.weight"] = torch.randn(wide, narrow, kernel, kernel) * (2 / (narrow * kernel**2)) ** 0.5
+        weights[f"features.{place}.bias"] = torch.randn(wide) * 0.1
+    return weights
+
+
+@pytest.fixture(scope="module", params=["vgg16", "alexnet"])
+def network(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    torch.save(random_weights(network), path / FILES[network].filename)
+    return path
+
+
+@pytest.fixture
+def pictures():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(2, 3, 40, 32, generator=generator) * 2 - 1 for _ in range(2)]
+
+
+def package_network(network: str) -> nn.Module:
+    """The package's own LPIPS with the same random classifier."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = lpips.LPIPS(net=PACKAGE_NAMES[network], pnet_rand=True, pretrained=False, verbose=False)
+    reference.to_empty(device="cpu")
+    trunk = {name.split(".", 1)[1]: tensor for name, tensor in random_weights(network).items() if name.startswith("features.")}
+    for name, tensor in reference.net.state_dict().items():
+        tensor.copy_(trunk[name.split(".", 1)[1]])
+    path = f"{lpips.__path__[0]}/weights/v0.1/{PACKAGE_NAMES[network]}.pth"
+    reference.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+    reference.scaling_layer = lpips.ScalingLayer()
+    return reference.eval()
+
+
+def test_the_loss_is_the_mean_of_the_package_and_takes_symmetric_images(network, folder, pictures, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    reference = package_network(network)
+    expected = reference(*pictures).mean()
+    torch.testing.assert_close(LPIPSLoss(network)(*pictures), expected, rtol=1e-4, atol=1e-6)
+    unit = reference(*(picture / 2 + 0.5 for picture in pictures)).mean()
+    torch.testing.assert_close(LPIPSLoss(network, input_range="unit")(*pictures), unit, rtol=1e-4, atol=1e-6)
+    assert abs(unit / expected - 1) > 0.05
+
+
+def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agree(network, folder, pictures, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    loss = LPIPSLoss(network)
+    reconstruction, images = (picture.requires_grad_() for picture in pictures)
+    loss(reconstruction, images).backward()
+    assert torch.isfinite(reconstruction.grad).all()
+    assert reconstruction.grad.abs().sum() > 0
+    assert images.grad is None
+    reconstruction.grad = None
+    same = loss(reconstruction, reconstruction.detach())
+    same.backward()
+    assert same.item() == 0
+    assert reconstruction.grad.abs().sum() == 0
+
+
+def test_cells_whose_features_are_all_zero_are_at_distance_zero_with_a_finite_gradient(folder, network, pictures, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    loss = LPIPSLoss(network)
+    for name, parameter in loss.distance.network.named_parameters():
+        if name.endswith("bias"):
+            parameter.fill_(-100.0)  # every relu is silent
+    reconstruction = pictures[0].requires_grad_()
+    value = loss(reconstruction, pictures[1])
+    value.backward()
+    assert value.item() == 0
+    assert torch.isfinite(reconstruction.grad).all()
+
+
+def test_the_network_is_no_part_of_what_is_trained_or_saved(network, folder, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    loss = LPIPSLoss(network).train()
+    assert list(loss.parameters()) == []
+    assert list(loss.buffers()) == []
+    assert loss.state_dict() == {}
+
+
+def test_a_loss_built_on_the_meta_device_holds_real_weights(network, folder, pictures, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    with torch.device("meta"):
+        loss = LPIPSLoss(network)
+    loss.to_empty(device="cpu")
+    torch.testing.assert_close(loss(*pictures), LPIPSLoss(network)(*pictures))
+
+
+def test_a_file_with_a_missing_or_foreign_tensor_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    path = tmp_path / FILES["alexnet"].filename
+    weights = random_weights("alexnet")
+    torch.save({name: tensor for name, tensor in weights.items() if name != "features.3.bias"}, path)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        LPIPSLoss("alexnet")
+    torch.save(weights | {"features.99.weight": torch.zeros(1)}, path)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        LPIPSLoss("alexnet")
+
+
+def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    with pytest.raises(MissingWeightsError) as caught:
+        LPIPSLoss()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (str(tmp_path / "vgg16-397923af.pth"), "experiments.weights fetch vgg16", "loss.weights.perceptual=0"):
+        assert part in message
+
+
+def test_an_unknown_network_or_range_is_refused():
+    with pytest.raises(ValueError, match="'resnet'; expected vgg16 or alexnet"):
+        LPIPSLoss("resnet")
+    with pytest.raises(ValueError, match="'bytes'; expected symmetric or unit"):
+        LPIPSLoss(input_range="bytes")
