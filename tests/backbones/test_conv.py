@@ -183,7 +183,7 @@ def test_a_width_that_the_norm_groups_do_not_divide_is_refused():
 def test_an_encoder_that_keeps_every_cell_refuses_another_number_of_tokens():
     encoder = small_encoder()
     assert encoder(torch.randn(1, 3, 8, 8), 4).latents.shape == (1, 4, 6)
-    with pytest.raises(ValueError, match="num_tokens 3 .* all 4 cells"):
+    with pytest.raises(ValueError, match=r"num_tokens 3 .* all 4 cells"):
         encoder(torch.randn(1, 3, 8, 8), 3)
 
 
