@@ -90,14 +90,15 @@ class ReconstructionErrors:
         real, fake = to_unit(images), to_unit(reconstruction)
         self.sums.add("images", len(real))
         self.sums.add("values", real.numel())
-        error = (fake - real).double()
-        per_image = error.square().flatten(1).mean(1)
-        self.sums.add("squared_error", error.square().sum())
-        self.sums.add("l1", error.abs().sum())
+        error = fake - real
+        squares = error.square().flatten(1).sum(1, dtype=torch.float64)
+        per_image = squares / error[0].numel()
+        self.sums.add("squared_error", squares.sum())
+        self.sums.add("l1", error.abs().sum(dtype=torch.float64))
         # A perfect image counts as 100 dB: one of them would make the mean infinite.
         self.sums.add("psnr_image_mean", (-10 * per_image.log10()).clamp(max=LARGEST_IMAGE_PSNR).sum())
         if "psnr_bicubic" in self.metrics:
-            self.sums.add("psnr_bicubic", (bicubic_round_trip(real, self.factor) - real).double().square().sum())
+            self.sums.add("psnr_bicubic", (bicubic_round_trip(real, self.factor) - real).square().sum(dtype=torch.float64))
         if "ssim" in self.metrics:
             self.sums.add("ssim", structural_similarity(fake, real).double().sum())
         if "lpips" in self.metrics:

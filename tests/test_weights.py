@@ -1,0 +1,174 @@
+"""The weights of other people's networks and the verb that lists, checks and fetches them."""
+
+import functools
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from experiments.weights import main
+from tokenizer.weights import FILES, MissingWeightsError, WeightsFile, find_weights, sha256, weights_folder
+
+CONTENT = b"weights" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "weights"))
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A function that makes `alexnet` a file which a server on this machine offers."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "net.pth").write_bytes(CONTENT)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "site")))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def publish(prefix, page="net.pth"):
+        address = f"http://127.0.0.1:{server.server_port}/{page}"
+        monkeypatch.setitem(FILES, "alexnet", WeightsFile("alexnet", "net.pth", address, prefix, "a test"))
+
+    yield publish
+    server.shutdown()
+    server.server_close()
+
+
+def one_line(text):
+    assert text.count("\n") == 1
+    return text.strip()
+
+
+def test_fetch_puts_the_verified_file_in_its_place(folder, served, capsys):
+    served(DIGEST[:8])
+    assert main(["fetch", "alexnet"]) == 0
+    assert (folder / "net.pth").read_bytes() == CONTENT
+    assert os.listdir(folder) == ["net.pth"]
+    assert one_line(capsys.readouterr().out) == f"alexnet: fetched to {folder / 'net.pth'}"
+    assert main(["fetch", "alexnet"]) == 0
+    assert "already at" in one_line(capsys.readouterr().out)
+
+
+def test_fetch_leaves_nothing_of_a_file_with_another_hash(folder, served, capsys):
+    served("0123abcd")
+    assert main(["fetch", "alexnet"]) == 1
+    assert os.listdir(folder) == []
+    message = one_line(capsys.readouterr().err)
+    assert f"its SHA-256 starts with {DIGEST[:12]}, not with 0123abcd" in message
+    assert str(folder / "net.pth") in message
+
+
+def test_fetch_replaces_a_wrong_file_only_by_a_right_one(folder, served):
+    folder.mkdir()
+    (folder / "net.pth").write_bytes(b"cut short")
+    served("0123abcd")
+    assert main(["fetch", "alexnet"]) == 1
+    assert (folder / "net.pth").read_bytes() == b"cut short"
+    served(DIGEST[:8])
+    assert main(["fetch", "alexnet"]) == 0
+    assert (folder / "net.pth").read_bytes() == CONTENT
+
+
+def test_fetch_says_in_one_line_that_the_server_does_not_have_the_file(folder, served, capsys):
+    served(DIGEST[:8], page="absent.pth")
+    assert main(["fetch", "alexnet"]) == 1
+    assert "404" in one_line(capsys.readouterr().err)
+    assert os.listdir(folder) == []
+
+
+def test_fetch_says_in_one_line_that_there_is_no_network(folder, monkeypatch, capsys):
+    for name, file in FILES.items():  # port 9 of this machine: nobody answers
+        monkeypatch.setitem(FILES, name, WeightsFile(name, file.filename, "http://127.0.0.1:9/net.pth", file.sha256_prefix, file.purpose))
+    assert main(["fetch", "inception"]) == 1
+    message = one_line(capsys.readouterr().err)
+    assert message.startswith("inception: not fetched from http://127.0.0.1:9/net.pth:")
+    assert main(["fetch", "all"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == len(FILES)
+    assert os.listdir(folder) == []
+
+
+def test_fetch_says_in_one_line_that_the_folder_cannot_be_made(folder, served, monkeypatch, tmp_path, capsys):
+    (tmp_path / "occupied").write_text("a file")
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "occupied"))
+    served(DIGEST[:8])
+    assert main(["fetch", "alexnet"]) == 1
+    assert "occupied" in one_line(capsys.readouterr().err)
+
+
+def test_check_tells_absent_right_and_wrong_files_apart(folder, served, capsys):
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out.count(": absent, ") == len(FILES)
+    served(DIGEST[:8])
+    assert main(["fetch", "alexnet"]) == 0
+    assert main(["check"]) == 0
+    assert f"alexnet: as published, SHA-256 {DIGEST[:12]}" in capsys.readouterr().out
+    FILES["inception"].path.write_bytes(b"something else")
+    assert main(["check"]) == 1
+    assert "inception: wrong content" in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(folder, capsys):
+    assert main(["fetch", "alexnot"]) == 1
+    assert one_line(capsys.readouterr().err) == f"no weights are known as 'alexnot'; known: {', '.join(FILES)}, or all"
+
+
+def test_list_names_every_file_and_needs_no_torch(folder):
+    program = "import sys; from experiments.weights import main; code = main([]); sys.exit(code + 2 * ('torch' in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert str(folder) in result.stdout
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    for name, file in FILES.items():
+        assert "absent" in rows[name]
+        assert file.filename in rows[name]
+
+
+def test_the_verb_runs_as_a_module_and_passes_its_exit_code_on(folder):
+    result = subprocess.run([sys.executable, "-m", "experiments.weights", "fetch", "nothing"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "known: vgg16" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_find_weights_says_which_file_where_it_goes_and_how_to_do_without(folder):
+    with pytest.raises(MissingWeightsError) as error:
+        find_weights("vgg16", "loss.weights.perceptual=0")
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (str(folder / FILES["vgg16"].filename), "fetch vgg16", FILES["vgg16"].source, "loss.weights.perceptual=0 does without"):
+        assert part in message
+
+
+def test_find_weights_refuses_unknown_names_and_returns_present_files(folder):
+    with pytest.raises(ValueError, match="known: vgg16"):
+        find_weights("vgg")
+    folder.mkdir()
+    FILES["vgg16"].path.touch()
+    assert find_weights("vgg16") == folder / FILES["vgg16"].filename
+
+
+def test_the_weights_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("TESSERA_WEIGHTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert weights_folder() == tmp_path / "tessera"
+
+
+def test_the_hash_is_read_anew_when_a_file_changes(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    assert sha256(file) == hashlib.sha256(b"one").hexdigest()
+    file.write_bytes(b"three")
+    assert sha256(file) == hashlib.sha256(b"three").hexdigest()
