@@ -65,6 +65,18 @@ class TokenizerMetrics:
     """Running metrics of one tokenizer: no `nn.Module`, so that its networks stay out of checkpoints, optimizers and EMA.
 
     Everything is summed where the images are and read once, in `compute`, over all ranks.
+
+    Args:
+        quantizer: its sizes are read.
+        downsample: factor of the bicubic baseline, pixels per cell along one side.
+        image_size: side of the images in pixels.
+        subject: ema or raw, which weights made the reconstructions.
+        seed: of the run, for the cards.
+        transform: how the images were cut, for the cards.
+        reference: which images they are, for the cards.
+        rfid: whether to compute rFID and inception score.
+        same_images_as: metrics of another subject that see the same images, `update`d first and not yet reset when this one
+            is computed. Its networks and its real features serve both; the bicubic baseline is computed there only.
     """
 
     def __init__(
@@ -80,18 +92,6 @@ class TokenizerMetrics:
         same_images_as: "TokenizerMetrics | None" = None,
     ) -> None:
         """Find out what can be computed on this machine.
-
-        Args:
-            quantizer: its sizes are read.
-            downsample: factor of the bicubic baseline, pixels per cell along one side.
-            image_size: side of the images in pixels.
-            subject: ema or raw, which weights made the reconstructions.
-            seed: of the run, for the cards.
-            transform: how the images were cut, for the cards.
-            reference: which images they are, for the cards.
-            rfid: whether to compute rFID and inception score.
-            same_images_as: metrics of another subject that see the same images, `update`d first and not yet reset when this one
-                is computed. Its networks and its real features serve both; the bicubic baseline is computed there only.
 
         Raises:
             ValueError: an unknown subject.
