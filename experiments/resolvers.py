@@ -25,6 +25,7 @@ def register() -> None:
         "require_weights": require_weights,
         "product": product,
         "length": length,
+        "trained_with": trained_with,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -88,6 +89,16 @@ def product(key: str, *, _root_: Container) -> int:
 def length(key: str, *, _root_: Container) -> int:
     """The number of entries of the list at `key`."""
     return len(_list(_root_, key))
+
+
+def trained_with(key: str, setting: str, *, _root_: Container) -> Any:
+    """A setting of the run folder or of the exported model that the value of `key` names."""
+    folder = Path(existing_path(key, _root_=_root_))
+    for name, part in (("config.yaml", None), ("config.json", "trained_with")):
+        if (folder / name).is_file():
+            settings = yaml.safe_load((folder / name).read_text())
+            return (settings if part is None else settings[part])[setting]
+    raise ConfigError(f"{key}={folder}: expected a run folder or an exported model, it has no config.yaml and no config.json; change `{key}`")
 
 
 def _list(root: Container, key: str) -> ListConfig:

@@ -68,9 +68,9 @@ class ImageTokenizer(nn.Module):
         rows, columns = self.grid(image_size)
         return rows * columns
 
-    def save_pretrained(self, folder: str | Path, config: dict[str, Any]) -> None:
+    def save_pretrained(self, folder: str | Path, config: dict[str, Any], trained_with: dict[str, Any]) -> None:
         """Write `model.safetensors` and `config.json`, the resolved configuration that builds this tokenizer."""
-        pretrained.save(self, config, folder)
+        pretrained.save(self, config, folder, trained_with)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "ImageTokenizer":

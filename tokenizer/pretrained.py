@@ -59,19 +59,26 @@ def locate(target: str, packages: tuple[str, ...]) -> Any:
         raise ValueError(f"_target_ {target} does not exist: {error}") from error
 
 
-def save(module: nn.Module, config: Mapping[str, Any], folder: str | Path) -> None:
-    """Write weights and configuration to `folder`, each beside its place and then renamed."""
+def save(module: nn.Module, config: Mapping[str, Any], folder: str | Path, trained_with: Mapping[str, Any]) -> None:
+    """Write weights and configuration to `folder`, each beside its place and then renamed.
+
+    Args:
+        module: what `build(config)` gives, trained.
+        config: plain containers.
+        folder: made if need be.
+        trained_with: what a user should know about the weights, such as image_size; plain values.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, text = folder / (WEIGHTS_FILE + ".tmp"), folder / (CONFIG_FILE + ".tmp")
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, weights)
-    text.write_text(json.dumps(config, indent=2) + "\n")
+    text.write_text(json.dumps({"trained_with": dict(trained_with), "model": config}, indent=2) + "\n")
     os.replace(weights, folder / WEIGHTS_FILE)
     os.replace(text, folder / CONFIG_FILE)
 
 
 def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Build what `save` wrote, with its weights, in eval mode on the CPU.
+    """Build what `save` wrote, with its weights, in eval mode on the CPU; and the configuration that builds it.
 
     Raises:
         FileNotFoundError: the folder lacks one of the two files.
@@ -81,7 +88,7 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: is it a folder written by `python -m experiments.export`?")
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = json.loads((folder / CONFIG_FILE).read_text())["model"]
     module: nn.Module = build(config)
     module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return module.eval(), config

@@ -1,0 +1,119 @@
+"""Loggers: metrics.csv always, Weights & Biases or TensorBoard by choice. No logger stops a run."""
+
+import csv
+import io
+import logging
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from experiments.run_folder import RunFolder, write_atomic
+
+log = logging.getLogger(__name__)
+
+CLOCK = "updates"
+
+
+class MetricsTable(Logger):
+    """metrics.csv: a row for every report, a column for every key, in the order of appearance."""
+
+    def __init__(self, file: Path, resumed_at: int) -> None:
+        """Go on after update `resumed_at`: later rows are of an interrupted run and are written again."""
+        super().__init__()
+        self.file = file
+        self.columns = [CLOCK]
+        rows: list[dict[str, str]] = []
+        if file.is_file():
+            with open(file, newline="") as opened:
+                reader = csv.DictReader(opened)
+                self.columns = list(reader.fieldnames or [CLOCK])
+                rows = [row for row in reader if int(row[CLOCK]) <= resumed_at]
+        if rank_zero_only.rank == 0:
+            self._rewrite(rows)
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Unused."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row; new keys widen the table."""
+        new = [key for key in metrics if key not in self.columns]
+        if new:
+            with open(self.file, newline="") as opened:
+                rows = list(csv.DictReader(opened))
+            self.columns += new
+            self._rewrite(rows)
+        with open(self.file, "a", newline="") as opened:
+            csv.DictWriter(opened, self.columns).writerow({CLOCK: step, **metrics})
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """config.yaml holds them."""
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.file, text.getvalue())
+
+
+class WeightsAndBiases:
+    """Settings of a W&B logger."""
+
+    def __init__(self, project: str, group: str | None = None) -> None:
+        """Log to `project`, as one of `group`."""
+        self.project = project
+        self.group = group
+
+    def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
+        """A logger whose run id is the run's identity, so that a resumed run goes on there.
+
+        Online only with an API key; otherwise offline in the run folder, said in one line. None, and one line, if it cannot start.
+        """
+        offline = os.environ.get("WANDB_MODE") == "offline"
+        if not offline and not _has_key():
+            offline = True
+            log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
+        settings = {"id": folder.path.name, "group": self.group, "resume": "allow", "config": config}
+        try:
+            logger = WandbLogger(name=name, project=self.project, save_dir=folder.path, offline=offline, **settings)
+            _ = logger.experiment
+        except Exception as error:
+            log.warning("W&B did not start (%s); metrics.csv is written all the same", str(error).splitlines()[0])
+            return None
+        return logger
+
+
+class TensorBoard:
+    """Settings of a TensorBoard logger: none."""
+
+    def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
+        """A logger that writes to `tensorboard/` in the run folder; None, and one line, if the package is absent."""
+        try:
+            return TensorBoardLogger(folder.path, name="tensorboard", version="")
+        except ModuleNotFoundError:
+            log.warning("TensorBoard is not installed (`pip install tensorboard`); metrics.csv is written all the same")
+            return None
+
+
+def _has_key() -> bool:
+    """Whether W&B would find an API key without asking."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,87 @@
+"""The progress bar: updates done, the last logged losses, speed, time left."""
+
+import logging
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+SHOWN = {
+    "train/loss/reconstruction": "reconstruction",
+    "train/loss/perceptual": "perceptual",
+    "train/loss/adversarial": "adversarial",
+    "train/loss/discriminator": "discriminator",
+    "val/psnr": "val psnr",
+    "perf/images_per_second": "images/s",
+}
+
+
+class LastValues(Logger):
+    """Keeps the last values of what the bar shows; being a logger it sees what the task reports and reads no device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "progress"
+
+    @property
+    def version(self) -> str:
+        """Unused."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Keep what is shown."""
+        self.values.update({SHOWN[key]: value for key, value in metrics.items() if key in SHOWN})
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing to show."""
+
+    def __str__(self) -> str:
+        return "  ".join(f"{name} {value:.4g}" for name, value in self.values.items())
+
+
+class ProgressBar(Callback):
+    """A bar on a terminal; a line every half minute where there is none."""
+
+    SECONDS_BETWEEN_LINES = 30
+
+    def __init__(self, last: LastValues) -> None:
+        """Show `last`, which a task's reports keep up to date."""
+        self.last = last
+        self.bar: Progress | None = None
+        self.line_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        """Open the bar at the update that the run goes on from."""
+        console = Console(stderr=True)
+        if trainer.is_global_zero and console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self.bar = Progress(*columns, console=console)
+            self.bar.add_task("", total=task.total_updates, completed=task.updates)
+            self.bar.start()
+        self.line_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move on."""
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=task.updates, description=str(self.last))
+        elif trainer.is_global_zero and time.monotonic() - self.line_at > self.SECONDS_BETWEEN_LINES:
+            self.line_at = time.monotonic()
+            log.info("update %d of %d  %s", task.updates, task.total_updates, self.last)
+
+    def teardown(self, trainer: Trainer, task: LightningModule, stage: str) -> None:
+        """Close the bar, also after an error."""
+        if self.bar is not None:
+            self.bar.stop()

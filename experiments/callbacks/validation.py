@@ -1,0 +1,47 @@
+"""Validation on the task's own clock, with a picture each time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from experiments.evaluation import Evaluation
+from experiments.pictures import comparison, save_picture
+
+
+class Validation(Callback):
+    """Runs `validate` every `every` updates, before the checkpoint of that update, so that an interrupted validation is repeated."""
+
+    def __init__(self, validate: Callable[[LightningModule], Evaluation], every: int, folder: Path) -> None:
+        """Keep the settings.
+
+        Args:
+            validate: judges the task's tokenizer and its average.
+            every: updates between two validations.
+            folder: of the pictures.
+
+        Raises:
+            ValueError: `every` below 1.
+        """
+        if every < 1:
+            raise ValueError(f"validate_every={every}: expected a whole number of at least 1; change `validate_every`")
+        self.validate = validate
+        self.every = every
+        self.folder = folder
+        self.last: Evaluation | None = None
+        self.picture: Path | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Validate after both players' steps."""
+        if task.step_complete and (task.updates % self.every == 0 or task.updates == task.total_updates):
+            self.last = self.run(trainer, task)
+
+    def run(self, trainer: Trainer, task: LightningModule) -> Evaluation:
+        """Judge, report, and write the picture."""
+        evaluation = self.validate(task)
+        task.report(evaluation.values)
+        if trainer.is_global_zero:
+            self.picture = self.folder / f"updates_{task.updates:08d}.png"
+            save_picture(comparison(evaluation.images, evaluation.reconstructions), self.picture)
+        return evaluation

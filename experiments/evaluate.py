@@ -1,0 +1,55 @@
+"""Judge a tokenizer on any pictures: `python -m experiments.evaluate model=runs/demo/0123456789ab data=image_folder data.root=photo.jpg`."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from experiments.compose import Composition, main
+from experiments.run_folder import CONFIG, write_atomic
+
+log = logging.getLogger(__name__)
+
+
+def run(composition: Composition) -> int:
+    """Evaluate, print the table, write the result and the picture."""
+    import torch
+
+    from experiments import build
+    from experiments.data.loading import ImageData
+    from experiments.evaluation import evaluate
+    from experiments.pictures import comparison, save_picture
+    from experiments.results import results_table, show
+
+    config = composition.config
+    source = build.build(config["data"])
+    subjects = build.subjects(config["model"], source, config["seed"])
+    device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
+    for subject in subjects:
+        subject.model.grid(source.image_size)
+        subject.model.to(device)
+    loader = ImageData(source, config["batch_size"], config["seed"], config["workers"]).val_dataloader()
+    evaluation = evaluate(subjects, loader, device, config["shown"])
+    result = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
+    result |= {"skipped": evaluation.skipped, "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
+    folder = _output(config, source.fingerprint())
+    save_picture(comparison(evaluation.images, evaluation.reconstructions, config["shown"]), folder / "pictures.png")
+    write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    show(results_table(result))
+    log.info("result %s, picture %s", folder / "result.json", folder / "pictures.png")
+    return 0
+
+
+def _output(config: dict[str, Any], fingerprint: str) -> Path:
+    """A folder of its own for every model and data."""
+    model = Path(config["model"])
+    name = hashlib.sha256(json.dumps([fingerprint, config["seed"]]).encode()).hexdigest()[:12]
+    if config["output"]:
+        return Path(config["output"])
+    inside = (model / CONFIG).is_file()
+    return (model / "evaluations" if inside else Path("runs") / "evaluations" / model.resolve().parent.name) / name
+
+
+if __name__ == "__main__":
+    main("evaluate", run, "Judge a tokenizer on any pictures.")

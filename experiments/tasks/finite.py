@@ -1,0 +1,65 @@
+"""The finite check: a step with a NaN or infinity is skipped on the device; the host reads about it only when it logs anyway."""
+
+from collections import deque
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.layers.distributed import is_distributed
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient was not finite."""
+
+
+class FiniteCheck(nn.Module):
+    """Remembers, on the device, the first update whose loss or gradient was not finite, with its loss terms."""
+
+    first_bad: Tensor
+    terms_then: Tensor
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        """Watch the loss terms `names`."""
+        super().__init__()
+        self.names = names
+        self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
+        self.register_buffer("terms_then", torch.zeros(len(names)), persistent=False)
+        self._keys: deque[tuple[int, list[str]]] = deque(maxlen=10_000)
+
+    def watch(self, update: int, keys: list[str]) -> None:
+        """Remember which pictures update number `update` sees, until the next `verify`."""
+        self._keys.append((update, keys))
+
+    @torch.no_grad()
+    def forward(self, update: int, terms: dict[str, Tensor], norms: list[Tensor]) -> Tensor:
+        """Whether any rank has a loss term or a gradient norm that is not finite.
+
+        Returns:
+            () float, 1 if the step must be skipped, in the form that fused optimizers take as `found_inf`.
+        """
+        zero = self.terms_then.new_zeros(())
+        values = torch.stack([terms[name].float() if name in terms else zero for name in self.names])
+        bad = (~(torch.isfinite(values).all() & torch.isfinite(torch.stack(norms)).all())).float()
+        if is_distributed():
+            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
+        first = (bad > 0) & (self.first_bad < 0)
+        self.first_bad.copy_(torch.where(first, update, self.first_bad))
+        self.terms_then.copy_(torch.where(first, values, self.terms_then))
+        return bad
+
+    def verify(self) -> None:
+        """Read the device; called where the host reads anyway.
+
+        Raises:
+            NonFiniteError: names the update, the terms and the pictures of the first bad step.
+        """
+        update = int(self.first_bad)
+        if update >= 0:
+            told = ", ".join(f"{name}={value:.6g}" for name, value in zip(self.names, self.terms_then.tolist(), strict=True))
+            keys = [key for number, batch in self._keys if number == update for key in batch]
+            raise NonFiniteError(
+                f"update {update}: a loss or a gradient is not finite; such steps are skipped. Loss terms: {told}. "
+                f"Pictures: {', '.join(keys) or 'read by another process'}. Lower `learning_rate` or `optimizer.clip`, "
+                "or look at these pictures; the last checkpoint is good"
+            )
+        self._keys.clear()

@@ -1,0 +1,187 @@
+"""One training run from start to end: find or make its folder, train or go on, judge, write the result."""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from experiments import build
+from experiments.callbacks.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
+from experiments.callbacks.interruption import Interruption
+from experiments.callbacks.loggers import MetricsTable
+from experiments.callbacks.progress import LastValues, ProgressBar
+from experiments.callbacks.validation import Validation
+from experiments.data.source import ImageSource
+from experiments.evaluation import Evaluation, evaluate
+from experiments.results import results_table, show
+from experiments.run_folder import RunFolder, RunFolderError, identity
+from experiments.tasks.tokenizer import STATE, TokenizerTask
+
+log = logging.getLogger(__name__)
+
+
+def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
+    """Train one tokenizer.
+
+    Args:
+        config: resolved, of the verb train.
+        overrides: the words of the command line.
+        name: of the folder that the run folder lies in.
+
+    Returns:
+        The exit code.
+    """
+    torch.manual_seed(config["seed"])
+    source: ImageSource = build.build(config["data"])
+    _check_parts(config, source)
+    folder = _find_folder(config, source, name)
+    if folder.state == "done" and not config["rerun"] and not config["resume"]:
+        log.info("%s is done; rerun=true repeats it", folder.path)
+        show(results_table(folder.result))
+        return 0
+    with _holding(folder):
+        if config["rerun"]:
+            _clear(folder)
+        return _run(config, overrides, source, folder)
+
+
+def _check_parts(config: Mapping[str, Any], source: ImageSource) -> None:
+    """Let every constructor judge its arguments before anything is written; on the meta device that costs nothing."""
+    with torch.device("meta"):
+        tokenizer = build.build(config["task"]["tokenizer"])
+        if config["task"]["discriminator"] is not None:
+            build.build(config["task"]["discriminator"])(torch.empty(2, 3, source.image_size, source.image_size))
+    build.build(build.weighted_losses(config["task"]["objective"]))
+    tokenizer.grid(source.image_size)
+
+
+def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> RunFolder:
+    """The folder of this configuration's run, or the one that `resume` names.
+
+    Raises:
+        RunFolderError: `resume` names a run of another configuration.
+    """
+    if not config["resume"]:
+        return RunFolder(Path(config["runs_folder"]) / name / identity(config, source.fingerprint()))
+    folder = RunFolder(Path(config["resume"]))
+    changes = folder.changes(config)
+    if changes:
+        listed = "\n  ".join(changes)
+        raise RunFolderError(f"resume={folder.path}: its configuration differs from this one in\n  {listed}\nonly `updates` and the logger may change")
+    return folder
+
+
+def _holding(folder: RunFolder) -> AbstractContextManager[None]:
+    """The lock of the folder for the first process, nothing for the others."""
+    return folder.lock() if rank_zero_only.rank == 0 else nullcontext()
+
+
+@rank_zero_only
+def _clear(folder: RunFolder) -> None:
+    """Remove what a repeated run writes again."""
+    for name in ("checkpoints", "images", "export"):
+        shutil.rmtree(folder.path / name, ignore_errors=True)
+    for name in ("metrics.csv", "result.json"):
+        (folder.path / name).unlink(missing_ok=True)
+
+
+def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, folder: RunFolder) -> int:
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
+    if rank_zero_only.rank == 0:
+        folder.start(config, overrides)
+    log.info("run folder %s", folder.path)
+    if checkpoint:
+        log.info("going on from update %d (%s)", resumed_at, checkpoint)
+    try:
+        return _fit(config, source, folder, checkpoint, resumed_at)
+    except (RuntimeError, MemoryError) as error:
+        if rank_zero_only.rank == 0:
+            folder.write_result("failed", {}, {}, error=str(error))
+        if _is_out_of_memory(error):
+            raise ValueError(
+                f"out of memory at batch_size={config['batch_size']}: lower `batch_size`, or raise `accumulate` to compute it in parts"
+                f" (now {config['accumulate']}). The system said: {str(error).splitlines()[0]}"
+            ) from error
+        raise
+
+
+def _fit(config: dict[str, Any], source: ImageSource, folder: RunFolder, checkpoint: Path | None, resumed_at: int) -> int:
+    task = build.task(config)
+    task.configure_model()
+    if config["init_from"] and checkpoint is None:
+        build.initialize(task.tokenizer, config["init_from"])
+        task.average.module.load_state_dict(task.tokenizer.state_dict())
+    data = build.data(config, source)
+    last = LastValues()
+    checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
+    validation = Validation(_judge(config, source, data), config["validate_every"], folder.path / "images")
+    interruption = Interruption(checkpoints)
+    trainer = build.build(config["trainer"])(
+        callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
+        logger=[last, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
+        log_every_n_steps=config["log_every"],
+        default_root_dir=folder.path,
+    )
+    _summarize(task)
+    started = time.monotonic()
+    trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if interruption.exit_code:
+        return interruption.exit_code
+    evaluation = validation.last or validation.run(trainer, task)
+    if trainer.is_global_zero:
+        metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
+        folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
+        show(results_table(folder.result))
+        log.info("picture %s", validation.picture)
+    return 0
+
+
+def _judge(config: Mapping[str, Any], source: ImageSource, data: lightning.LightningDataModule) -> Any:
+    """A function that judges a task's averaged and trained tokenizer on the evaluation pictures."""
+
+    def judge(task: TokenizerTask) -> Evaluation:
+        average = build.subject("val", task.average.module, source, config["seed"], "ema")
+        trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", same_images_as=average.metrics)
+        return evaluate([average, trained], data.val_dataloader(), task.device)
+
+    return judge
+
+
+def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
+    settings = build.build(config["logger"])
+    if settings is None or rank_zero_only.rank != 0:
+        return []
+    logger = settings.build(folder, name="/".join(folder.path.parts[-2:]), config=config)
+    return [] if logger is None else [logger]
+
+
+@rank_zero_only
+def _summarize(task: TokenizerTask) -> None:
+    """Say once what is trained."""
+    parts = {"encoder": task.tokenizer.encoder, "quantizer": task.tokenizer.quantizer, "decoder": task.tokenizer.decoder}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    if task.discriminator is not None:
+        counts["discriminator"] = sum(p.numel() for p in task.discriminator.parameters())
+    log.info("parameters: %s", ", ".join(f"{name} {count / 1e6:.3f} M" for name, count in counts.items()))
+    quantizer = task.tokenizer.quantizer
+    log.info("codebook_size %d, groups %d, %.1f bits per token", quantizer.codebook_size, quantizer.groups, quantizer.bits_per_token)
+    with torch.no_grad():
+        terms = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim, device=task.device)).losses
+    quantizer.train()
+    for name in task.objective.idle_weights(set(terms)):
+        log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
