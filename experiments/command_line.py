@@ -49,11 +49,12 @@ def _groups(defaults: list[Any]) -> dict[str, str | None]:
 
 def _examples(verb: str, groups: dict[str, str | None], settings: list[tuple[str, str, str]], config_dir: Path) -> list[str]:
     command = f"  python -m experiments.{verb}"
-    choice = next((f"{group}={name}" for group in groups for name in choices_of(config_dir, group.partition("@")[0])[:1]), "")
-    numbers = [(key, value) for key, value, _ in settings if value.isdigit()]
-    setting = f"{numbers[0][0]}={numbers[0][1]}" if numbers else ""
-    sweep = f"{numbers[0][0]}={numbers[0][1]},{int(numbers[0][1]) + 1}" if numbers else ""
-    return [f"{command} {choice} {setting}".rstrip(), f"{command} --cfg job --resolve", f"{command} -m {sweep}".rstrip()]
+    known = {group: choices_of(config_dir, group) for group in groups if "@" not in group}
+    group, names = next(((group, names) for group, names in known.items() if len(names) > 1), ("", []))
+    numbers = [f"{key}={value}" for key, value, _ in settings if value.isdigit()]
+    one = [f"{group}={name}" for name in names if name != groups[group]][:1]
+    several = [f"{group}={','.join(names[:3])}"] if names else []
+    return [" ".join([command, *one, *numbers[:1]]), f"{command} --cfg job --resolve", " ".join([command, "-m", *several])]
 
 
 def run_jobs(verb: str, jobs: list[list[str]], labels: list[str]) -> int:

@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import yaml
 
 from experiments import signatures
 from experiments.compose import CONF, ConfigError, compose, expand
@@ -269,9 +268,3 @@ def test_composing_loads_neither_torch_nor_lightning_and_writes_nothing(conf, tm
     done = subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_real_main_file_lets_experiments_have_the_last_word():
-    for path in CONF.glob("*.yaml"):
-        defaults = (yaml.safe_load(path.read_text()) or {}).get("defaults")
-        assert not defaults or defaults[0] == "_self_", path.name

@@ -1,0 +1,218 @@
+"""The rules of the house, as tests: floors, imports, sizes, names and what configuration files point to."""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.config_checks import read_yaml
+from experiments.signatures import signature
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = sorted([*ROOT.glob("tokenizer/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+LIBRARY = [path for path in CODE if path.is_relative_to(ROOT / "tokenizer")]
+CONF = sorted(ROOT.glob("conf/**/*.yaml"))
+GROUND_FLOOR = {"interfaces", "layers", "merging", "pretrained", "weights"}
+FIRST_FLOOR = {"image_tokenizer", "quantizers", "backbones", "discriminators", "losses", "generators"}
+MIRRORED = {"quantizer": "quantizers", "backbone": "backbones", "discriminator": "discriminators", "generator": "generators"}
+TOP_LEVEL = {
+    ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "conf", "docs", "experiments", "pyproject.toml",
+    "tests", "tokenizer",
+}  # fmt: skip
+FILE_LINES, FUNCTION_LINES, CONSTRUCTOR_ARGUMENTS = 320, 60, 12
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def place(path: Path, node: Any = None) -> str:
+    return f"{path.relative_to(ROOT)}{f':{node.lineno}' if node is not None else ''}"
+
+
+def imports(path: Path) -> Iterator[tuple[str, ast.AST]]:
+    """Every module that a file imports, anywhere in it; `from tokenizer import weights` counts as tokenizer.weights."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place(path, node)} imports relatively"
+            module = node.module or ""
+            yield from ((f"{module}.{alias.name}" if "." not in module else module, node) for alias in node.names)
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "tokenizer").parts[0].removesuffix(".py")
+
+
+def arrow_is_allowed(part: str, other: str) -> bool:
+    return part == other or other in GROUND_FLOOR or part == "__init__"
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level modules in a fresh process after a statement."""
+    code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_every_part_of_the_library_has_a_floor():
+    parts = {part_of(path) for path in LIBRARY} - {"__init__"}
+    assert parts - GROUND_FLOOR - FIRST_FLOOR == set()
+
+
+def test_an_arrow_between_siblings_or_upwards_would_be_noticed():
+    assert not arrow_is_allowed("quantizers", "backbones")
+    assert not arrow_is_allowed("layers", "quantizers")
+    assert arrow_is_allowed("quantizers", "layers")
+
+
+def test_parts_of_the_library_import_only_their_own_or_the_ground_floor():
+    wrong = [
+        f"{place(path, node)} imports {module}"
+        for path in LIBRARY
+        for module, node in imports(path)
+        if module.startswith("tokenizer.") and not arrow_is_allowed(part_of(path), module.split(".")[1])
+    ]
+    assert wrong == []
+
+
+def test_the_library_is_pure_torch():
+    foreign = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "experiments"}
+    assert [place(path, node) for path in LIBRARY for module, node in imports(path) if module.partition(".")[0] in foreign] == []
+
+
+def test_only_compose_talks_to_hydra():
+    users = {place(path) for path in CODE for module, _ in imports(path) if module.partition(".")[0] == "hydra"}
+    assert users == {"experiments/compose.py"}
+
+
+def test_importing_the_library_loads_no_framework():
+    assert loaded_after("import tokenizer, tokenizer.image_tokenizer") & {"lightning", "hydra", "omegaconf", "wandb"} == set()
+
+
+def test_importing_a_verb_loads_nothing_heavy():
+    verbs = [path.stem for path in sorted(ROOT.glob("experiments/*.py")) if "__main__" in path.read_text()]
+    statement = "\n".join(f"import experiments.{verb}" for verb in ["compose", *verbs])
+    assert loaded_after(statement) & {"torch", "torchvision", "lightning", "wandb", "timm", "torchmetrics"} == set()
+
+
+@pytest.mark.parametrize("path", [*CODE, *sorted(ROOT.glob("tests/**/*.py"))], ids=place)
+def test_a_file_is_short_enough_to_be_read_at_once(path):
+    assert len(path.read_text().splitlines()) <= FILE_LINES
+
+
+def test_functions_are_short():
+    long = [
+        f"{place(path, function)} {function.name}"
+        for path in CODE
+        for function in functions(path)
+        if (function.end_lineno or 0) - function.lineno + 1 > FUNCTION_LINES
+    ]
+    assert long == []
+
+
+def test_constructors_take_few_arguments_and_swallow_none():
+    wrong = []
+    for path in CODE:
+        for function in (function for function in functions(path) if function.name == "__init__"):
+            names = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            if len(names) - 1 > CONSTRUCTOR_ARGUMENTS or function.args.kwarg or function.args.vararg:
+                wrong.append(place(path, function))
+    assert wrong == []
+
+
+def test_no_class_is_operated_on_from_outside():
+    assigned = [
+        (path, target)
+        for path in CODE
+        for node in ast.walk(tree(path))
+        for target in (node.targets if isinstance(node, ast.Assign) else [])
+        if isinstance(target, ast.Attribute)
+    ]
+    assert [place(path, target) for path, target in assigned if target.attr in ("__class__", "forward")] == []
+
+
+def test_nobody_edits_the_module_search_path():
+    uses = [
+        place(path, node)
+        for path in [*CODE, *sorted(ROOT.glob("tests/**/*.py"))]
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr == "path" and isinstance(node.value, ast.Name) and node.value.id == "sys"
+    ]
+    assert uses == []
+
+
+def test_nobody_prints():
+    calls = [
+        place(path, node)
+        for path in CODE
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert calls == []
+
+
+def test_a_class_has_its_name_to_itself():
+    names = Counter(node.name for path in CODE for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("_")] == []
+
+
+def test_every_module_says_what_it_is():
+    assert [place(path) for path in CODE if tree(path).body and not ast.get_docstring(tree(path))] == []
+
+
+def test_no_drawer_is_called_utils():
+    assert [place(path) for path in CODE if {"utils", "util", "helpers", "common"} & {path.stem, *path.relative_to(ROOT).parts}] == []
+
+
+def values(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a configuration file with the name it has."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from values(value, str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from values(value, key)
+    else:
+        yield key, node
+
+
+@pytest.mark.parametrize("path", CONF, ids=place)
+def test_a_configuration_file_points_to_what_exists_and_to_no_machine(path):
+    for key, value in values(read_yaml(path)):
+        if key == "_target_":
+            signature(value)
+        assert not (isinstance(value, str) and value.startswith(("/", "~"))), f"{key}: {value} is a place on one machine"
+
+
+@pytest.mark.parametrize("path", [path for path in CONF if path.parent.name in MIRRORED], ids=place)
+def test_a_part_lies_in_the_module_that_its_file_is_named_after(path):
+    folder = f"tokenizer.{MIRRORED[path.parent.name]}."
+    targets = [value for key, value in values(read_yaml(path)) if key == "_target_" and value.startswith(folder)]
+    stems = [target.removeprefix(folder).partition(".")[0] for target in targets]
+    assert not stems or any(path.stem == stem or path.stem.startswith(f"{stem}_") for stem in stems)
+
+
+def test_main_files_let_experiments_have_the_last_word():
+    for path in ROOT.glob("conf/*.yaml"):
+        defaults = (yaml.safe_load(path.read_text()) or {}).get("defaults")
+        assert not defaults or defaults[0] == "_self_", place(path)
+
+
+def test_the_repository_holds_what_the_map_of_the_house_shows():
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    assert {name.partition("/")[0] for name in listing.stdout.splitlines()} - TOP_LEVEL == set()
