@@ -1,5 +1,7 @@
 """The command line of a verb: help, printing, one job or many, and which errors are one line."""
 
+import signal
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -9,6 +11,7 @@ import yaml
 
 from experiments import command_line
 from experiments.compose import ConfigError, expand, main
+from experiments.signatures import ROOT
 
 FILES = {
     "train.yaml": """
@@ -124,3 +127,14 @@ def test_multirun_goes_on_after_a_failed_job_and_fails_in_the_end(conf, monkeypa
 
 def test_a_job_runs_in_a_process_of_its_own_and_its_status_comes_back():
     assert command_line.run_process([sys.executable, "-c", "raise SystemExit(5)"]) == 5
+
+
+def test_a_request_to_end_reaches_the_job_and_ends_the_sweep():
+    job = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(20)"
+    code = f"import sys; from experiments.command_line import run_process; run_process([sys.executable, '-c', {job!r}]); print('next')"
+    sweep = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert sweep.stdout is not None
+    assert sweep.stdout.readline() == "up\n"
+    sweep.terminate()
+    assert sweep.communicate(timeout=10)[0] == ""
+    assert sweep.returncode == 128 + signal.SIGTERM
