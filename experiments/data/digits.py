@@ -4,13 +4,13 @@ Source: Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
 from experiments.data.files import located
 from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
-from experiments.data.transforms import to_tensor
+from experiments.data.transforms import resize
 
 FILE = "sklearn/datasets/data/digits.csv.gz"  # a row: 64 values in 0 .. 16, then the digit
 WHITE = 16
@@ -58,8 +58,8 @@ class DigitImages(Dataset[Example]):
 
     def __getitem__(self, place: Draw | int) -> Example:
         row = int(self.rows[place.index if isinstance(place, Draw) else place])
-        image = Image.fromarray(self.pixels[row]).resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        return Example(to_tensor(image.convert("RGB")), int(self.labels[row]), f"digit{row}")
+        image = resize(torch.from_numpy(self.pixels[row])[None], self.image_size, self.image_size, "bicubic")
+        return Example(image.repeat(3, 1, 1), int(self.labels[row]), f"digit{row}")
 
 
 def stratified(labels: NDArray[np.int64]) -> NDArray[np.bool_]:

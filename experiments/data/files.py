@@ -68,7 +68,7 @@ def split(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
 
     Args:
         names: sorted.
-        val_share: expected share of held-out names, in (0, 1).
+        val_share: expected share of held-out names, in (0, 1].
     """
     if len(names) == 1:
         return names, names

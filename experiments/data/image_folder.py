@@ -1,4 +1,4 @@
-"""Files of your own: any folder, one file, or ImageNet's layout of `train/<class>/` and `val/<class>/`."""
+"""Pictures of your own: any folder, one file, or ImageNet's layout of `train/<class>/` and `val/<class>/`."""
 
 import logging
 import math
@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.data.decoding import UnreadableImageError, decode
 from experiments.data.files import check_root, class_of, picture_files, split
 from experiments.data.source import NO_LABEL, Draw, Example, ImageSource, Unreadable, fingerprint_of
-from experiments.data.transforms import Resampling, center_crop, random_crop, random_flip, resize_shorter_side, to_tensor
+from experiments.data.transforms import Resampling, center_crop, random_crop, random_flip, resize_shorter_side
 
 TOLERATED_FILES = 10  # so many unreadable files never stop a run, whatever their share
 
@@ -22,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 class ImageFolder(ImageSource):
-    """Files below a folder, or one picture.
+    """Pictures below a folder, or one picture.
 
-    If the folder has a `train` or `val` folder, only those two count; with no `val`, a share of the pictures is held out
-    by a hash of their names, and with no `train` there is nothing to train on. A picture's class is its first folder, if every
-    training picture lies in one; otherwise there are no labels. A single picture is trained on and validated.
+    If the folder has a `train` or `val` folder, only those two count; with no `val`, a share of the pictures is held out by a
+    hash of their names. A picture's class is its first folder, if every training picture lies in one; otherwise there are
+    no labels. A single picture is trained on and validated.
     """
 
     def __init__(
@@ -49,10 +50,9 @@ class ImageFolder(ImageSource):
             seed: of the training crops and flips.
             crop: where training crops lie; evaluation crops lie in the centre.
             flip: mirror half of the training pictures.
-            train_crop_share: smallest share of the shorter side that a training crop shows; the shorter side is resized to a
-                length drawn between image_size and image_size / train_crop_share.
+            train_crop_share: smallest share of the shorter side that a training crop shows; the share is drawn for each.
             eval_crop_share: share of the shorter side that an evaluation crop shows.
-            resampling: of resizing, see `resize_shorter_side`.
+            resampling: see `resize_shorter_side`.
             val_share: expected share of held-out pictures where there is no val folder.
             max_unreadable: the run fails when more than 10 files and more than this share of files cannot be read.
 
@@ -60,15 +60,10 @@ class ImageFolder(ImageSource):
             ValueError: no pictures, a val class that training does not have, or a share out of range.
         """
         check_root(root)
-        for name, share in (("train_crop_share", train_crop_share), ("eval_crop_share", eval_crop_share)):
-            if not 0 < share <= 1:
-                raise ValueError(f"data.{name}={share} must lie in (0, 1]")
-        for name, share in (("val_share", val_share), ("max_unreadable", max_unreadable)):
-            if not 0 < share < 1:
-                raise ValueError(f"data.{name}={share} must lie in (0, 1)")
+        shares = {"train_crop_share": train_crop_share, "eval_crop_share": eval_crop_share, "val_share": val_share}
+        check_numbers(image_size, {**shares, "max_unreadable": max_unreadable})
         self.image_size = image_size
-        self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, "val_share": val_share}
-        self.options |= {"train_crop_share": train_crop_share, "eval_crop_share": eval_crop_share}
+        self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, **shares}
         self.sizes = dict(sorted(picture_files(Path(root))))
         train, val = parts(list(self.sizes), val_share)
         self.classes = classes_of(train or val)
@@ -80,9 +75,23 @@ class ImageFolder(ImageSource):
         return fingerprint_of(self.sizes.items(), self.options)
 
 
+def check_numbers(image_size: int, shares: dict[str, float]) -> None:
+    """Refuse numbers out of range by their keys.
+
+    Raises:
+        ValueError: as said.
+    """
+    if image_size < 1:
+        raise ValueError(f"image_size={image_size} must be at least 1")
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise ValueError(f"data.{name}={share} must lie in (0, 1]")
+
+
 def part_of(name: str) -> str:
     """ "train/", "val/" or "", as a relative name begins."""
-    return next((part for part in ("train/", "val/") if name.startswith(part)), "")
+    first = name[: name.find("/") + 1]
+    return first if first in ("train/", "val/") else ""
 
 
 def parts(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
@@ -110,6 +119,7 @@ class Files:
         if unknown:
             raise ValueError(f"data.root={root} has val classes that training does not have: {', '.join(unknown[:5])}")
         self.root = root
+        self.folder = root.parent if root.is_file() else root
         self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)  # one block: forked workers do not copy it
         self.labels = np.array([numbers.get(owner, NO_LABEL) for owner in owners], dtype=np.int64)
         self.unreadable = torch.zeros(len(names), dtype=torch.bool)
@@ -130,7 +140,7 @@ class Files:
             ValueError: too many files are unreadable.
         """
         try:
-            return decode(self.root if self.root.is_file() else self.root / self.key(index))
+            return decode(self.folder / self.key(index))
         except UnreadableImageError as error:
             if not self.unreadable[index]:
                 self.unreadable[index] = True
@@ -178,10 +188,10 @@ class TrainingImages(Dataset[Example]):
             picture = self.pictures.read(index)
             if picture is not None:
                 image = self.augmented(picture, draw.random(self.seed))
-                return Example(to_tensor(image), int(self.pictures.labels[index]), self.pictures.key(index))
+                return Example(image.contiguous(), int(self.pictures.labels[index]), self.pictures.key(index))
         raise ValueError(f"none of the {len(self)} training pictures below data.root={self.pictures.root} can be read")
 
-    def augmented(self, picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    def augmented(self, picture: Image.Image, random: np.random.Generator) -> Tensor:
         """Resized, cut and mirrored as the options say."""
         shorter_side = int(random.integers(self.image_size, self.longest_side + 1))
         image = resize_shorter_side(picture, shorter_side, self.resampling)
@@ -206,4 +216,4 @@ class EvaluationImages(Dataset[Example | Unreadable]):
         if picture is None:
             return Unreadable(key)
         image = center_crop(resize_shorter_side(picture, self.shorter_side, self.resampling), self.image_size)
-        return Example(to_tensor(image), int(self.pictures.labels[index]), key)
+        return Example(image.contiguous(), int(self.pictures.labels[index]), key)

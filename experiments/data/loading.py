@@ -32,6 +32,7 @@ class EndlessSampler(Sampler[list[Draw]]):
             rank: this process, below `world`, the number of processes.
 
         Raises:
+            RuntimeError: on a second pass, which would repeat the first.
             ValueError: there are no pictures, or the batch does not split evenly over the processes.
         """
         if count < 1:
@@ -41,10 +42,14 @@ class EndlessSampler(Sampler[list[Draw]]):
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
+        self.started = False
         self.rank = rank
         self.world = world
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        if self.started:
+            raise RuntimeError("the training stream has no second pass; let one epoch of the trainer last for the whole training")
+        self.started = True
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for number in itertools.count(self.start):
             draws = []

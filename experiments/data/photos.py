@@ -7,14 +7,13 @@ with squares side by side. Eleven pictures are enough to see a method work, not 
 from functools import cached_property
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.data.decoding import decode
 from experiments.data.files import located
 from experiments.data.source import NO_LABEL, Draw, Example, ImageSource, fingerprint_of
-from experiments.data.transforms import random_crop, random_flip, to_tensor
+from experiments.data.transforms import random_crop, random_flip, resize, to_tensor
 
 TRAINING_PICTURES = (
     "skimage/data/chelsea.png",
@@ -68,7 +67,7 @@ class RandomCuts(Dataset[Example]):
 
     def __init__(self, paths: list[Path], image_size: int, seed: int, cuts_per_picture: int, largest_cut: float, flip: bool) -> None:
         self.names = [path.stem for path in paths]
-        self.pictures = [decode(path) for path in paths]
+        self.pictures = [to_tensor(decode(path)) for path in paths]
         self.image_size = image_size
         self.seed = seed
         self.cuts_per_picture = cuts_per_picture
@@ -81,14 +80,14 @@ class RandomCuts(Dataset[Example]):
     def __getitem__(self, draw: Draw) -> Example:
         number = draw.index % len(self.pictures)
         picture, random = self.pictures[number], draw.random(self.seed)
-        largest = min(self.largest_cut * self.image_size, *picture.size)
+        largest = min(self.largest_cut * self.image_size, *picture.shape[1:])
         side = round(self.image_size * (largest / self.image_size) ** random.random())
         image = random_crop(picture, side, random)
         if side != self.image_size:
-            image = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+            image = resize(image, self.image_size, self.image_size, "bicubic")
         if self.flip:
             image = random_flip(image, random)
-        return Example(to_tensor(image), NO_LABEL, f"{self.names[number]}#{draw.epoch}.{draw.index}")
+        return Example(image.contiguous(), NO_LABEL, f"{self.names[number]}#{draw.epoch}.{draw.index}")
 
 
 class SideBySideCuts(Dataset[Example]):

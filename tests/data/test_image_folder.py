@@ -84,6 +84,13 @@ def test_a_validation_class_without_training_pictures_is_named(tmp_path):
         folder(tmp_path)
 
 
+def test_a_validation_folder_without_classes_has_no_labels(tmp_path):
+    write(tmp_path / "train/cat/a.png")
+    write(tmp_path / "val/a.png")
+    data = folder(tmp_path)
+    assert (data.classes, data.train[Draw(0, 0)].label, data.val[0].label) == (["cat"], 0, NO_LABEL)
+
+
 def test_one_picture_is_trained_on_and_validated(tmp_path):
     write(tmp_path / "only.png", (0, 0, 255))
     for root in (tmp_path, tmp_path / "only.png"):
@@ -222,9 +229,11 @@ def test_the_fingerprint_knows_names_sizes_and_options_but_no_place(tmp_path):
     assert folder(tmp_path / "one").fingerprint() != first
 
 
-@pytest.mark.parametrize("options", [{"train_crop_share": 0.0}, {"eval_crop_share": 1.5}, {"val_share": 0.0}, {"max_unreadable": 1.0}])
-def test_shares_out_of_range_are_named(tmp_path, options):
+@pytest.mark.parametrize(
+    "options", [{"image_size": 0}, {"train_crop_share": 0.0}, {"eval_crop_share": 1.5}, {"val_share": 0.0}, {"max_unreadable": 1.1}]
+)
+def test_numbers_out_of_range_are_named(tmp_path, options):
     write(tmp_path / "a.png")
     name, value = next(iter(options.items()))
-    with pytest.raises(ValueError, match=rf"data\.{name}={value}"):
+    with pytest.raises(ValueError, match=rf"{name}={value}"):
         folder(tmp_path, **options)

@@ -49,6 +49,13 @@ def test_a_resumed_stream_goes_on_where_it_stopped(consumed):
     assert batches(number=10)[consumed:] == batches(number=10 - consumed, start=consumed)
 
 
+def test_a_second_pass_over_the_stream_is_refused():
+    sampler = EndlessSampler(10, 4, 0)
+    next(iter(sampler))
+    with pytest.raises(RuntimeError, match="no second pass"):
+        next(iter(sampler))
+
+
 @pytest.mark.parametrize("world", [2, 4])
 def test_all_processes_together_draw_the_global_batch(world):
     alone = batches(number=6)
