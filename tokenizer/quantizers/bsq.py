@@ -1,0 +1,29 @@
+"""Binary spherical quantization: the nearest corner of the cube that is inscribed in the unit sphere.
+
+Paper: Zhao et al. 2024, arXiv:2406.07548, section 3.
+Deviation: the batch entropy is exact where the paper approximates the mean distribution by independent bits.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokenizer.quantizers.binary import BinaryQuantizer
+
+
+class BinarySphericalQuantizer(BinaryQuantizer):
+    """Codes {-1, 1}^D / sqrt(D), latents scaled to length 1 over all D channels."""
+
+    def __init__(self, latent_dim: int) -> None:
+        """Set the width.
+
+        Args:
+            latent_dim: D, bits per token.
+
+        Raises:
+            ValueError: D outside 1 to 62.
+        """
+        super().__init__(latent_dim, latent_dim**-0.5)
+
+    def compared(self, latents: Tensor) -> Tensor:
+        """(B, N, D) fp32 latents to length 1."""
+        return F.normalize(latents, dim=-1)

@@ -1,0 +1,20 @@
+"""How the rows of a codebook are first drawn.
+
+Paper: Wang et al. 2024, arXiv:2412.02632, table 1: a spherical start keeps all codes in use, the customary uniform one does not.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def draw_codebook(codebook: Tensor, initialization: Literal["sphere", "uniform"]) -> None:
+    """Fill (..., V, d) in place: rows uniform on the unit sphere, or channels uniform in (-1/V, 1/V), (-1, 1) for d = 1."""
+    if initialization == "sphere":
+        codebook.copy_(F.normalize(codebook.normal_(), dim=-1))
+    else:
+        bound = 1.0 if codebook.shape[-1] == 1 else 1.0 / codebook.shape[-2]
+        codebook.uniform_(-bound, bound)

@@ -1,0 +1,48 @@
+"""Entropies of soft assignments to a table of codes, without keeping the n x V probabilities.
+
+Sample and batch entropy as in MAGVIT-2 (arXiv:2310.05737, section 3.1), with p = softmax(-squared distance / temperature).
+Probabilities are computed in chunks and once more in the backward pass.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from tokenizer.layers.distributed import sum_over_ranks
+from tokenizer.layers.precision import full_precision
+from tokenizer.quantizers.lookup import scratch_floats
+
+
+def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Entropies of softmax(-|latent - code|^2 / temperature).
+
+    Args:
+        latents: (n, d) of this process.
+        codes: (V, d).
+        temperature: > 0.
+
+    Returns:
+        (sample, batch) in nats: the mean over this process's rows of H(p_n), and H of the mean of p over all processes' rows.
+    """
+    latents, codes = latents.float(), codes.float()
+    total, mass = latents.new_zeros(()), latents.new_zeros(len(codes))
+    for chunk in torch.split(latents, max(1, scratch_floats(latents.device) // len(codes))):
+        entropy, part = checkpoint(_statistics, chunk, codes, temperature, use_reentrant=False, preserve_rng_state=False)
+        total, mass = total + entropy, mass + part
+    return total / len(latents), entropy_of_mean(mass, len(latents))
+
+
+def entropy_of_mean(mass: Tensor, count: int) -> Tensor:
+    """Entropy in nats of the mean distribution, given this process's sum of `count` distributions."""
+    mean = sum_over_ranks(mass) / sum_over_ranks(mass.new_tensor(float(count)))
+    # The clamp only keeps log and its gradient finite at zero probability, where both count for nothing.
+    return -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum()
+
+
+def _statistics(latents: Tensor, codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Sum over rows of the entropy, and of the probabilities."""
+    with full_precision(latents.device):
+        scores = torch.addmm(-codes.square().sum(1), latents, codes.t(), alpha=2.0)
+        logarithms = (scores / temperature).log_softmax(1)
+        probabilities = logarithms.exp()
+        return -(probabilities * logarithms).sum(), probabilities.sum(0)

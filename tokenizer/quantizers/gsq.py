@@ -1,0 +1,105 @@
+"""Grouped spherical quantization: each group of channels is looked up in one shared codebook, on the sphere.
+
+Paper: Wang et al. 2024, arXiv:2412.02632, section 3. Only the comparison is normalised, on both sides; the code that is passed on
+is the codebook's row as it is, and the losses compare the normalised latent with that row.
+Deviation: ties go to the lowest index by default, so that a lookup is deterministic; the paper's random draw is an option for training.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenizer.interfaces import Quantizer, QuantizerOutput
+from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
+from tokenizer.quantizers.codebook import draw_codebook
+from tokenizer.quantizers.entropy import table_entropies
+from tokenizer.quantizers.lookup import nearest_code
+from tokenizer.quantizers.straight_through import straight_through
+
+
+class GroupedSphericalQuantizer(Quantizer):
+    """Product quantization with one codebook (V, d) for all G groups of d = D / G channels."""
+
+    def __init__(
+        self,
+        latent_dim: int,
+        groups: int,
+        codebook_size: int,
+        normalization: Literal["none", "l1", "l2", "clip"] = "l2",
+        initialization: Literal["sphere", "uniform"] = "sphere",
+        ties: Literal["lowest", "random"] = "lowest",
+    ) -> None:
+        """Make a codebook.
+
+        Args:
+            latent_dim: D.
+            groups: G, indices per token; divides D.
+            codebook_size: V, of one group.
+            normalization: of both sides of the comparison, per group. The paper leaves l2 out for d of 1 and 2 (section 3.2);
+                clip limits values to [-1, 1], where a latent outside gets no gradient.
+            initialization: rows drawn uniformly on the unit sphere, or channels in U(-1/V, 1/V) (U(-1, 1) for d = 1).
+            ties: among codes at exactly the same distance; random only while training.
+
+        Raises:
+            ValueError: a count below its minimum, groups that do not divide latent_dim, or an unknown choice.
+        """
+        super().__init__()
+        require_at_least("latent_dim", latent_dim, 1)
+        require_at_least("groups", groups, 1)
+        require_at_least("codebook_size", codebook_size, 2)
+        if latent_dim % groups:
+            raise ValueError(f"groups={groups} does not divide latent_dim={latent_dim}; change groups or latent_dim")
+        require_one_of("normalization", normalization, ("none", "l1", "l2", "clip"))
+        require_one_of("initialization", initialization, ("sphere", "uniform"))
+        require_one_of("ties", ties, ("lowest", "random"))
+        self.latent_dim = latent_dim
+        self.groups = groups
+        self.codebook_size = codebook_size
+        self.normalization = normalization
+        self.initialization: Literal["sphere", "uniform"] = initialization
+        self.ties: Literal["lowest", "random"] = ties
+        self.codebook = nn.Parameter(torch.empty(codebook_size, latent_dim // groups))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the codebook anew."""
+        draw_codebook(self.codebook, self.initialization)
+
+    @property
+    def codes(self) -> Tensor:
+        """(V, d)."""
+        return self.codebook
+
+    def forward(self, latents: Tensor) -> QuantizerOutput:
+        """(B, N, D) latents to fp32 `quantized`, with the losses of section 3.1: mean squared errors over all elements."""
+        require_width(latents, self.latent_dim)
+        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, -1))
+        ties = self.ties if self.training else "lowest"
+        indices = nearest_code(compared, self._normalized(self.codebook), ties, unit_length=self.normalization == "l2")
+        chosen = self.indices_to_latents(indices)
+        flat = compared.flatten(2)
+        losses = {"commitment": F.mse_loss(flat, chosen.detach()), "codebook": F.mse_loss(chosen, flat.detach())}
+        return QuantizerOutput(straight_through(flat, chosen), indices, compared, losses)
+
+    def indices_to_latents(self, indices: Tensor) -> Tensor:
+        """(B, N, G) to (B, N, D): rows of the codebook, not normalised."""
+        require_indices(indices, self.groups)
+        return F.embedding(indices, self.codebook).float().flatten(2)
+
+    def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `Quantizer.entropies`; codes are normalised like the latents."""
+        codes = self._normalized(self.codebook)
+        pairs = [table_entropies(rows.flatten(0, 1), codes, temperature) for rows in lookup_latents.unbind(2)]
+        sample, batch = (torch.stack(values).mean() for values in zip(*pairs, strict=True))
+        return sample, batch
+
+    def _normalized(self, vectors: Tensor) -> Tensor:
+        """(..., d) to (..., d) in fp32."""
+        vectors = vectors.float()
+        if self.normalization == "none":
+            return vectors
+        if self.normalization == "clip":
+            return vectors.clamp(-1.0, 1.0)
+        return F.normalize(vectors, p=1.0 if self.normalization == "l1" else 2.0, dim=-1)
