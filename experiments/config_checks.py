@@ -85,12 +85,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def nearest(key: str, keys: Iterable[str]) -> str:
-    """`; nearest: ...` for the most similar dotted key, siblings first; nothing if none is similar."""
+    """`; nearest: ...` for the most similar dotted key, among its siblings if it has any; nothing if none is similar."""
     keys = list(keys)
     parent, _, name = key.rpartition(".")
-    siblings = [other for other in keys if other.rpartition(".")[0] == parent]
-    found = difflib.get_close_matches(key, siblings, 1) or difflib.get_close_matches(key, keys, 1)
-    found = found or [other for other in keys if other.rpartition(".")[2] == name][:1]
+    siblings = {other.rpartition(".")[2]: other for other in keys if other.rpartition(".")[0] == parent}
+    found = [siblings[close] for close in difflib.get_close_matches(name, siblings, 1)]
+    if not found and not (parent and siblings):
+        found = difflib.get_close_matches(key, keys, 1) or [other for other in keys if other.rpartition(".")[2] == name]
     return f"; nearest: `{found[0]}`" if found else ""
 
 
@@ -150,7 +151,8 @@ def unknown_key(draft: Draft, key: str, cause: str = "") -> ConfigError:
     if (name := key.rpartition(".")[2]) in arguments:
         return ConfigError(f"{text} yet, but {parent['_target_']} takes `{name}`: write +{key}=...")
     known = [*dotted(draft.declared), *(f"{key.rpartition('.')[0]}.{argument}" for argument in arguments)]
-    return ConfigError(text + nearest(key, known))
+    beside = [name for name in parent if name != "_target_"] if isinstance(parent, dict) else []
+    return ConfigError(text + (nearest(key, known) or (f"; beside it: {', '.join(beside)}" if beside else "")))
 
 
 def check_types(draft: Draft, resolved: dict[str, Any]) -> None:
