@@ -6,6 +6,7 @@ No Hydra folder and no Hydra log is written; every error of a configuration is o
 
 import itertools
 import linecache
+import logging
 import os
 import re
 import sys
@@ -122,6 +123,7 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         description: one sentence for --help.
         config_dir: where the configuration files lie.
     """
+    _speak()
     try:
         status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
     except KeyboardInterrupt:
@@ -132,6 +134,17 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         sys.stderr.write(f"error: {error}\n")
         status = 1
     sys.exit(status)
+
+
+def _speak() -> None:
+    """Let our own packages tell what they do on standard error; only the first process of a run speaks of ordinary things."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for package in ("tokenizer", "experiments"):
+        logger = logging.getLogger(package)
+        logger.setLevel(logging.INFO if first else logging.WARNING)
+        logger.handlers = [handler]
 
 
 def _command(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path, words: list[str]) -> int | None:

@@ -20,7 +20,7 @@ def run(composition: Composition) -> int:
     from experiments.data.loading import ImageData
     from experiments.evaluation import evaluate
     from experiments.pictures import comparison, save_picture
-    from experiments.results import results_table, show
+    from experiments.results import show
 
     config = composition.config
     source = build.build(config["data"])
@@ -36,7 +36,7 @@ def run(composition: Composition) -> int:
     folder = _output(config, source.fingerprint())
     save_picture(comparison(evaluation.images, evaluation.reconstructions, config["shown"]), folder / "pictures.png")
     write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
-    show(results_table(result))
+    show(result)
     log.info("result %s, picture %s", folder / "result.json", folder / "pictures.png")
     return 0
 

@@ -10,22 +10,28 @@ PERCENT = ("codebook_usage", "codebook_usage_product")
 SUBJECTS = {"val": "EMA", "val_raw": "raw"}
 
 
-def show(table: Table) -> None:
-    """Print on standard output."""
-    Console().print(table)
-
-
-def results_table(result: Mapping[str, Any]) -> Table:
-    """A row a metric, a column for averaged and trained weights; below, what is missing and why.
+def show(result: Mapping[str, Any]) -> None:
+    """Print the table of a result on standard output; below it, what is missing and why, one line each.
 
     Args:
         result: the content of a `result.json`.
     """
+    console = Console()
+    console.print(_table(result))
+    reasons: dict[str, list[str]] = {}
+    for name, why in result.get("skipped", {}).items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        console.print(f"not computed: {', '.join(names)}. {why}", soft_wrap=True, highlight=False, markup=False)
+    for key in result.get("unreadable", []):
+        console.print(f"left out, could not be read: {key}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(result: Mapping[str, Any]) -> Table:
+    """A row a metric, a column for averaged and one for trained weights."""
     metrics = result["metrics"]
     names = list(dict.fromkeys(key.split("/", 1)[1] for key in metrics if key.split("/")[0] in SUBJECTS))
-    notes = [f"{name}: {why}" for name, why in result.get("skipped", {}).items()]
-    notes += [f"left out, could not be read: {key}" for key in result.get("unreadable", [])]
-    table = Table(caption="\n".join(notes) or None, caption_justify="left")
+    table = Table()
     table.add_column("metric")
     for title in SUBJECTS.values():
         table.add_column(title, justify="right")

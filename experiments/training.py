@@ -21,7 +21,7 @@ from experiments.callbacks.progress import LastValues, ProgressBar
 from experiments.callbacks.validation import Validation
 from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
-from experiments.results import results_table, show
+from experiments.results import show
 from experiments.run_folder import RunFolder, RunFolderError, identity
 from experiments.tasks.tokenizer import STATE, TokenizerTask
 
@@ -45,7 +45,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     folder = _find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
-        show(results_table(folder.result))
+        show(folder.result)
         return 0
     with _holding(folder):
         if config["rerun"]:
@@ -140,7 +140,7 @@ def _fit(config: dict[str, Any], source: ImageSource, folder: RunFolder, checkpo
     if trainer.is_global_zero:
         metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
         folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
-        show(results_table(folder.result))
+        show(folder.result)
         log.info("picture %s", validation.picture)
     return 0
 

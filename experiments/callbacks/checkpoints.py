@@ -104,7 +104,7 @@ class Checkpoints(Callback):
         """Save now. A run whose last step was not finite stops here: its earlier checkpoints stay."""
         task.finite.verify()
         self.saved_at = task.updates
-        trainer.save_checkpoint(self.folder / f"updates_{task.updates:08d}.ckpt")
+        trainer.save_checkpoint(self.folder / f"updates_{task.updates:08d}.ckpt", weights_only=False)
         if trainer.is_global_zero:
             for old in sorted(self.folder.glob(PATTERN))[: -self.keep]:
                 old.unlink()

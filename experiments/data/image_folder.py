@@ -69,7 +69,10 @@ class ImageFolder(ImageSource):
         self.classes = classes_of(train or val)
         train_files, val_files = (Files(Path(root), names, self.classes or [], max_unreadable) for names in (train, val))
         self.train = TrainingImages(train_files, image_size, seed, crop, flip, train_crop_share, resampling)
-        self.val = EvaluationImages(val_files, image_size, math.floor(image_size / eval_crop_share), resampling)
+        shorter_side = math.floor(image_size / eval_crop_share)
+        self.val = EvaluationImages(val_files, image_size, shorter_side, resampling)
+        self.transform = f"shorter side {shorter_side}, {resampling}, centre crop"
+        self.reference = f"image_folder: {fingerprint_of(((name, self.sizes[name]) for name in val), {})}"
 
     def fingerprint(self) -> str:
         return fingerprint_of(self.sizes.items(), self.options)

@@ -53,6 +53,8 @@ class Photos(ImageSource):
         if cuts_per_picture < 1 or largest_cut < 1:
             raise ValueError(f"data.cuts_per_picture={cuts_per_picture} and data.largest_cut={largest_cut} must be at least 1")
         self.image_size = image_size
+        self.transform = "squares side by side, not resized"
+        self.reference = f"photos: {', '.join(Path(name).stem for name in HELD_OUT_PICTURES)}"
         self.options = {"image_size": image_size, "cuts_per_picture": cuts_per_picture, "largest_cut": largest_cut, "flip": flip}
         self.train = RandomCuts([located(name) for name in TRAINING_PICTURES], image_size, seed, cuts_per_picture, largest_cut, flip)
         self.val = SideBySideCuts([located(name) for name in HELD_OUT_PICTURES], image_size)

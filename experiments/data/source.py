@@ -58,9 +58,13 @@ class ImageSource(ABC):
         classes: names of the labels, None without labels.
         train: indexed by `Draw`, yields `Example`; all randomness comes from `Draw.random`.
         val: indexed by int, yields `Example` or `Unreadable`, always the same.
+        transform: how evaluation pictures are cut, for the cards of results.
+        reference: which pictures they are, for the cards of results.
     """
 
     image_size: int
+    transform: str
+    reference: str
     classes: list[str] | None
     train: Pictures
     val: Pictures

@@ -102,19 +102,15 @@ class TokenizerTask(LightningModule):
         parts = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
         return [settings.build(part.parameters()) for part, settings in zip(parts, self.optimizer_settings, strict=False)]
 
-    def on_after_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
-        """Normalize once, on the device."""
-        batch.images = normalize(batch.images)
-        return batch
-
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Both players' gradients from one forward pass; every `accumulate` batches one step of each."""
         self._seed_noise()
         self.finite.watch(self.updates + 1, batch.keys)
         adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
-        terms, reconstruction = self._generator_backward(batch.images, adversarial)
+        images = normalize(batch.images)
+        terms, reconstruction = self._generator_backward(images, adversarial)
         if adversarial:
-            terms |= self._discriminator_backward(batch.images, reconstruction.detach())
+            terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
         if not self.step_complete:
             return

@@ -1,7 +1,9 @@
 """The convolutional encoder and decoder of GSQ.
 
 Paper: Wang et al. 2024, arXiv:2412.02632 section 3.1 and appendix B; sizes as in figure 3 (width 128, two blocks a level).
-Addition: `patch_size` > 1 folds patches into channels before the first convolution and unfolds them after the last, for small machines.
+Additions for small machines and short runs: `patch_size` > 1 folds patches into channels before the first convolution and unfolds them
+after the last. `linear_path` maps patches to latents and back by one matrix each, beside the networks, whose last layers then start at
+zero: training starts from a linear autoencoder (the idea of residual autoencoding, Chen et al. 2024, arXiv:2410.10733, with learned maps).
 """
 
 import torch
@@ -34,6 +36,7 @@ class ConvEncoder(Encoder):
         mid_attention: bool,
         patch_size: int = 1,
         norm_groups: int = 32,
+        linear_path: bool = False,
     ) -> None:
         """Lay out the stages.
 
@@ -45,6 +48,7 @@ class ConvEncoder(Encoder):
             mid_attention: attend between the middle blocks.
             patch_size: side in pixels of the patches that are folded into channels at the entrance, 1 for none.
             norm_groups: groups of every group norm.
+            linear_path: add a linear map of each cell's pixels to its latents.
 
         Raises:
             ValueError: `layers` has the wrong length, or the groups do not divide a width.
@@ -65,7 +69,8 @@ class ConvEncoder(Encoder):
             current = level_width
         self.stages = nn.Sequential(*stages, *_middle(current, blocks[-1], mid_attention, norm_groups))
         self.norm = group_norm(current, norm_groups)
-        self.head = ScaledConv2d(current, latent_dim, 1, gain=AFTER_SILU)
+        self.head = ScaledConv2d(current, latent_dim, 1, gain=0.0 if linear_path else AFTER_SILU)
+        self.linear = ScaledConv2d(3 * self.downsample**2, latent_dim, 1) if linear_path else None
 
     def forward(self, images: Tensor, num_tokens: int | None = None) -> EncoderOutput:
         """(B, 3, H, W) in [-1, 1] to latents (B, N, D), row by row.
@@ -76,6 +81,8 @@ class ConvEncoder(Encoder):
         patches = F.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(patches))
         latents: Tensor = self.head(F.silu(self.norm(features)))
+        if self.linear is not None:
+            latents = latents + self.linear(F.pixel_unshuffle(images, self.downsample))
         rows, columns = latents.shape[2:]
         if num_tokens not in (None, rows * columns):
             raise ValueError(f"num_tokens {num_tokens} asked of an encoder that always keeps all {rows * columns} cells; leave it unset")
@@ -100,6 +107,7 @@ class ConvDecoder(Decoder):
         mid_attention: bool,
         patch_size: int = 1,
         norm_groups: int = 32,
+        linear_path: bool = False,
     ) -> None:
         """Lay out the stages.
 
@@ -113,6 +121,7 @@ class ConvDecoder(Decoder):
             mid_attention: attend between the middle blocks.
             patch_size: side in pixels of the patches that each cell of the last map becomes, 1 for none.
             norm_groups: groups of every group norm.
+            linear_path: add a linear map of each cell's latents to its pixels.
 
         Raises:
             ValueError: `layers` has the wrong length, or the groups do not divide a width.
@@ -133,7 +142,9 @@ class ConvDecoder(Decoder):
                 stages.append(DepthToSpaceUpsample(current) if depth_to_space else NearestUpsample(current))
         self.stages = nn.ModuleList(stages)
         self.norm = group_norm(current, norm_groups)
-        self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=AFTER_SILU)
+        self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=0.0 if linear_path else AFTER_SILU)
+        self.upsample = patch_size * 2 ** (len(multipliers) - 1)
+        self.linear = ScaledConv2d(latent_dim, 3 * self.upsample**2, 1) if linear_path else None
 
     @property
     def last_layer(self) -> nn.Module:
@@ -153,11 +164,15 @@ class ConvDecoder(Decoder):
                 f"for {rows} x {columns} cells; choose the decoder that belongs to the encoder under backbone"
             )
         mean, deviation = token_statistics(quantized)
-        features = self.stem(quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns))
+        latents = quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns)
+        features = self.stem(latents)
         for stage in self.stages:
             features = stage(features, mean, deviation) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
         patches = self.head(F.silu(self.norm(features)))
-        return DecoderOutput(F.pixel_shuffle(patches, self.patch_size))
+        reconstruction = F.pixel_shuffle(patches, self.patch_size)
+        if self.linear is not None:
+            reconstruction = reconstruction + F.pixel_shuffle(self.linear(latents), self.upsample)
+        return DecoderOutput(reconstruction)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""

@@ -1,0 +1,204 @@
+"""A training step: what it computes, what it leaves alone, and what it never does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from experiments import build
+from experiments.compose import compose
+from experiments.tasks.finite import NonFiniteError
+from experiments.tasks.tokenizer import TokenizerTask
+from tokenizer.interfaces import ImageBatch
+
+SMOKE = ["scale=smoke", "updates=4", "quantizer=gsq", "groups=8", "codebook_size=64"]
+
+
+def make_task(*words: str) -> TokenizerTask:
+    """A task outside a trainer, with the few things that it asks of one."""
+    torch.manual_seed(0)
+    task = build.task(compose("train", [*SMOKE, *words]).config)
+    task.configure_model()
+    optimizers = task.configure_optimizers()
+    task._optimizers = lambda: [SimpleNamespace(optimizer=o, step=o.step, zero_grad=o.zero_grad, param_groups=o.param_groups) for o in optimizers]
+    task.manual_backward = lambda loss: loss.backward()
+    task._trainer = SimpleNamespace(log_every_n_steps=10**6, world_size=1, loggers=[], global_rank=0)
+    task._fabric = None
+    return task
+
+
+def batch(seed: int, count: int = 4) -> ImageBatch:
+    """Smooth random pictures in [-1, 1]."""
+    coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    images = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(-1, 1)
+    return ImageBatch(images, torch.full((count,), -1), [f"picture {seed}.{i}" for i in range(count)])
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def test_a_step_runs_encoder_and_decoder_once():
+    task = make_task()
+    calls = {"encoder": 0, "quantizer": 0, "decoder": 0}
+    for name in calls:
+        part = getattr(task.tokenizer, name)
+        part.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+    task.training_step(batch(0), 0)
+    assert calls == {"encoder": 1, "quantizer": 1, "decoder": 1}
+
+
+def test_the_generators_backward_leaves_no_gradient_in_the_discriminator():
+    task = make_task()
+    task._generator_backward(batch(0).images, adversarial=True)
+    assert all(p.grad is None for p in task.discriminator.parameters())
+    assert all(p.requires_grad for p in task.discriminator.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.tokenizer.decoder.parameters())
+
+
+def test_the_discriminators_backward_leaves_the_tokenizers_gradient_alone():
+    task = make_task()
+    _, reconstruction = task._generator_backward(batch(0).images, adversarial=True)
+    before = [p.grad.clone() for p in task.tokenizer.parameters()]
+    task._discriminator_backward(batch(0).images, reconstruction.detach())
+    for p, gradient in zip(task.tokenizer.parameters(), before, strict=True):
+        assert torch.equal(p.grad, gradient)
+    assert any(p.grad.abs().sum() > 0 for p in task.discriminator.parameters())
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "adversarial"])
+def test_every_generator_term_reaches_the_decoder(term):
+    task = make_task("loss.weights.commitment=0", "loss.weights.codebook=0")
+    task.objective.weights |= {name: 0.0 for name in ("reconstruction", "adversarial")} | {term: 1.0}
+    task._generator_backward(batch(0).images, adversarial=True)
+    assert task.tokenizer.decoder.last_layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("term", ["commitment", "codebook", "entropy", "total_coding_rate"])
+def test_every_codebook_term_reaches_its_side(term):
+    task = make_task(*(f"loss.weights.{name}={float(name == term)}" for name in ("reconstruction", "commitment", "codebook")), f"loss.weights.{term}=1")
+    task._generator_backward(batch(0).images, adversarial=False)
+    reached = task.tokenizer.quantizer.codes if term == "codebook" else next(iter(task.tokenizer.encoder.parameters()))
+    assert reached.grad.abs().sum() > 0
+
+
+class HostReads(TorchDispatchMode):
+    """Fails on operations that make the host wait for the device."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "equal", "_to_cpu")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not func._schema.name.removeprefix("aten::").startswith(self.READS), f"{func} reads the device"
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_host_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(self, *_):
+        raise AssertionError("tolist, numpy or cpu reads the device")
+
+    with monkeypatch.context() as patch, HostReads():
+        for name in ("tolist", "numpy", "cpu"):
+            patch.setattr(torch.Tensor, name, refuse)
+        yield
+
+
+@pytest.mark.parametrize("quantizer", ["gsq", "vq", "rvq", "fsq", "lfq", "bsq"])
+def test_a_step_reads_nothing_on_the_host_unless_it_logs(quantizer, monkeypatch):
+    torch.manual_seed(0)
+    task = make_task("quantizer=gsq") if quantizer == "gsq" else make_task_of(quantizer)
+    task.training_step(batch(0), 0)
+    with no_host_reads(monkeypatch):
+        task.training_step(batch(1), 1)
+    assert task.updates == 2
+
+
+def test_the_guard_against_host_reads_notices_one(monkeypatch):
+    with pytest.raises(AssertionError, match="reads the device"), no_host_reads(monkeypatch):
+        float(torch.ones(()))
+
+
+def make_task_of(quantizer: str) -> TokenizerTask:
+    SMOKE_OF = ["scale=smoke", "updates=4", f"quantizer={quantizer}"]
+    global SMOKE
+    saved, SMOKE = SMOKE, SMOKE_OF
+    try:
+        return make_task()
+    finally:
+        SMOKE = saved
+
+
+def test_a_bad_picture_changes_no_weight_and_is_named_when_the_host_reads():
+    task = make_task()
+    task.training_step(batch(0), 0)
+    before, average = weights(task.tokenizer), weights(task.average.module)
+    discriminator = weights(task.discriminator)
+    bad = batch(1)
+    bad.images[2, 0, 5, 5] = float("nan")
+    task.training_step(bad, 1)
+    for name, tensor in weights(task.tokenizer).items():
+        assert torch.equal(tensor, before[name]), name
+    for name, tensor in weights(task.discriminator).items():
+        assert torch.equal(tensor, discriminator[name]), name
+    assert all(torch.isfinite(tensor).all() for tensor in weights(task.average.module).values())
+    assert not all(torch.equal(tensor, average[name]) for name, tensor in weights(task.average.module).items())
+    with pytest.raises(NonFiniteError, match=r"update 2.*reconstruction=nan.*picture 1\.2"):
+        task.finite.verify()
+
+
+def test_two_halves_accumulated_are_one_batch():
+    whole, halves = make_task(), make_task("accumulate=2")
+    for update in range(2):
+        images = batch(update, 8)
+        whole.training_step(images, update)
+        for part in (slice(0, 4), slice(4, 8)):
+            halves.training_step(ImageBatch(images.images[part], images.labels[part], images.keys[part]), update)
+    assert whole.updates == halves.updates == 2
+    for (name, a), b in zip(whole.tokenizer.state_dict().items(), halves.tokenizer.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4, msg=name)
+    for (name, a), b in zip(whole.discriminator.state_dict().items(), halves.discriminator.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4, msg=name)
+
+
+def test_the_discriminator_waits_for_its_start():
+    task = make_task("discriminator_start=2")
+    before = weights(task.discriminator)
+    for update in range(3):
+        waiting = all(torch.equal(tensor, before[name]) for name, tensor in weights(task.discriminator).items())
+        assert waiting == (update <= 2)
+        task.training_step(batch(update), update)
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in weights(task.discriminator).items())
+
+
+def test_frozen_parts_and_the_average_are_out_of_optimizers_and_checkpoints():
+    task = make_task()
+    named = set(task.state_dict())
+    assert {name.split(".")[0] for name in named} == {"tokenizer", "discriminator"}
+    assert len(list(task.parameters())) == len(list(task.tokenizer.parameters())) + len(list(task.discriminator.parameters()))
+
+
+def test_gradients_are_clipped_per_optimizer():
+    task = make_task("optimizer.clip=0.001", "discriminator_optimizer.clip=0.002")
+    seen = []
+    for optimizer, limit in zip(task._optimizers(), (0.001, 0.002), strict=True):
+        step = optimizer.step
+
+        def watched(optimizer=optimizer, limit=limit, step=step):
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            seen.append((float(torch.nn.utils.get_total_norm(gradients)), limit))
+            return step()
+
+        optimizer.step = watched
+    players = task._optimizers()
+    task._optimizers = lambda: players
+    for optimizer, limit in zip(players, (0.001, 0.002), strict=True):
+        optimizer.step = lambda o=optimizer, limit=limit: seen.append(
+            (float(torch.nn.utils.get_total_norm([p.grad for g in o.param_groups for p in g["params"] if p.grad is not None])), limit)
+        )
+    task.training_step(batch(0), 0)
+    assert len(seen) == 2
+    for norm, limit in seen:
+        assert norm == pytest.approx(limit, rel=1e-3)

@@ -1,0 +1,40 @@
+"""Learning-rate schedules against hand-made values."""
+
+import math
+
+import pytest
+
+from experiments.schedules import Constant, Cosine, Step, in_updates
+
+
+def test_lengths_are_updates_or_fractions():
+    assert in_updates(5000, 100_000, "x") == 5000
+    assert in_updates(0.75, 1000, "x") == 750
+    assert in_updates(1, 1000, "x") == 1
+    assert in_updates(1.0, 1000, "x") == 1000
+
+
+@pytest.mark.parametrize("length", [-1, 1.5])
+def test_a_length_out_of_range_names_its_key(length):
+    with pytest.raises(ValueError, match=f"warmup={length}"):
+        in_updates(length, 10, "warmup")
+
+
+def test_a_warmup_starts_at_zero_and_rises_linearly():
+    schedule = Constant(warmup=4)
+    assert [schedule.factor(u, 100) for u in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+def test_half_a_cosine_ends_where_the_decay_ends():
+    schedule = Cosine(warmup=10, decay=110, final=0.1)
+    assert schedule.factor(5, 200) == 0.5
+    assert schedule.factor(10, 200) == 1
+    assert schedule.factor(60, 200) == pytest.approx(0.55)
+    assert schedule.factor(35, 200) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
+    assert schedule.factor(110, 200) == pytest.approx(0.1)
+    assert schedule.factor(199, 200) == pytest.approx(0.1)
+
+
+def test_steps_multiply():
+    schedule = Step(warmup=0, milestones=[0.5, 75], gamma=0.1)
+    assert [schedule.factor(u, 100) for u in (0, 49, 50, 74, 75, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
