@@ -1,6 +1,7 @@
 """From a resolved configuration to objects; from a run folder or an export to a trained tokenizer."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,7 @@ def trainer(
 
     Length, validation, checkpoints and progress go by the task's own clock.
     """
+    _quieten_lightning()
     if devices == "auto" and (accelerator == "cpu" or not torch.cuda.is_available()):
         devices = 1
     several = num_nodes > 1 or (devices if isinstance(devices, int) else torch.cuda.device_count()) > 1
@@ -83,6 +85,13 @@ def trainer(
         enable_model_summary=False,
         plugins=[AtomicCheckpointIO()],
     )
+
+
+def _quieten_lightning() -> None:
+    """Lightning's advice about what this project does on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*have no `validation_step`.*", ".*LeafSpec.*is deprecated.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
 
 
 def subject(

@@ -79,7 +79,7 @@ def test_a_folder_in_use_is_refused_with_its_owner(tmp_path):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    script = f"import os; from experiments.run_folder import RunFolder; RunFolder({str(tmp_path)!r}).lock().__enter__(); os._exit(9)"
+    script = f"import os; from experiments.run_folder import RunFolder; held = RunFolder({str(tmp_path)!r}).lock(); held.__enter__(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert (tmp_path / "lock.json").exists()
     with RunFolder(tmp_path).lock():

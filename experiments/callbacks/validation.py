@@ -36,11 +36,11 @@ class Validation(Callback):
         """Validate after both players' steps."""
         if task.step_complete and (task.updates % self.every == 0 or task.updates == task.total_updates):
             self.last = self.run(trainer, task)
+            task.report(self.last.values)
 
     def run(self, trainer: Trainer, task: LightningModule) -> Evaluation:
-        """Judge, report, and write the picture."""
+        """Judge, and write the picture."""
         evaluation = self.validate(task)
-        task.report(evaluation.values)
         if trainer.is_global_zero:
             self.picture = self.folder / f"updates_{task.updates:08d}.png"
             save_picture(comparison(evaluation.images, evaluation.reconstructions), self.picture)

@@ -81,8 +81,8 @@ def test_every_generator_term_reaches_the_decoder(term):
 def test_every_codebook_term_reaches_its_side(term):
     task = make_task(*(f"loss.weights.{name}={float(name == term)}" for name in ("reconstruction", "commitment", "codebook")), f"loss.weights.{term}=1")
     task._generator_backward(batch(0).images, adversarial=False)
-    reached = task.tokenizer.quantizer.codes if term == "codebook" else next(iter(task.tokenizer.encoder.parameters()))
-    assert reached.grad.abs().sum() > 0
+    reached = [task.tokenizer.quantizer.codes] if term == "codebook" else task.tokenizer.encoder.parameters()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in reached)
 
 
 class HostReads(TorchDispatchMode):

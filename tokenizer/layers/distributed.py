@@ -1,7 +1,8 @@
 """Sums over all processes, with gradient: statistics of a batch are those of the joined batch."""
 
+from typing import Any
+
 import torch.distributed
-import torch.distributed.nn.functional
 from torch import Tensor
 
 
@@ -23,5 +24,21 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """
     if not is_distributed():
         return tensor
-    summed: Tensor = torch.distributed.nn.functional.all_reduce(tensor)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverRanks.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """An all-reduce whose backward pass is an all-reduce."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        summed = tensor.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        summed = gradient.clone()
+        torch.distributed.all_reduce(summed)
+        return summed

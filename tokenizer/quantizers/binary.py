@@ -26,12 +26,12 @@ MAXIMUM_ENTROPY_BITS = 24
 class BinaryQuantizer(Quantizer):
     """The sign of each channel; index = sum of 2^i [z_i > 0], first channel least significant, zero counts as negative."""
 
-    def __init__(self, latent_dim: int, magnitude: float) -> None:
+    def __init__(self, latent_dim: int, on_sphere: bool) -> None:
         """Set width and size of the codes.
 
         Args:
             latent_dim: D, bits per token.
-            magnitude: c of the codes {-c, c}^D.
+            on_sphere: codes are {-c, c}^D with c = 1 / sqrt(D), of length 1; otherwise c = 1.
 
         Raises:
             ValueError: D outside 1 to 62.
@@ -43,7 +43,7 @@ class BinaryQuantizer(Quantizer):
         self.latent_dim = latent_dim
         self.groups = 1
         self.codebook_size = 2**latent_dim
-        self.magnitude = magnitude
+        self.magnitude = latent_dim**-0.5 if on_sphere else 1.0
 
     def reset_parameters(self) -> None:
         """There is nothing to draw."""
@@ -103,6 +103,7 @@ def _joint_mass(logits: Tensor) -> Tensor:
 def _code_probabilities(logits: Tensor) -> Tensor:
     """(n, k) logits of independent bits to (n, 2^k) probabilities of all codes, first bit least significant."""
     table = logits.new_ones(len(logits), 1)
-    for bit in torch.split(logits, 1, 1):
+    for channel in range(logits.shape[1]):
+        bit = logits[:, channel, None]
         table = torch.cat([table * (-bit).sigmoid(), table * bit.sigmoid()], 1)
     return table

@@ -22,7 +22,7 @@ class BinarySphericalQuantizer(BinaryQuantizer):
         Raises:
             ValueError: D outside 1 to 62.
         """
-        super().__init__(latent_dim, latent_dim**-0.5)
+        super().__init__(latent_dim, on_sphere=True)
 
     def compared(self, latents: Tensor) -> Tensor:
         """(B, N, D) fp32 latents to length 1."""

@@ -23,7 +23,7 @@ class LookupFreeQuantizer(BinaryQuantizer):
         Raises:
             ValueError: D outside 1 to 62.
         """
-        super().__init__(latent_dim, 1.0)
+        super().__init__(latent_dim, on_sphere=False)
         self.spherical = spherical
 
     def compared(self, latents: Tensor) -> Tensor:

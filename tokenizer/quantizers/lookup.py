@@ -162,7 +162,8 @@ def _on_the_line(points: Tensor, codes: Tensor, ties: Ties) -> Tensor:
     right = torch.searchsorted(values, points).clamp(max=last)
     left = (right - 1).clamp(min=0)
     to_left, to_right = (points - values[left]).abs(), (points - values[right]).abs()
-    first_left, first_right = torch.searchsorted(values, values[left]), torch.searchsorted(values, values[right])
+    first = torch.searchsorted(values, values).clamp(max=last)
+    first_left, first_right = first[left], first[right]
     if ties == "random":
         begin = torch.where(to_left <= to_right, first_left, first_right)
         end = torch.searchsorted(values, values[torch.where(to_right <= to_left, right, left)], right=True)
@@ -180,7 +181,7 @@ def _on_the_circle(points: Tensor, codes: Tensor) -> Tensor:
     """
     size = len(codes)
     values, order = torch.atan2(codes[:, 1], codes[:, 0]).sort(stable=True)
-    first, behind = torch.searchsorted(values, values), torch.searchsorted(values, values, right=True)
+    first, behind = torch.searchsorted(values, values).clamp(max=size - 1), torch.searchsorted(values, values, right=True)
     position = torch.searchsorted(values, torch.atan2(points[:, 1], points[:, 0]))
     right, left = position % size, first[(position - 1) % size]
     candidates = order[torch.stack([first[(left - 1) % size], left, right, behind[right] % size], 1)]

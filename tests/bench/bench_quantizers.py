@@ -1,0 +1,199 @@
+"""Quantizers against a plain PyTorch version and vector-quantize-pytorch: time, memory, equality with float64.
+
+All sides run in one process, taking turns, with all threads of the machine; times are medians. Memory is the high-water mark of
+the process's resident set above its level before one call (Linux: VmHWM, reset through clear_refs, after malloc_trim).
+
+Run: python tests/bench/bench_quantizers.py
+"""
+
+import ctypes
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from vector_quantize_pytorch import LFQ, VectorQuantize
+
+from tokenizer.losses.codebook import EntropyLoss
+from tokenizer.quantizers.gsq import GroupedSphericalQuantizer
+from tokenizer.quantizers.lfq import LookupFreeQuantizer
+from tokenizer.quantizers.lookup import nearest_code
+
+LOOKUPS = [(4096, 8192, 8), (1024, 16384, 64), (256, 262144, 8), (4096, 8192, 1)]
+SECONDS_PER_CASE = 8.0
+TEMPERATURE = 0.01
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table. `agreement` says how our result compares with float64."""
+
+    name: str
+    goal: str
+    ours: Callable[[], object]
+    peers: dict[str, Callable[[], object]]
+    agreement: Callable[[], str]
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plain_lookup(latents: Tensor, codebook: Tensor) -> Tensor:
+    """What most repositories write: the whole table of squared distances."""
+    distances = latents.square().sum(1, keepdim=True) + codebook.square().sum(1) - 2 * latents @ codebook.t()
+    return distances.argmin(1)
+
+
+def exact_lookup(latents: Tensor, codebook: Tensor) -> Tensor:
+    """float64, from differences, a few rows at a time."""
+    indices = []
+    for rows in latents.double().split(max(1, 2**22 // codebook.numel())):
+        indices.append((rows[:, None] - codebook.double()).square().sum(-1).argmin(1))
+    return torch.cat(indices)
+
+
+def matches(indices: Tensor, expected: Tensor) -> str:
+    return f"{(indices.flatten() == expected.flatten()).sum().item()}/{expected.numel()}"
+
+
+def lookup_case(n: int, V: int, d: int) -> Case:
+    latents, codebook = drawn(n, d), drawn(V, d, seed=1)
+    theirs = VectorQuantize(dim=d, codebook_size=V).eval()
+    theirs._codebook.embed.data.copy_(codebook[None])
+    return Case(
+        f"lookup {n} x {V}, d {d}",
+        "5x" if d == 64 else "10x",
+        lambda: nearest_code(latents, codebook),
+        {"plain": lambda: plain_lookup(latents, codebook), "v-q-p": lambda: theirs(latents[None])},
+        lambda: matches(nearest_code(latents, codebook), exact_lookup(latents, codebook)),
+    )
+
+
+def grouped_case() -> Case:
+    torch.manual_seed(0)
+    latents = drawn(1, 1024, 64)
+    ours = GroupedSphericalQuantizer(64, 8, 8192).eval()
+    theirs = VectorQuantize(dim=64, codebook_dim=8, heads=8, codebook_size=8192, use_cosine_sim=True).eval()
+    theirs._codebook.embed.data.copy_(ours.codebook.data[None])
+    rows, codes = F.normalize(latents.view(-1, 8), dim=-1), F.normalize(ours.codebook.data, dim=-1)
+    return Case(
+        "gsq encode, 8 groups of 8, V 8192, 1024 tokens",
+        "10x",
+        lambda: ours(latents),
+        {"plain": lambda: codes[plain_lookup(rows, codes)], "v-q-p": lambda: theirs(latents)},
+        lambda: matches(ours(latents).indices, exact_lookup(rows, codes)),
+    )
+
+
+def corners(D: int) -> Tensor:
+    return 2.0 * (torch.arange(2**D)[:, None] >> torch.arange(D) & 1) - 1
+
+
+def plain_entropy(latents: Tensor, codes: Tensor) -> Tensor:
+    """Both entropies from all n x V probabilities."""
+    logarithms = (2 * latents @ codes.t() / TEMPERATURE).log_softmax(-1)
+    probabilities = logarithms.exp()
+    mean = probabilities.mean(0)
+    return -(probabilities * logarithms).sum(-1).mean() + torch.special.xlogy(mean, mean.clamp(min=1e-38)).sum()
+
+
+def gradient(loss: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
+    leaf = latents.clone().requires_grad_()
+    loss(leaf).backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def entropy_case() -> Case:
+    latents, codes = 0.02 * drawn(1, 256, 18), corners(18)
+    ours, loss = LookupFreeQuantizer(18), EntropyLoss(TEMPERATURE, 1.0)
+    theirs = LFQ(dim=18, codebook_size=2**18, entropy_loss_weight=1.0, commitment_loss_weight=0.0, diversity_gamma=1.0).train()
+
+    def agreement() -> str:
+        """Largest difference of gradients, on 12 channels, where float64 still holds all codes."""
+        small, table = latents[..., :12], corners(12).double()
+        found = gradient(lambda leaf: loss(LookupFreeQuantizer(12), leaf.unsqueeze(2)), small)
+        expected = gradient(lambda leaf: plain_entropy(leaf[0], table), small.double())
+        return f"gradient {(found - expected).abs().max().item():.0e} of {expected.abs().max().item():.0e}"
+
+    return Case(
+        "lfq entropy 2^18, 256 tokens, forward and backward",
+        "300x",
+        lambda: gradient(lambda leaf: loss(ours, leaf.unsqueeze(2)), latents),
+        {
+            "plain": lambda: gradient(lambda leaf: plain_entropy(leaf[0], codes), latents),
+            "v-q-p": lambda: gradient(lambda leaf: theirs(leaf, inv_temperature=1 / TEMPERATURE)[2], latents),
+        },
+        agreement,
+    )
+
+
+def medians(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, taking turns: three turns at least, and as many as the time allows."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    end = time.perf_counter() + SECONDS_PER_CASE
+    while len(times["ours"]) < 3 or (time.perf_counter() < end and len(times["ours"]) < 25):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def peak_mebibytes(work: Callable[[], object]) -> float:
+    """Growth of the resident set during one call."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    work()
+    return max(0, status("VmHWM") - before) / 2**20
+
+
+def main() -> None:
+    """Print the table."""
+    console = Console(width=200)
+    table = Table(title=f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} at the start, torch {torch.__version__}")
+    for column in (
+        "case",
+        "ours ms",
+        "plain ms",
+        "v-q-p ms",
+        "times faster than the best",
+        "goal",
+        "ours MiB",
+        "plain MiB",
+        "v-q-p MiB",
+        "as float64",
+    ):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for case in [*(lookup_case(*shape) for shape in LOOKUPS), grouped_case(), entropy_case()]:
+        works = {"ours": case.ours, **case.peers}
+        memory = {name: peak_mebibytes(work) for name, work in works.items() if work() is not None}
+        seconds = medians(works)
+        best = min(seconds[name] for name in case.peers)
+        table.add_row(
+            case.name,
+            *(f"{1e3 * seconds[name]:.1f}" for name in works),
+            f"{best / seconds['ours']:.1f}x",
+            case.goal,
+            *(f"{memory[name]:.1f}" for name in works),
+            case.agreement(),
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The lookup against a float64 brute force."""
+
+from itertools import accumulate
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokenizer.quantizers import lookup
+from tokenizer.quantizers.lookup import nearest_code
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def brute_force(latents: Tensor, codebook: Tensor) -> Tensor:
+    """The lowest index among the smallest float64 distances."""
+    rows = latents.reshape(-1, 1, latents.shape[-1]).double()
+    indices = [(row - codebook.double()).square().sum(-1).argmin() for row in rows]
+    return torch.stack(indices).view(latents.shape[:-1])
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """So little scratch memory that even a small case takes many tiles of rows and codes."""
+    monkeypatch.setattr(lookup, "scratch_floats", lambda device: 2**11)
+
+
+SHAPES = [(100, 64, 3), (50, 63, 8), (50, 65, 8), (33, 1000, 16), (300, 2, 4), (1, 500, 5), (40, 700, 64), (5, 1, 3), (10, 100, 2)]
+
+
+@pytest.mark.parametrize(("n", "V", "d"), SHAPES)
+def test_indices_equal_a_float64_brute_force(n, V, d):
+    latents, codebook = drawn(n, d), drawn(V, d, seed=1)
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
+@pytest.mark.parametrize(("n", "V", "d"), SHAPES)
+def test_many_tiles_give_the_same_indices(n, V, d, small_tiles):
+    latents, codebook = drawn(n, d), drawn(V, d, seed=1)
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
+def test_several_cores_give_the_same_indices_and_leave_the_thread_count(monkeypatch):
+    monkeypatch.setattr(lookup, "PARALLEL_FROM_SCORES", 1)
+    latents, codebook = drawn(101, 6), drawn(300, 6, seed=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        indices = nearest_code(latents, codebook)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(indices, brute_force(latents, codebook))
+
+
+def test_leading_dimensions_are_kept():
+    assert nearest_code(drawn(2, 3, 4, 5), drawn(9, 5)).shape == (2, 3, 4)
+    assert nearest_code(drawn(0, 4, 5), drawn(9, 5)).shape == (0, 4)
+
+
+def test_codes_that_fp32_scores_cannot_tell_apart_are_told_apart():
+    """Far from the origin the scores agree to all digits while distances differ by much."""
+    latents, codebook = 100 + 1e-2 * drawn(60, 4), 100 + 1e-2 * drawn(200, 4, seed=1)
+    expected = brute_force(latents, codebook)
+    scores = latents @ codebook.t() - codebook.square().sum(1) / 2
+    assert not torch.equal(scores.argmax(1), expected)
+    assert torch.equal(nearest_code(latents, codebook), expected)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_a_low_matrix_precision_does_not_reach_the_lookup(precision):
+    latents, codebook = drawn(200, 8), drawn(3000, 8, seed=1)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_among_equal_distances_the_lowest_index_wins(d):
+    """Codes and latents on a coarse grid: most rows have several nearest codes, and most codes are there twice."""
+    generator = torch.Generator().manual_seed(0)
+    codebook = torch.randint(0, 4, (150, d), generator=generator).float()
+    latents = torch.randint(-2, 10, (90, d), generator=generator).float() / 2
+    distances = (latents[:, None] - codebook).square().sum(-1)
+    assert (distances == distances.amin(1, keepdim=True)).sum(1).median() > 1
+    assert torch.equal(nearest_code(latents, codebook), distances.argmin(1))
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("n", [3000, 20])
+def test_random_ties_are_drawn_evenly_among_all_nearest_codes(d, n):
+    codebook = torch.tensor([[0.0], [9.0], [2.0], [0.0], [5.0]]).expand(5, d).contiguous()
+    torch.manual_seed(0)
+    counts = sum(nearest_code(torch.ones(n, d), codebook, ties="random").bincount(minlength=5) for _ in range(3000 // n))
+    assert counts[[1, 4]].sum() == 0
+    assert counts[[0, 2, 3]].min() > 900
+
+
+@pytest.mark.parametrize("V", [1, 2, 3, 70, 5000])
+def test_codes_on_a_line_are_found_exactly(V):
+    latents, codebook = torch.cat([drawn(200, 1), torch.tensor([[9.0], [-9.0]])]), drawn(V, 1, seed=1)
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
+@pytest.mark.parametrize("V", [1, 2, 3, 70, 20000])
+def test_codes_on_the_unit_circle_are_found_exactly(V):
+    latents, codebook = F.normalize(drawn(100, 2), dim=-1), F.normalize(drawn(V, 2, seed=1), dim=-1)
+    codebook[V // 2 :: 3] = codebook[V // 2].clone()
+    latents[0], latents[1] = torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, -0.0])
+    assert torch.equal(nearest_code(latents, codebook, unit_length=True), brute_force(latents, codebook))
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("ties", ["lowest", "random"])
+def test_rows_that_are_not_finite_get_a_valid_index_and_disturb_no_other(d, bad, ties):
+    latents, codebook = drawn(40, d), drawn(67, d, seed=1)
+    clean = nearest_code(latents, codebook)
+    latents[::2, 0] = bad
+    indices = (
+        nearest_code(latents, codebook, ties, unit_length=True) if d == 2 and ties == "lowest" else nearest_code(latents, codebook, ties)
+    )
+    assert ((indices >= 0) & (indices < 67)).all()
+    if d != 2:
+        assert torch.equal(indices[1::2], clean[1::2])
+
+
+def test_codes_that_are_not_finite_give_valid_indices():
+    for d in (1, 2, 5):
+        indices = nearest_code(drawn(40, d), torch.full((67, d), float("nan")), unit_length=True)
+        assert ((indices >= 0) & (indices < 67)).all()
+
+
+def test_different_widths_and_unknown_ties_are_refused():
+    with pytest.raises(ValueError, match="latents have 4 channels, codes have 5"):
+        nearest_code(drawn(3, 4), drawn(7, 5))
+    with pytest.raises(ValueError, match="ties=first"):
+        nearest_code(drawn(3, 4), drawn(7, 4), ties="first")
+
+
+def peak_bytes(work) -> int:
+    """Most bytes that tensors of this thread held at once."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    records = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in records if event.name() == "[memory]")
+    assert changes
+    return max(accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize(("n", "V", "d"), [(512, 8192, 8), (256, 16384, 64), (32, 262144, 8), (4096, 8192, 1)])
+def test_memory_stays_far_below_the_table_of_distances(n, V, d):
+    latents, codebook = drawn(n, d), drawn(V, d, seed=1)
+    assert peak_bytes(lambda: nearest_code(latents, codebook)) < 12 * 2**20
