@@ -41,6 +41,7 @@ from experiments.config_checks import (
     unknown_key,
 )
 from experiments.resolvers import register
+from experiments.run_folder import is_first_process
 from experiments.signatures import ROOT, ConfigError
 from tokenizer.weights import MissingWeightsError
 
@@ -138,12 +139,11 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
 
 def _speak() -> None:
     """Let our own packages tell what they do on standard error; only the first process of a run speaks of ordinary things."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     for package in ("tokenizer", "experiments"):
         logger = logging.getLogger(package)
-        logger.setLevel(logging.INFO if first else logging.WARNING)
+        logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
         logger.handlers = [handler]
 
 

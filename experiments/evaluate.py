@@ -1,4 +1,4 @@
-"""Judge a tokenizer on any pictures: `python -m experiments.evaluate model=runs/demo/0123456789ab data=image_folder data.root=photo.jpg`."""
+"""Judge a tokenizer on any pictures: `python -m experiments.evaluate model=RUN_FOLDER data=image_folder data.root=photo.jpg`."""
 
 import hashlib
 import json
@@ -31,10 +31,11 @@ def run(composition: Composition) -> int:
         subject.model.to(device)
     loader = ImageData(source, config["batch_size"], config["seed"], config["workers"]).val_dataloader()
     evaluation = evaluate(subjects, loader, device, config["shown"])
-    result = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
+    result: dict[str, Any] = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
     result |= {"skipped": evaluation.skipped, "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
     folder = _output(config, source.fingerprint())
-    save_picture(comparison(evaluation.images, evaluation.reconstructions, config["shown"]), folder / "pictures.png")
+    if len(evaluation.images):
+        save_picture(comparison(evaluation.images, evaluation.reconstructions), folder / "pictures.png")
     write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
     show(result)
     log.info("result %s, picture %s", folder / "result.json", folder / "pictures.png")

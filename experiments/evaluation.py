@@ -24,14 +24,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by log key, their cards, what was left out and why, and the first pictures with their reconstructions."""
+    """Results by log key, their cards, what was left out and why, and some pictures with the first subject's reconstructions."""
 
     values: dict[str, float]
     cards: dict[str, dict[str, Any]]
     skipped: dict[str, str]
     unreadable: list[str]
     images: Tensor
-    reconstructions: dict[str, Tensor]
+    reconstructions: Tensor
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
     """
     were_training = [subject.model.training for subject in subjects]
     images: list[Tensor] = []
-    reconstructions: dict[str, list[Tensor]] = {subject.prefix: [] for subject in subjects}
+    reconstructions: list[Tensor] = []
     unreadable: list[str] = []
     for subject in subjects:
         subject.model.eval()
@@ -55,10 +55,10 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
         pixels = normalize(batch.images.to(device))
         unreadable += batch.left_out
         images.append(pixels[:shown].cpu())
-        for subject in subjects:
-            output = subject.model(pixels)
+        outputs = [subject.model(pixels) for subject in subjects]
+        for subject, output in zip(subjects, outputs, strict=True):
             subject.metrics.update(pixels, output)
-            reconstructions[subject.prefix].append(output.decoder.reconstruction[:shown].cpu())
+        reconstructions.append(outputs[0].decoder.reconstruction[:shown].cpu())
     for subject, training in zip(subjects, were_training, strict=True):
         subject.model.train(training)
     results = {subject.prefix: subject.metrics.compute() for subject in subjects}
@@ -70,5 +70,5 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
         skipped={name: why for result in results.values() for name, why in result.skipped.items()},
         unreadable=unreadable,
         images=joined[chosen],
-        reconstructions={prefix: torch.cat(parts)[chosen] for prefix, parts in reconstructions.items()},
+        reconstructions=torch.cat(reconstructions)[chosen],
     )

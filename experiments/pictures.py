@@ -1,4 +1,4 @@
-"""Pictures of results: originals, reconstructions and their difference in rows."""
+"""Pictures of results: originals, reconstructions and errors in rows."""
 
 import os
 from pathlib import Path
@@ -10,37 +10,37 @@ from torchvision.utils import make_grid
 
 GAIN = 4
 """The error is shown this many times as large, around grey."""
+SMALLEST_TILE = 128
+"""Smaller images are enlarged by a whole factor, pixel by pixel."""
+CAPTION = 16
 
 
-def comparison(images: Tensor, rows: dict[str, Tensor], columns: int = 8) -> Image.Image:
+def comparison(images: Tensor, reconstructions: Tensor) -> Image.Image:
     """Originals above reconstructions above errors.
 
     Args:
-        images: (B, 3, H, W) in [-1, 1].
-        rows: name to reconstructions (B, 3, H, W); each gives a row of pictures and a row of errors.
-        columns: pictures side by side; the first ones of the batch.
+        images: (B, 3, H, W) in [-1, 1], B > 0.
+        reconstructions: (B, 3, H, W) of the same images.
     """
-    images = images[:columns].float().cpu()
-    lines = {"original": images}
-    for name, reconstruction in rows.items():
-        reconstruction = reconstruction[:columns].float().cpu().clamp(-1, 1)
-        lines[name] = reconstruction
-        lines[f"{name}: error x{GAIN}"] = (GAIN * (reconstruction - images)).clamp(-1, 1)
-    grids = [_captioned(name, make_grid(line, nrow=columns, padding=2, pad_value=1.0)) for name, line in lines.items()]
-    sheet = Image.new("RGB", (max(grid.width for grid in grids), sum(grid.height for grid in grids)), "white")
-    top = 0
-    for grid in grids:
-        sheet.paste(grid, (0, top))
-        top += grid.height
+    images, reconstructions = images.float().cpu(), reconstructions.float().cpu().clamp(-1, 1)
+    error = (GAIN * (reconstructions - images)).clamp(-1, 1)
+    rows = {"original": images, "reconstruction": reconstructions, f"error, {GAIN} times": error}
+    strips = [_captioned(name, row) for name, row in rows.items()]
+    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
+    for place, strip in enumerate(strips):
+        sheet.paste(strip, (0, place * strip.height))
     return sheet
 
 
-def _captioned(caption: str, grid: Tensor) -> Image.Image:
-    pixels = ((grid + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    sheet = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + 14), "white")
-    ImageDraw.Draw(sheet).text((3, 1), caption, fill="black")
-    sheet.paste(Image.fromarray(pixels), (0, 14))
-    return sheet
+def _captioned(caption: str, images: Tensor) -> Image.Image:
+    factor = -(-SMALLEST_TILE // min(images.shape[-2:]))
+    enlarged = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    grid = make_grid(enlarged, nrow=len(images), padding=2, pad_value=1.0)
+    pixels = ((grid + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    strip = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + CAPTION), "white")
+    ImageDraw.Draw(strip).text((3, 1), caption, fill="black")
+    strip.paste(Image.fromarray(pixels), (0, CAPTION))
+    return strip
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

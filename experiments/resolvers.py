@@ -98,7 +98,9 @@ def trained_with(key: str, setting: str, *, _root_: Container) -> Any:
         if (folder / name).is_file():
             settings = yaml.safe_load((folder / name).read_text())
             return (settings if part is None else settings[part])[setting]
-    raise ConfigError(f"{key}={folder}: expected a run folder or an exported model, it has no config.yaml and no config.json; change `{key}`")
+    raise ConfigError(
+        f"{key}={folder}: expected a run folder or an exported model, it has no config.yaml and no config.json; change `{key}`"
+    )
 
 
 def _list(root: Container, key: str) -> ListConfig:

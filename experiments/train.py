@@ -1,7 +1,5 @@
 """Train one tokenizer: `python -m experiments.train quantizer=gsq groups=16`."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from experiments.compose import Composition, main

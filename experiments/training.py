@@ -11,7 +11,6 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities import rank_zero_only
 
 from experiments import build
 from experiments.callbacks.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
@@ -22,7 +21,7 @@ from experiments.callbacks.validation import Validation
 from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
 from experiments.results import show
-from experiments.run_folder import RunFolder, RunFolderError, identity
+from experiments.run_folder import RunFolder, RunFolderError, identity, is_first_process
 from experiments.tasks.tokenizer import STATE, TokenizerTask
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
         show(folder.result)
         return 0
     with _holding(folder):
-        if config["rerun"]:
+        if config["rerun"] and is_first_process():
             _clear(folder)
         return _run(config, overrides, source, folder)
 
@@ -75,16 +74,17 @@ def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> R
     changes = folder.changes(config)
     if changes:
         listed = "\n  ".join(changes)
-        raise RunFolderError(f"resume={folder.path}: its configuration differs from this one in\n  {listed}\nonly `updates` and the logger may change")
+        raise RunFolderError(
+            f"resume={folder.path}: its configuration differs from this one in\n  {listed}\nonly `updates` and the logger may change"
+        )
     return folder
 
 
 def _holding(folder: RunFolder) -> AbstractContextManager[None]:
     """The lock of the folder for the first process, nothing for the others."""
-    return folder.lock() if rank_zero_only.rank == 0 else nullcontext()
+    return folder.lock() if is_first_process() else nullcontext()
 
 
-@rank_zero_only
 def _clear(folder: RunFolder) -> None:
     """Remove what a repeated run writes again."""
     for name in ("checkpoints", "images", "export"):
@@ -96,7 +96,7 @@ def _clear(folder: RunFolder) -> None:
 def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, folder: RunFolder) -> int:
     checkpoint = newest_checkpoint(folder.checkpoints)
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         folder.start(config, overrides)
     log.info("run folder %s", folder.path)
     if checkpoint:
@@ -104,7 +104,7 @@ def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, fold
     try:
         return _fit(config, source, folder, checkpoint, resumed_at)
     except (RuntimeError, MemoryError) as error:
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             folder.write_result("failed", {}, {}, error=str(error))
         if _is_out_of_memory(error):
             raise ValueError(
@@ -149,7 +149,7 @@ def _judge(config: Mapping[str, Any], source: ImageSource, data: lightning.Light
     """A function that judges a task's averaged and trained tokenizer on the evaluation pictures."""
 
     def judge(task: TokenizerTask) -> Evaluation:
-        average = build.subject("val", task.average.module, source, config["seed"], "ema")
+        average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema")
         trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", same_images_as=average.metrics)
         return evaluate([average, trained], data.val_dataloader(), task.device)
 
@@ -158,13 +158,12 @@ def _judge(config: Mapping[str, Any], source: ImageSource, data: lightning.Light
 
 def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
     settings = build.build(config["logger"])
-    if settings is None or rank_zero_only.rank != 0:
+    if settings is None or not is_first_process():
         return []
     logger = settings.build(folder, name="/".join(folder.path.parts[-2:]), config=config)
     return [] if logger is None else [logger]
 
 
-@rank_zero_only
 def _summarize(task: TokenizerTask) -> None:
     """Say once what is trained."""
     parts = {"encoder": task.tokenizer.encoder, "quantizer": task.tokenizer.quantizer, "decoder": task.tokenizer.decoder}
@@ -183,5 +182,3 @@ def _summarize(task: TokenizerTask) -> None:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-

@@ -17,7 +17,15 @@ def config_of(*words):
 
 @pytest.mark.parametrize(
     "words",
-    [["workers=0"], ["logger=wandb"], ["trainer=cpu"], ["trainer.devices=2"], ["runs_folder=elsewhere"], ["keep_checkpoints=5"], ["log_every=7"]],
+    [
+        ["workers=0"],
+        ["logger=wandb"],
+        ["trainer=cpu"],
+        ["trainer.devices=2"],
+        ["runs_folder=elsewhere"],
+        ["keep_checkpoints=5"],
+        ["log_every=7"],
+    ],
 )
 def test_what_changes_no_number_changes_no_identity(words):
     assert identity(config_of(*words), "data") == identity(config_of(), "data")
@@ -25,7 +33,15 @@ def test_what_changes_no_number_changes_no_identity(words):
 
 @pytest.mark.parametrize(
     "words",
-    [["seed=1"], ["updates=7"], ["batch_size=8"], ["groups=8"], ["trainer.precision=bf16-mixed"], ["loss.weights.commitment=1"], ["image_size=32"]],
+    [
+        ["seed=1"],
+        ["updates=7"],
+        ["batch_size=8"],
+        ["groups=8"],
+        ["trainer.precision=bf16-mixed"],
+        ["loss.weights.commitment=1"],
+        ["image_size=32"],
+    ],
 )
 def test_what_changes_numbers_changes_the_identity(words):
     assert identity(config_of(*words), "data") != identity(config_of(), "data")
@@ -79,7 +95,8 @@ def test_a_folder_in_use_is_refused_with_its_owner(tmp_path):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    script = f"import os; from experiments.run_folder import RunFolder; held = RunFolder({str(tmp_path)!r}).lock(); held.__enter__(); os._exit(9)"
+    take = f"from experiments.run_folder import RunFolder; held = RunFolder({str(tmp_path)!r}).lock(); held.__enter__()"
+    script = f"import os; {take}; os._exit(9)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert (tmp_path / "lock.json").exists()
     with RunFolder(tmp_path).lock():

@@ -73,7 +73,15 @@ def test_a_run_leaves_what_the_contract_says(uninterrupted):
     assert names == {"config.yaml", "overrides.yaml", "environment.json", "metrics.csv", "result.json", "images", "checkpoints"}
     result = json.loads((uninterrupted.path / "result.json").read_text())
     assert result["state"] == "done"
-    for key in ("val/psnr", "val/psnr_bicubic", "val/codebook_usage", "val/perplexity", "val/bits_per_token", "val_raw/psnr", "perf/seconds"):
+    for key in (
+        "val/psnr",
+        "val/psnr_bicubic",
+        "val/codebook_usage",
+        "val/perplexity",
+        "val/bits_per_token",
+        "val_raw/psnr",
+        "perf/seconds",
+    ):
         assert isinstance(result["metrics"][key], float), key
     assert result["cards"]["val/psnr"]["n"] > 0
     assert result["cards"]["val/psnr"]["subject"] == "ema"
@@ -88,7 +96,14 @@ def test_the_table_has_a_row_for_every_update_and_validation(uninterrupted):
 
 @pytest.mark.parametrize(
     ("place", "workers"),
-    [("before batch 1", 0), ("before batch 2", 2), ("before batch 3", 0), ("in validation", 0), ("in the last validation", 2), ("before the end", 0)],
+    [
+        ("before batch 1", 0),
+        ("before batch 2", 2),
+        ("before batch 3", 0),
+        ("in validation", 0),
+        ("in the last validation", 2),
+        ("before the end", 0),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(place, workers, uninterrupted, tmp_path, monkeypatch):
     """Update 2 ends within the first epoch, batch 3 holds the epoch's edge."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.types import _PATH
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 log = logging.getLogger(__name__)
@@ -94,13 +94,13 @@ class Checkpoints(Callback):
         self.keep = keep
         self.saved_at = -1
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save after both players' steps."""
         updates = task.updates
         if updates != self.saved_at and (updates % self.every == 0 or updates == task.total_updates) and task.step_complete:
             self.save(trainer, task)
 
-    def save(self, trainer: Trainer, task: LightningModule) -> None:
+    def save(self, trainer: Trainer, task: Any) -> None:
         """Save now. A run whose last step was not finite stops here: its earlier checkpoints stay."""
         task.finite.verify()
         self.saved_at = task.updates

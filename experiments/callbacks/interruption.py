@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from experiments.callbacks.checkpoints import Checkpoints
 
@@ -31,11 +31,11 @@ class Interruption(Callback):
         """0 if nobody asked to stop."""
         return 0 if self.received is None else 128 + self.received
 
-    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Listen."""
         self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save and stop, if the step is complete on every rank and any rank was asked to stop."""
         asked = trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
         if not (self.received is not None or asked) or not task.step_complete:
@@ -45,7 +45,7 @@ class Interruption(Callback):
         log.warning("stopped at update %d of %d, saved; the same command goes on from here", task.updates, task.total_updates)
         trainer.should_stop = True
 
-    def teardown(self, trainer: Trainer, task: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
         """Listen no more."""
         for number, handler in self._earlier.items():
             signal.signal(number, handler)

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.run_folder import RunFolder, write_atomic
+from experiments.run_folder import RunFolder, is_first_process, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class MetricsTable(Logger):
                 reader = csv.DictReader(opened)
                 self.columns = list(reader.fieldnames or [CLOCK])
                 rows = [row for row in reader if int(row[CLOCK]) <= resumed_at]
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             self._rewrite(rows)
 
     @property
@@ -87,7 +87,7 @@ class WeightsAndBiases:
         if not offline and not _has_key():
             offline = True
             log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
-        settings = {"id": folder.path.name, "group": self.group, "resume": "allow", "config": config}
+        settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "resume": "allow", "config": config}
         try:
             logger = WandbLogger(name=name, project=self.project, save_dir=folder.path, offline=offline, **settings)
             _ = logger.experiment

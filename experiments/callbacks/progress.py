@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -63,7 +63,7 @@ class ProgressBar(Callback):
         self.bar: Progress | None = None
         self.line_at = 0.0
 
-    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Open the bar at the update that the run goes on from."""
         console = Console(stderr=True)
         if trainer.is_global_zero and console.is_terminal:
@@ -73,7 +73,7 @@ class ProgressBar(Callback):
             self.bar.start()
         self.line_at = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move on."""
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=task.updates, description=str(self.last))
@@ -81,7 +81,7 @@ class ProgressBar(Callback):
             self.line_at = time.monotonic()
             log.info("update %d of %d  %s", task.updates, task.total_updates, self.last)
 
-    def teardown(self, trainer: Trainer, task: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
         """Close the bar, also after an error."""
         if self.bar is not None:
             self.bar.stop()

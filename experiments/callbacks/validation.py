@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from experiments.evaluation import Evaluation
 from experiments.pictures import comparison, save_picture
@@ -13,7 +13,7 @@ from experiments.pictures import comparison, save_picture
 class Validation(Callback):
     """Runs `validate` every `every` updates, before the checkpoint of that update, so that an interrupted validation is repeated."""
 
-    def __init__(self, validate: Callable[[LightningModule], Evaluation], every: int, folder: Path) -> None:
+    def __init__(self, validate: Callable[[Any], Evaluation], every: int, folder: Path) -> None:
         """Keep the settings.
 
         Args:
@@ -32,16 +32,16 @@ class Validation(Callback):
         self.last: Evaluation | None = None
         self.picture: Path | None = None
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Validate after both players' steps."""
         if task.step_complete and (task.updates % self.every == 0 or task.updates == task.total_updates):
             self.last = self.run(trainer, task)
             task.report(self.last.values)
 
-    def run(self, trainer: Trainer, task: LightningModule) -> Evaluation:
+    def run(self, trainer: Trainer, task: Any) -> Evaluation:
         """Judge, and write the picture."""
         evaluation = self.validate(task)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and len(evaluation.images):
             self.picture = self.folder / f"updates_{task.updates:08d}.png"
             save_picture(comparison(evaluation.images, evaluation.reconstructions), self.picture)
         return evaluation

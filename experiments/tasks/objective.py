@@ -105,5 +105,7 @@ class Objective(nn.Module):
 
     def _game(self) -> AdversarialLoss:
         if self.adversarial is None:
-            raise ValueError("a discriminator is configured but loss.adversarial is null; set discriminator=none or choose a loss that has it")
+            raise ValueError(
+                "a discriminator is configured but loss.adversarial is null; set discriminator=none or choose a loss that has it"
+            )
         return self.adversarial

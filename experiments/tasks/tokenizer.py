@@ -117,8 +117,18 @@ class TokenizerTask(LightningModule):
         norms = self._step(terms, players=2 if adversarial else 1)
         self.updates += 1
         self.average.update(self.tokenizer, self.updates)
-        if self.updates % self.trainer.log_every_n_steps == 0 or self.updates == self.total_updates:
+        if self.updates % self.log_every == 0 or self.updates == self.total_updates:
             self._log(terms, norms, len(batch.keys))
+
+    @property
+    def average_tokenizer(self) -> ImageTokenizer:
+        """The tokenizer of the averaged weights, in eval mode."""
+        return cast(ImageTokenizer, self.average.module)
+
+    @property
+    def log_every(self) -> int:
+        """Updates between two reports."""
+        return int(cast(Any, self.trainer).log_every_n_steps)
 
     @property
     def step_complete(self) -> bool:
@@ -195,7 +205,9 @@ class TokenizerTask(LightningModule):
         values = dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
         for name in terms:
             values[f"train/weighted/{name}"] = self.objective.weights[name] * values[f"train/loss/{name}"]
-        values["train/loss/total"] = sum(value for key, value in values.items() if key.startswith("train/weighted/") and "discriminator" not in key)
+        values["train/loss/total"] = sum(
+            value for key, value in values.items() if key.startswith("train/weighted/") and "discriminator" not in key
+        )
         values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
         updates, then = self._logged_at
         now = time.monotonic()
@@ -229,4 +241,4 @@ class TokenizerTask(LightningModule):
         state = checkpoint[STATE]
         self.updates, self.batches, self.seconds = state["updates"], state["batches"], state["seconds"]
         self.average.load_averaged_state(state["average"])
-        self.trainer.datamodule.start_batch = self.batches
+        cast(Any, self.trainer).datamodule.start_batch = self.batches

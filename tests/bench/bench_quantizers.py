@@ -27,7 +27,7 @@ from tokenizer.quantizers.lfq import LookupFreeQuantizer
 from tokenizer.quantizers.lookup import nearest_code
 
 LOOKUPS = [(4096, 8192, 8), (1024, 16384, 64), (256, 262144, 8), (4096, 8192, 1)]
-SECONDS_PER_CASE = 8.0
+SECONDS_PER_CASE = 6.0
 TEMPERATURE = 0.01
 
 

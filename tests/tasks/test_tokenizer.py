@@ -23,7 +23,9 @@ def make_task(*words: str) -> TokenizerTask:
     task = build.task(compose("train", [*SMOKE, *words]).config)
     task.configure_model()
     optimizers = task.configure_optimizers()
-    task._optimizers = lambda: [SimpleNamespace(optimizer=o, step=o.step, zero_grad=o.zero_grad, param_groups=o.param_groups) for o in optimizers]
+    task._optimizers = lambda: [
+        SimpleNamespace(optimizer=o, step=o.step, zero_grad=o.zero_grad, param_groups=o.param_groups) for o in optimizers
+    ]
     task.manual_backward = lambda loss: loss.backward()
     task._trainer = SimpleNamespace(log_every_n_steps=10**6, world_size=1, loggers=[], global_rank=0)
     task._fabric = None
@@ -72,14 +74,16 @@ def test_the_discriminators_backward_leaves_the_tokenizers_gradient_alone():
 @pytest.mark.parametrize("term", ["reconstruction", "adversarial"])
 def test_every_generator_term_reaches_the_decoder(term):
     task = make_task("loss.weights.commitment=0", "loss.weights.codebook=0")
-    task.objective.weights |= {name: 0.0 for name in ("reconstruction", "adversarial")} | {term: 1.0}
+    task.objective.weights |= dict.fromkeys(("reconstruction", "adversarial"), 0.0) | {term: 1.0}
     task._generator_backward(batch(0).images, adversarial=True)
     assert task.tokenizer.decoder.last_layer.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("term", ["commitment", "codebook", "entropy", "total_coding_rate"])
 def test_every_codebook_term_reaches_its_side(term):
-    task = make_task(*(f"loss.weights.{name}={float(name == term)}" for name in ("reconstruction", "commitment", "codebook")), f"loss.weights.{term}=1")
+    task = make_task(
+        *(f"loss.weights.{name}={float(name == term)}" for name in ("reconstruction", "commitment", "codebook")), f"loss.weights.{term}=1"
+    )
     task._generator_backward(batch(0).images, adversarial=False)
     reached = [task.tokenizer.quantizer.codes] if term == "codebook" else task.tokenizer.encoder.parameters()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in reached)

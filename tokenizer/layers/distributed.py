@@ -24,7 +24,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """
     if not is_distributed():
         return tensor
-    summed: Tensor = _SumOverRanks.apply(tensor)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverRanks.apply(tensor)
     return summed
 
 
@@ -38,7 +38,7 @@ class _SumOverRanks(torch.autograd.Function):
         return summed
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         summed = gradient.clone()
         torch.distributed.all_reduce(summed)
         return summed

@@ -7,8 +7,9 @@ second code lies within the rounding error of the first are decided again in flo
 on the unit circle are sorted instead (grouped spherical quantization with one or two channels a group, arXiv:2412.02632).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
@@ -49,24 +50,24 @@ def nearest_code(latents: Tensor, codebook: Tensor, ties: Ties = "lowest", unit_
     require_one_of("ties", ties, ("lowest", "random"))
     if latents.shape[-1] != codebook.shape[-1]:
         raise ValueError(f"latents have {latents.shape[-1]} channels, codes have {codebook.shape[-1]}; is latent_dim divisible by groups?")
-    with torch.no_grad(), full_precision(latents.device):
-        rows, codes = latents.detach().flatten(0, -2).float(), codebook.detach().float()
+    with torch.no_grad(), full_precision(latents.device), _one_core_each(latents.device) as cores:
+        rows, codes = latents.detach().reshape(-1, latents.shape[-1]).float(), codebook.detach().float()
         worth_sorting = len(rows) >= SORT_FROM_ROWS
         if worth_sorting and codes.shape[1] == 1:
             indices = _on_the_line(rows[:, 0].double(), codes[:, 0].double(), ties)
         elif worth_sorting and codes.shape[1] == 2 and unit_length and ties == "lowest":
             indices = _on_the_circle(rows.double(), codes.double())
         else:
-            indices = _streamed(rows, codes, ties)
+            indices = _streamed(rows, codes, ties, cores)
         return indices.view(latents.shape[:-1])
 
 
-def _streamed(rows: Tensor, codes: Tensor, ties: Ties) -> Tensor:
+def _streamed(rows: Tensor, codes: Tensor, ties: Ties, cores: int) -> Tensor:
     """(n, d) and (V, d) to (n,): fp32 scores in tiles, float64 where they cannot decide."""
     bias = -0.5 * codes.square().sum(1)
-    longest = codes.norm(dim=1).max()
-    cores = torch.get_num_threads() if rows.device.type == "cpu" and len(rows) * len(codes) >= PARALLEL_FROM_SCORES else 1
-    parts = torch.split(rows, max(1, -(-len(rows) // cores)))
+    longest = (-2 * bias.min()).sqrt()
+    shares = cores if len(rows) * len(codes) >= PARALLEL_FROM_SCORES else 1
+    parts = torch.split(rows, max(1, -(-len(rows) // shares)))
     results = _on_all_cores(lambda part: _scan(part, codes, bias, longest), parts)
     indices, uncertain = (torch.cat(values) for values in zip(*results, strict=True))
     undecided = uncertain.nonzero().squeeze(1)
@@ -76,18 +77,28 @@ def _streamed(rows: Tensor, codes: Tensor, ties: Ties) -> Tensor:
 
 
 def _on_all_cores(work: Callable[[Tensor], Result], parts: Sequence[Tensor]) -> list[Result]:
-    """`work` on each part, each on one core.
-
-    Threads that share every small operation wait for each other more than they compute once a core has something else to do.
-    """
+    """`work` on each part, each on one core of its own."""
     if len(parts) == 1:
         return [work(parts[0])]
-    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(work, parts))
+
+
+@contextmanager
+def _one_core_each(device: torch.device) -> Iterator[int]:
+    """Single-threaded operations in this thread and in threads started meanwhile; yields the number of cores to share out.
+
+    Cores that share every small operation wait for each other more than they compute as soon as one has something else to do.
+    """
+    if device.type != "cpu":
+        yield 1
+        return
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, parts))
+        yield cores
     finally:
-        torch.set_num_threads(threads)  # a thread's setting is also what later threads start from
+        torch.set_num_threads(cores)
 
 
 @torch.no_grad()
