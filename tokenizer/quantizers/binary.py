@@ -84,8 +84,9 @@ class BinaryQuantizer(Quantizer):
         logits = lookup_latents.flatten(0, 2).float() * (4 * self.magnitude / temperature)
         distance_from_even = logits.abs()
         sample = (F.softplus(-distance_from_even) + distance_from_even * (-distance_from_even).sigmoid()).sum(1).mean()
-        mass = torch.zeros(2 ** (self.latent_dim - self.latent_dim // 2), 2 ** (self.latent_dim // 2), device=logits.device)
-        for chunk in torch.split(logits, max(1, scratch_floats(logits.device) // len(mass))):
+        chunks = torch.split(logits, max(1, scratch_floats(logits.device) >> (self.latent_dim + 1) // 2))
+        mass = _joint_mass(chunks[0])  # usually all there is; what follows is computed once more in the backward pass
+        for chunk in chunks[1:]:
             mass = mass + checkpoint(_joint_mass, chunk, use_reentrant=False, preserve_rng_state=False)
         return sample, entropy_of_mean(mass, len(logits))
 
@@ -102,8 +103,8 @@ def _joint_mass(logits: Tensor) -> Tensor:
 
 def _code_probabilities(logits: Tensor) -> Tensor:
     """(n, k) logits of independent bits to (n, 2^k) probabilities of all codes, first bit least significant."""
+    on, off = logits.sigmoid(), (-logits).sigmoid()
     table = logits.new_ones(len(logits), 1)
     for channel in range(logits.shape[1]):
-        bit = logits[:, channel, None]
-        table = torch.cat([table * (-bit).sigmoid(), table * bit.sigmoid()], 1)
+        table = torch.cat([table * off[:, channel, None], table * on[:, channel, None]], 1)
     return table

@@ -1,7 +1,7 @@
 """The nearest code, exactly, without ever holding all distances.
 
 One look-up serves every codebook. A first pass scores x.e - |e|^2/2 in fp32, tile by tile, and keeps only the maximum of each
-block of 64 codes: an arg-max over everything is several times slower than a maximum, and an n x V array costs more than its
+block of 32 codes: an arg-max over everything is several times slower than a maximum, and an n x V array costs more than its
 arithmetic. Codes run down the rows of a tile, because a product with few channels is fastest that way round. Rows in which a
 second code lies within the rounding error of the first are decided again in float64, which also finds ties. Codes on a line or
 on the unit circle are sorted instead (grouped spherical quantization with one or two channels a group, arXiv:2412.02632).
@@ -21,7 +21,7 @@ from tokenizer.quantizers.checks import require_one_of
 Ties = Literal["lowest", "random"]
 Result = TypeVar("Result")
 
-BLOCK = 64
+BLOCK = 32
 SORT_FROM_ROWS = 32  # below that sorting the codebook costs more than it saves
 PARALLEL_FROM_SCORES = 2**22
 UNIT_ROUNDOFF = 2.0**-24
