@@ -3,12 +3,11 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.loggers.logger import Logger
 
@@ -18,6 +17,7 @@ from experiments.callbacks.interruption import Interruption
 from experiments.callbacks.loggers import MetricsTable
 from experiments.callbacks.progress import LastValues, ProgressBar
 from experiments.callbacks.validation import Validation
+from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
 from experiments.results import show
@@ -38,28 +38,40 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     Returns:
         The exit code.
     """
-    torch.manual_seed(config["seed"])
+    for key in ("log_every", "validate_every", "checkpoint_every", "keep_checkpoints"):
+        if config[key] < 1:
+            raise ValueError(f"{key}={config[key]}: expected a whole number of at least 1; change `{key}`")
     source: ImageSource = build.build(config["data"])
-    _check_parts(config, source)
+    _check_sizes(config, source)
     folder = _find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
         show(folder.result)
         return 0
+    task = _build_task(config)
     with _holding(folder):
-        if config["rerun"] and is_first_process():
-            _clear(folder)
-        return _run(config, overrides, source, folder)
+        return _run(config, overrides, source, task, folder)
 
 
-def _check_parts(config: Mapping[str, Any], source: ImageSource) -> None:
-    """Let every constructor judge its arguments before anything is written; on the meta device that costs nothing."""
+def _check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
+    """Let the parts judge their sizes and the images' before any of them has weights: the meta device has no memory."""
     with torch.device("meta"):
         tokenizer = build.build(config["task"]["tokenizer"])
-        if config["task"]["discriminator"] is not None:
-            build.build(config["task"]["discriminator"])(torch.empty(2, 3, source.image_size, source.image_size))
-    build.build(build.weighted_losses(config["task"]["objective"]))
-    tokenizer.grid(source.image_size)
+        discriminator = build.build(config["task"]["discriminator"])
+        tokenizer.grid(source.image_size)
+        if discriminator is not None:
+            discriminator(torch.empty(2, 3, source.image_size, source.image_size))
+
+
+def _build_task(config: Mapping[str, Any]) -> TokenizerTask:
+    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`."""
+    task = build.task(config)
+    torch.manual_seed(config["seed"])
+    task.configure_model()
+    if config["init_from"]:
+        build.initialize(task.tokenizer, config["init_from"])
+        task.average.load_averaged_state(task.tokenizer.state_dict())
+    return task
 
 
 def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> RunFolder:
@@ -93,7 +105,9 @@ def _clear(folder: RunFolder) -> None:
         (folder.path / name).unlink(missing_ok=True)
 
 
-def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, folder: RunFolder) -> int:
+def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, task: TokenizerTask, folder: RunFolder) -> int:
+    if config["rerun"] and is_first_process():
+        _clear(folder)
     checkpoint = newest_checkpoint(folder.checkpoints)
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
     if is_first_process():
@@ -101,9 +115,10 @@ def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, fold
     log.info("run folder %s", folder.path)
     if checkpoint:
         log.info("going on from update %d (%s)", resumed_at, checkpoint)
+    _summarize(task)
     try:
-        return _fit(config, source, folder, checkpoint, resumed_at)
-    except (RuntimeError, MemoryError) as error:
+        return _fit(config, source, task, folder, checkpoint, resumed_at)
+    except Exception as error:
         if is_first_process():
             folder.write_result("failed", {}, {}, error=str(error))
         if _is_out_of_memory(error):
@@ -114,16 +129,13 @@ def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, fold
         raise
 
 
-def _fit(config: dict[str, Any], source: ImageSource, folder: RunFolder, checkpoint: Path | None, resumed_at: int) -> int:
-    task = build.task(config)
-    task.configure_model()
-    if config["init_from"] and checkpoint is None:
-        build.initialize(task.tokenizer, config["init_from"])
-        task.average.module.load_state_dict(task.tokenizer.state_dict())
+def _fit(
+    config: dict[str, Any], source: ImageSource, task: TokenizerTask, folder: RunFolder, checkpoint: Path | None, resumed_at: int
+) -> int:
     data = build.data(config, source)
     last = LastValues()
     checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
-    validation = Validation(_judge(config, source, data), config["validate_every"], folder.path / "images")
+    validation = Validation(_judge(config, source, task, data), config["validate_every"], folder.path / "images")
     interruption = Interruption(checkpoints)
     trainer = build.build(config["trainer"])(
         callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
@@ -131,7 +143,6 @@ def _fit(config: dict[str, Any], source: ImageSource, folder: RunFolder, checkpo
         log_every_n_steps=config["log_every"],
         default_root_dir=folder.path,
     )
-    _summarize(task)
     started = time.monotonic()
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if interruption.exit_code:
@@ -145,15 +156,11 @@ def _fit(config: dict[str, Any], source: ImageSource, folder: RunFolder, checkpo
     return 0
 
 
-def _judge(config: Mapping[str, Any], source: ImageSource, data: lightning.LightningDataModule) -> Any:
-    """A function that judges a task's averaged and trained tokenizer on the evaluation pictures."""
-
-    def judge(task: TokenizerTask) -> Evaluation:
-        average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema")
-        trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", same_images_as=average.metrics)
-        return evaluate([average, trained], data.val_dataloader(), task.device)
-
-    return judge
+def _judge(config: Mapping[str, Any], source: ImageSource, task: TokenizerTask, data: ImageData) -> Callable[[], Evaluation]:
+    """A function that judges the task's averaged and trained tokenizer on the evaluation pictures."""
+    average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema")
+    trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", same_images_as=average.metrics)
+    return lambda: evaluate([average, trained], data.val_dataloader(), task.device)
 
 
 def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:

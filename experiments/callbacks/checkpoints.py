@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 PATTERN = "updates_*.ckpt"
 
 
-class DiskFullError(RuntimeError):
+class DiskFullError(ValueError):
     """Not enough room for a checkpoint."""
 
 
@@ -81,14 +81,7 @@ class Checkpoints(Callback):
     """Saves every `every` updates and at the last one, and keeps the newest `keep`."""
 
     def __init__(self, folder: Path, every: int, keep: int) -> None:
-        """Keep the settings.
-
-        Raises:
-            ValueError: a count below 1.
-        """
-        for key, value in (("checkpoint_every", every), ("keep_checkpoints", keep)):
-            if value < 1:
-                raise ValueError(f"{key}={value}: expected a whole number of at least 1; change `{key}`")
+        """Keep the settings; both counts at least 1."""
         self.folder = folder
         self.every = every
         self.keep = keep

@@ -13,19 +13,14 @@ from experiments.pictures import comparison, save_picture
 class Validation(Callback):
     """Runs `validate` every `every` updates, before the checkpoint of that update, so that an interrupted validation is repeated."""
 
-    def __init__(self, validate: Callable[[Any], Evaluation], every: int, folder: Path) -> None:
+    def __init__(self, validate: Callable[[], Evaluation], every: int, folder: Path) -> None:
         """Keep the settings.
 
         Args:
             validate: judges the task's tokenizer and its average.
             every: updates between two validations.
             folder: of the pictures.
-
-        Raises:
-            ValueError: `every` below 1.
         """
-        if every < 1:
-            raise ValueError(f"validate_every={every}: expected a whole number of at least 1; change `validate_every`")
         self.validate = validate
         self.every = every
         self.folder = folder
@@ -40,7 +35,7 @@ class Validation(Callback):
 
     def run(self, trainer: Trainer, task: Any) -> Evaluation:
         """Judge, and write the picture."""
-        evaluation = self.validate(task)
+        evaluation = self.validate()
         if trainer.is_global_zero and len(evaluation.images):
             self.picture = self.folder / f"updates_{task.updates:08d}.png"
             save_picture(comparison(evaluation.images, evaluation.reconstructions), self.picture)

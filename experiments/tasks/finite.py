@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tokenizer.layers.distributed import is_distributed
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(ValueError):
     """A loss or a gradient was not finite."""
 
 
