@@ -59,18 +59,23 @@ def trainer(
 ) -> partial[lightning.Trainer]:
     """A Lightning trainer but for its callbacks and loggers: devices, precision, and nothing that counts steps.
 
-    Length, validation, checkpoints and progress go by the task's own clock.
+    Length, validation, checkpoints and progress go by the task's own clock. In its keywords `devices` is a number.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none.
     """
     _quieten_lightning()
-    if devices == "auto" and (accelerator == "cpu" or not torch.cuda.is_available()):
-        devices = 1
-    several = num_nodes > 1 or (devices if isinstance(devices, int) else torch.cuda.device_count()) > 1
+    gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
+    if accelerator == "gpu" and not gpus:
+        raise ValueError("trainer.accelerator=gpu: torch finds no GPU on this machine; choose trainer=auto or trainer=cpu")
+    count = max(gpus, 1) if devices == "auto" else devices
+    several = num_nodes * count > 1
     # The discriminator takes no part in the generator's backward pass, and the other way round.
     strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
     return partial(
         lightning.Trainer,
         accelerator=accelerator,
-        devices=devices,
+        devices=count,
         num_nodes=num_nodes,
         precision=precision,
         strategy=strategy,
@@ -152,7 +157,11 @@ def load_tokenizer(path: str | Path, weights: Literal["ema", "raw"] = "ema") -> 
 
 def initialize(model: ImageTokenizer, path: str | Path) -> None:
     """Take from another tokenizer what has the same name and shape, and say what was taken, missing and unused."""
-    ours, theirs = model.state_dict(), load_tokenizer(path)[0].state_dict()
+    try:
+        theirs = load_tokenizer(path)[0].state_dict()
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"init_from={path}: {error}; change `init_from`") from error
+    ours = model.state_dict()
     matched = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
     if not matched:
         raise ValueError(f"init_from={path}: none of its tensors has a name and shape of this tokenizer; change `init_from`")

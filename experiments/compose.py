@@ -129,10 +129,11 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
     except KeyboardInterrupt:
         status = 130
-    except (ValueError, MissingWeightsError) as error:
-        if os.environ.get("TESSERA_TRACEBACK") or not _is_meant_for_user(error):
+    except Exception as error:
+        text = _for_user(error)
+        if os.environ.get("TESSERA_TRACEBACK") or text is None:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {text}\n")
         status = 1
     sys.exit(status)
 
@@ -180,13 +181,20 @@ def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
     return run_jobs(verb, jobs, labels)
 
 
-def _is_meant_for_user(error: Exception) -> bool:
-    """Whether our own code raised it on purpose; a ValueError out of a library is a bug and keeps its traceback."""
+def _for_user(error: Exception) -> str | None:
+    """The message of an error that our own code raised on purpose; None for any other: it is a bug and keeps its traceback."""
     if isinstance(error, ConfigError | MissingWeightsError):
-        return True
+        return str(error)
+    worker = re.search(r"(?s)^Caught \w+ in DataLoader worker.*File \"(.+?)\", line (\d+)(?:.*?)\n[\w.]+: (.+)$", str(error))
+    if worker:
+        return worker[3].strip() if _raised_by_us(worker[1], int(worker[2])) else None
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    ours = any(Path(frame.filename).is_relative_to(ROOT / package) for package in ("tokenizer", "experiments"))
-    return ours and linecache.getline(frame.filename, frame.lineno or 0).lstrip().startswith("raise ")
+    return str(error) if _raised_by_us(frame.filename, frame.lineno or 0) else None
+
+
+def _raised_by_us(file: str, line: int) -> bool:
+    ours = any(Path(file).is_relative_to(ROOT / package) for package in ("tokenizer", "experiments"))
+    return ours and linecache.getline(file, line).lstrip().startswith("raise ")
 
 
 def _parse(overrides: list[str]) -> list[Override]:

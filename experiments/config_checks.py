@@ -152,7 +152,13 @@ def unknown_key(draft: Draft, key: str, cause: str = "") -> ConfigError:
         return ConfigError(f"{text} yet, but {parent['_target_']} takes `{name}`: write +{key}=...")
     known = [*dotted(draft.declared), *(f"{key.rpartition('.')[0]}.{argument}" for argument in arguments)]
     beside = [name for name in parent if name != "_target_"] if isinstance(parent, dict) else []
-    return ConfigError(text + (nearest(key, known) or (f"; beside it: {', '.join(beside)}" if beside else "")))
+    return ConfigError(text + (nearest(key, known) or (f"; beside it: {', '.join(beside)}" if beside else _elsewhere(draft, key))))
+
+
+def _elsewhere(draft: Draft, key: str) -> str:
+    """The other verbs that have a key, and where to read about this one's."""
+    verbs = [f"experiments.{path.stem}" for path in sorted(draft.folder.glob("*.yaml")) if key in read_yaml(path)]
+    return f" ({', '.join(verbs)} has one)" * bool(verbs) + "; --help lists the keys"
 
 
 def check_types(draft: Draft, resolved: dict[str, Any]) -> None:
@@ -164,6 +170,15 @@ def check_types(draft: Draft, resolved: dict[str, Any]) -> None:
         value = resolved.get(key)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise ConfigError(f"{draft.cause(key)}: expected {expected}; change `{key}`")
+
+
+def check_setting(config: dict[str, Any], key: str, choices: tuple[str, ...] = (), minimum: int | None = None) -> None:
+    """A setting that no constructor takes is one of `choices`, or at least `minimum`."""
+    value = config[key]
+    if choices and value not in choices:
+        raise ConfigError(f"{key}={show(value)}: expected one of {', '.join(choices)}; change `{key}`")
+    if minimum is not None and value < minimum:
+        raise ConfigError(f"{key}={show(value)}: expected a whole number of at least {minimum}; change `{key}`")
 
 
 def check_targets(draft: Draft, resolved: dict[str, Any]) -> None:

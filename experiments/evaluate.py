@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import Composition, main
+from experiments.compose import Composition, ConfigError, main
+from experiments.config_checks import check_setting
+from experiments.data.files import check_data
 from experiments.run_folder import CONFIG, write_atomic
 
 log = logging.getLogger(__name__)
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 
 def run(composition: Composition) -> int:
     """Evaluate, print the table, write the result and the picture."""
+    config = composition.config
+    _check(config)
     import torch
 
     from experiments import build
@@ -22,7 +26,8 @@ def run(composition: Composition) -> int:
     from experiments.pictures import comparison, save_picture
     from experiments.results import show
 
-    config = composition.config
+    if config["device"] == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
     source = build.build(config["data"])
     subjects = build.subjects(config["model"], source, config["seed"])
     device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
@@ -42,6 +47,14 @@ def run(composition: Composition) -> int:
     return 0
 
 
+def _check(config: dict[str, Any]) -> None:
+    """What can be judged without torch."""
+    check_setting(config, "device", choices=("auto", "cpu", "cuda"))
+    for key, minimum in {"batch_size": 1, "shown": 1, "workers": 0}.items():
+        check_setting(config, key, minimum=minimum)
+    check_data(config["data"])
+
+
 def _output(config: dict[str, Any], fingerprint: str) -> Path:
     """A folder of its own for every model and data."""
     model = Path(config["model"])
@@ -49,7 +62,7 @@ def _output(config: dict[str, Any], fingerprint: str) -> Path:
     if config["output"]:
         return Path(config["output"])
     inside = (model / CONFIG).is_file()
-    return (model / "evaluations" if inside else Path("runs") / "evaluations" / model.resolve().parent.name) / name
+    return (model / "evaluations" if inside else Path("runs", "evaluations", *model.resolve().parts[-2:])) / name
 
 
 if __name__ == "__main__":

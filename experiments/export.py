@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from experiments.compose import Composition, main
+from experiments.compose import Composition, ConfigError, main
+from experiments.config_checks import check_setting
 from experiments.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -11,11 +12,14 @@ log = logging.getLogger(__name__)
 
 def run(composition: Composition) -> int:
     """Export."""
+    config = composition.config
+    check_setting(config, "weights", choices=("ema", "raw"))
+    folder = RunFolder(Path(config["run"]))
+    if folder.state == "absent":
+        raise ConfigError(f"run={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `run`")
+    trained = folder.config
     from experiments.build import load_tokenizer
 
-    config = composition.config
-    folder = RunFolder(Path(config["run"]))
-    trained = folder.config
     model, description = load_tokenizer(folder.path, config["weights"])
     output = Path(config["output"]) if config["output"] else folder.path / "export"
     about = {"image_size": trained["image_size"], "run": folder.path.name, "weights": config["weights"]}

@@ -3,13 +3,23 @@
 from typing import Any
 
 from experiments.compose import Composition, main
+from experiments.config_checks import check_setting
+from experiments.data.files import check_data
+from experiments.schedules import in_updates
+
+MINIMA = {"seed": 0, "workers": 0, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
 
 
 def run(composition: Composition) -> int:
-    """Train, or go on, or report a finished run."""
+    """Train, or go on, or report a finished run. What can be judged without torch is judged first."""
+    config = composition.config
+    for key, minimum in MINIMA.items():
+        check_setting(config, key, minimum=minimum)
+    in_updates(config["discriminator_start"], config["updates"], "discriminator_start")
+    check_data(config["data"])
     from experiments.training import train
 
-    return train(composition.config, composition.overrides, run_name(composition.choices))
+    return train(config, composition.overrides, run_name(composition.choices))
 
 
 def run_name(choices: dict[str, Any]) -> str:

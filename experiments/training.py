@@ -38,11 +38,9 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     Returns:
         The exit code.
     """
-    for key in ("log_every", "validate_every", "checkpoint_every", "keep_checkpoints"):
-        if config[key] < 1:
-            raise ValueError(f"{key}={config[key]}: expected a whole number of at least 1; change `{key}`")
     source: ImageSource = build.build(config["data"])
     _check_sizes(config, source)
+    _check_batch(config)
     folder = _find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
@@ -61,6 +59,15 @@ def _check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
         tokenizer.grid(source.image_size)
         if discriminator is not None:
             discriminator(torch.empty(2, 3, source.image_size, source.image_size))
+
+
+def _check_batch(config: Mapping[str, Any]) -> None:
+    """Every device takes an equal part of the batch, `accumulate` times."""
+    trainer = build.build(config["trainer"]).keywords
+    devices, accumulate = trainer["devices"] * trainer["num_nodes"], config["accumulate"]
+    if config["batch_size"] % (devices * accumulate):
+        expected = f"a multiple of {devices * accumulate} ({devices} devices, accumulate={accumulate})"
+        raise ValueError(f"batch_size={config['batch_size']}: expected {expected}; change `batch_size`")
 
 
 def _build_task(config: Mapping[str, Any]) -> TokenizerTask:
@@ -83,6 +90,8 @@ def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> R
     if not config["resume"]:
         return RunFolder(Path(config["runs_folder"]) / name / identity(config, source.fingerprint()))
     folder = RunFolder(Path(config["resume"]))
+    if folder.state == "absent":
+        raise RunFolderError(f"resume={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `resume`")
     changes = folder.changes(config)
     if changes:
         listed = "\n  ".join(changes)

@@ -60,7 +60,7 @@ class ImageTokenizer(nn.Module):
             if side % step or side < step:
                 lower = max(step, side // step * step)
                 nearest = f"{lower} or {lower + step}" if side > step else f"{step}"
-                raise ValueError(f"image side {side} is not a multiple of this tokenizer's factor {step}; nearest: {nearest}")
+                raise ValueError(f"image_size={side} is not a multiple of {step}, this tokenizer's pixels per token; nearest: {nearest}")
         return sides[0] // step, sides[1] // step
 
     def num_tokens(self, image_size: int | tuple[int, int]) -> int:

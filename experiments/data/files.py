@@ -1,10 +1,11 @@
 """Which pictures a folder holds. Imports nothing heavy, so that a configuration is checked before torch is loaded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
@@ -19,6 +20,12 @@ def check_root(root: str | Path) -> None:
         raise ValueError(f"data.root={root} does not exist; expected a folder of pictures or one picture file")
     if next(picture_files(Path(root)), None) is None:
         raise ValueError(f"data.root={root} holds no pictures; expected files that end in {', '.join(EXTENSIONS)}")
+
+
+def check_data(config: Mapping[str, Any]) -> None:
+    """Check the `root` of a configuration's `data`, where it has one."""
+    if "root" in config:
+        check_root(config["root"])
 
 
 def picture_files(root: Path) -> Iterator[tuple[str, int]]:

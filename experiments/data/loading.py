@@ -1,6 +1,7 @@
 """From pictures to batches: an endless training stream whose whole state is one number, and one exact pass over the validation set."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -120,10 +121,17 @@ class ImageData(LightningDataModule):
             batch_sampler=batches,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=leave_signals_to_training,
             collate_fn=partial(collate, image_size=self.source.image_size),
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def leave_signals_to_training(worker: int) -> None:
+    """A terminal and a cluster signal all processes; the training process alone answers, and still needs its readers to end well."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_batch_size(batch_size: int, world: int) -> None:

@@ -51,7 +51,8 @@ class Objective(nn.Module):
         }
         for name, loss in losses.items():
             if loss is None and weights.get(name):
-                raise ValueError(f"loss.weights.{name}={weights[name]}, but loss.{name} is null; set the weight to 0 or configure the loss")
+                reason = f"but loss.{name} is null; set the weight to 0, or choose a loss that has it, such as loss=lpips"
+                raise ValueError(f"loss.weights.{name}={weights[name]}, {reason}")
         self.weights = dict(weights)
         self.reconstruction = reconstruction
         self.perceptual = perceptual if weights.get("perceptual") else None

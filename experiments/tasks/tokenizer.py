@@ -67,12 +67,17 @@ class TokenizerTask(LightningModule):
             discriminator_start: from which update on the discriminator plays; a fraction, or a whole number of updates.
             ema_decay: of the averaged weights.
             seed: of all noise inside a step.
+
+        Raises:
+            ValueError: a length that is neither a fraction nor a number of updates.
         """
         super().__init__()
         self.automatic_optimization = False
         self.factories = (tokenizer, discriminator, objective)
         self.optimizer_settings = [optimizer, discriminator_optimizer]
         self.schedules = [schedule, discriminator_schedule]
+        for each in self.schedules:
+            each.factor(0, updates)  # judges its lengths
         self.total_updates = updates
         self.accumulate = accumulate
         self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
