@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -54,9 +55,12 @@ def locate(target: str, packages: tuple[str, ...]) -> Any:
         raise ValueError(f"_target_ {target} lies outside {', '.join(packages)}: it is not built")
     module_name, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"_target_ {target} does not exist: {error}") from error
+    if getattr(found, "__module__", "").split(".")[0] not in packages:
+        raise ValueError(f"_target_ {target} is only imported there from outside {', '.join(packages)}: it is not built")
+    return found
 
 
 def save(module: nn.Module, config: Mapping[str, Any], folder: str | Path, trained_with: Mapping[str, Any]) -> None:
@@ -82,7 +86,7 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: the folder lacks one of the two files.
-        ValueError: the configuration leads outside the package.
+        ValueError: the configuration leads outside the package, or the weights are damaged or of another configuration.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -90,5 +94,8 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             raise FileNotFoundError(f"{folder} has no {name}: is it a folder written by `python -m experiments.export`?")
     config = json.loads((folder / CONFIG_FILE).read_text())["model"]
     module: nn.Module = build(config)
-    module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    try:
+        module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE} beside it: {' '.join(str(error).split())}") from error
     return module.eval(), config
