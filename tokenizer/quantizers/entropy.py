@@ -34,9 +34,11 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
 
 def entropy_of_mean(mass: Tensor, count: int) -> Tensor:
     """Entropy in nats of the mean distribution, given this process's sum of `count` distributions."""
-    mean = sum_over_ranks(mass) / sum_over_ranks(mass.new_tensor(float(count)))
-    # The clamp only keeps log and its gradient finite at zero probability, where both count for nothing.
-    return -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum()
+    total = sum_over_ranks(mass.new_tensor(float(count)))
+    # The clamp keeps the gradient of x log x finite at a probability of zero, where it counts for nothing.
+    mass = sum_over_ranks(mass).clamp(min=torch.finfo(mass.dtype).tiny)
+    entropy: Tensor = total.log() + torch.special.entr(mass).sum() / total
+    return entropy
 
 
 def _statistics(latents: Tensor, codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
