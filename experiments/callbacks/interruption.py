@@ -5,6 +5,7 @@ import signal
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 
 from experiments.callbacks.checkpoints import Checkpoints
@@ -24,12 +25,13 @@ class Interruption(Callback):
         """Save through `checkpoints`."""
         self.checkpoints = checkpoints
         self.received: int | None = None
+        self.stopped_by: int | None = None
         self._earlier: dict[int, Any] = {}
 
     @property
     def exit_code(self) -> int:
-        """0 if nobody asked to stop."""
-        return 0 if self.received is None else 128 + self.received
+        """The same on every rank; 0 if the run was not stopped."""
+        return 0 if self.stopped_by is None else 128 + self.stopped_by
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Listen."""
@@ -37,9 +39,10 @@ class Interruption(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save and stop, if the step is complete on every rank and any rank was asked to stop."""
-        asked = trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
-        if not (self.received is not None or asked) or not task.step_complete:
+        asked = self._asked(trainer)
+        if asked is None or not task.step_complete:
             return
+        self.stopped_by = asked
         if task.updates != self.checkpoints.saved_at:
             self.checkpoints.save(trainer, task)
         log.warning("stopped at update %d of %d, saved; the same command goes on from here", task.updates, task.total_updates)
@@ -50,6 +53,14 @@ class Interruption(Callback):
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
         self._earlier = {}
+
+    def _asked(self, trainer: Trainer) -> int | None:
+        """The number of a signal that any rank received."""
+        if trainer.world_size == 1:
+            return self.received
+        number = torch.tensor(self.received or 0, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+        return int(number) or None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:

@@ -19,6 +19,7 @@ from experiments.tasks.finite import FiniteCheck
 from experiments.tasks.objective import TERMS, Objective
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch
+from tokenizer.layers.distributed import sum_over_ranks, world_size
 
 log = logging.getLogger(__name__)
 
@@ -201,13 +202,14 @@ class TokenizerTask(LightningModule):
         torch.manual_seed(int(words[0]))
 
     def _log(self, terms: dict[str, Tensor], norms: list[Tensor], batch_size: int) -> None:
-        """The one read of the device: every `log_every` updates."""
+        """The one read of the device: every `log_every` updates. Terms are means over the joined batch, not one process's share."""
         self.finite.verify()
         named = {f"train/loss/{name}": term for name, term in terms.items()}
         named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
         if "discriminator" in terms:
             named |= {"train/logits/real": self._logits[0], "train/logits/fake": self._logits[1]}
-        values = dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
+        joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
+        values = dict(zip(named, joined.tolist(), strict=True))
         for name in terms:
             values[f"train/weighted/{name}"] = self.objective.weights[name] * values[f"train/loss/{name}"]
         values["train/loss/total"] = sum(
