@@ -6,7 +6,6 @@ No Hydra folder and no Hydra log is written; every error of a configuration is o
 
 import itertools
 import linecache
-import logging
 import os
 import re
 import sys
@@ -27,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
 
-from experiments.command_line import choices_of, help_text, run_jobs
+from experiments.command_line import choices_of, help_text, prepare_process, run_jobs
 from experiments.config_checks import (
     Draft,
     Source,
@@ -41,7 +40,6 @@ from experiments.config_checks import (
     unknown_key,
 )
 from experiments.resolvers import register
-from experiments.run_folder import is_first_process
 from experiments.signatures import ROOT, ConfigError
 from tokenizer.weights import MissingWeightsError
 
@@ -124,7 +122,7 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         description: one sentence for --help.
         config_dir: where the configuration files lie.
     """
-    _speak()
+    prepare_process()
     try:
         status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
     except KeyboardInterrupt:
@@ -136,16 +134,6 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         sys.stderr.write(f"error: {text}\n")
         status = 1
     sys.exit(status)
-
-
-def _speak() -> None:
-    """Let our own packages tell what they do on standard error; only the first process of a run speaks of ordinary things."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    for package in ("tokenizer", "experiments"):
-        logger = logging.getLogger(package)
-        logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
-        logger.handlers = [handler]
 
 
 def _command(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path, words: list[str]) -> int | None:

@@ -25,6 +25,7 @@ BLOCK = 32
 SORT_FROM_ROWS = 32  # below that sorting the codebook costs more than it saves
 PARALLEL_FROM_SCORES = 2**22
 UNIT_ROUNDOFF = 2.0**-24
+CLOSE_ROWS = 256  # of one call that an accelerator decides in float64
 
 
 def scratch_floats(device: torch.device) -> int:
@@ -32,8 +33,16 @@ def scratch_floats(device: torch.device) -> int:
     return 2**19 if device.type == "cpu" else 2**26
 
 
+def waits_for_nobody(device: torch.device) -> bool:
+    """Whether the host may read how many rows there are: on an accelerator it would wait for the device in every training step."""
+    return device.type == "cpu"
+
+
 def nearest_code(latents: Tensor, codebook: Tensor, ties: Ties = "lowest", unit_length: bool = False) -> Tensor:
     """Index of the code with the smallest squared Euclidean distance, as a float64 brute force finds it.
+
+    On an accelerator that holds for the first 256 rows of a call whose best codes lie within fp32's rounding error of each other; any
+    more such rows keep the fp32 choice.
 
     Args:
         latents: (..., d), compared as fp32. A row that is not finite gets some valid index.
@@ -70,8 +79,10 @@ def _streamed(rows: Tensor, codes: Tensor, ties: Ties, cores: int) -> Tensor:
     parts = torch.split(rows, max(1, -(-len(rows) // shares)))
     results = _on_all_cores(lambda part: _scan(part, codes, bias, longest), parts)
     indices, uncertain = (torch.cat(values) for values in zip(*results, strict=True))
-    undecided = uncertain.nonzero().squeeze(1)
+    # Padding repeats row 0, which is decided again to the same code.
+    undecided = uncertain.nonzero() if waits_for_nobody(rows.device) else torch.nonzero_static(uncertain, size=CLOSE_ROWS, fill_value=0)
     if len(undecided):
+        undecided = undecided.squeeze(1)
         indices[undecided] = _brute_force(rows[undecided], codes, ties)
     return indices
 

@@ -1,0 +1,113 @@
+"""A folder with files that are no pictures: training goes on with their neighbours, evaluation leaves them out and says so."""
+
+import csv
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import evaluate
+from experiments.compose import compose, main
+from experiments.run_folder import RunFolder
+from experiments.training import train
+
+BAD = ("notes.jpg", "torn.jpg")
+
+
+def draw(path: Path, seed: int) -> None:
+    """Coarse coloured noise, enlarged."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((48, 40), Image.Resampling.BILINEAR).save(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Eight training and five evaluation pictures, and in both parts a text and half a JPEG that claim to be pictures."""
+    root = tmp_path_factory.mktemp("pictures")
+    for part, count in (("train", 8), ("val", 5)):
+        for number in range(count):
+            suffix = ".png" if number % 2 else ".jpg"
+            draw(root / part / f"{'ahmpqxyz'[number]}{suffix}", seed=number)
+        (root / part / "notes.jpg").write_text("shopping: milk, bread\n")
+        draw(root / part / "torn.jpg", seed=100)
+        whole = (root / part / "torn.jpg").read_bytes()
+        (root / part / "torn.jpg").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.fixture(scope="module")
+def mended(pictures, tmp_path_factory) -> Path:
+    """The same by hand: each bad training file is the next good one, in the order of names; the bad evaluation files are gone."""
+    root = tmp_path_factory.mktemp("mended") / "pictures"
+    shutil.copytree(pictures, root)
+    for bad, following in (("notes.jpg", "p.png"), ("torn.jpg", "x.png")):
+        shutil.copy(pictures / "train" / following, root / "train" / bad)
+        (root / "val" / bad).unlink()
+    return root
+
+
+def run(root: Path, folder: Path, *words: str) -> RunFolder:
+    words = ("scale=smoke", "updates=4", "validate_every=4", "data=image_folder", f"data.root={root}", f"runs_folder={folder}", *words)
+    assert train(compose("train", [*words]).config, [*words], "test") == 0
+    (path,) = (folder / "test").iterdir()
+    return RunFolder(path)
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with open(folder.path / "metrics.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if not key.startswith("perf/")} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_takes_the_next_picture_and_evaluation_one_less(workers, pictures, mended, tmp_path, caplog):
+    """Four batches of four see all ten training files."""
+    with caplog.at_level(logging.WARNING, "experiments"):
+        ours = run(pictures, tmp_path / "ours", f"workers={workers}")
+    theirs = run(mended, tmp_path / "theirs", "workers=0")
+    assert len(rows(theirs)) == 5
+    assert rows(ours) == rows(theirs)
+    assert ours.result["unreadable"] == [f"val/{name}" for name in BAD]
+    assert theirs.result["unreadable"] == []
+    counts = {key: card["n"] for key, card in ours.result["cards"].items()}
+    assert counts == {key: card["n"] for key, card in theirs.result["cards"].items()}
+    assert counts["val/psnr"] == 5
+    if workers == 0:  # readers of their own speak on the terminal, past caplog
+        for name in (f"{part}/{bad}" for part in ("train", "val") for bad in BAD):
+            told = [record for record in caplog.messages if f"{pictures / name} cannot be read" in record]
+            assert len(told) == 1, name
+
+
+def test_evaluate_names_what_it_left_out(pictures, tmp_path, capsys):
+    folder = run(pictures, tmp_path / "runs", "updates=1")
+    capsys.readouterr()
+    words = [f"model={folder.path}", "data=image_folder", f"data.root={pictures}", f"output={tmp_path / 'out'}", "workers=0"]
+    assert evaluate.run(compose("evaluate", words)) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["unreadable"] == [f"val/{name}" for name in BAD]
+    assert result["cards"]["val/psnr"]["n"] == 5
+    shown = capsys.readouterr().out
+    for name in BAD:
+        assert f"left out, could not be read: val/{name}" in shown
+
+
+@pytest.mark.parametrize("root", ["val/torn.jpg", "empty"])
+def test_nothing_but_bad_files_is_one_message(root, pictures, tmp_path, monkeypatch, capsys):
+    (pictures / "empty").mkdir(exist_ok=True)
+    shutil.copy(pictures / "val" / "notes.jpg", pictures / "empty")
+    draw(tmp_path / "good" / "a.png", seed=0)
+    folder = run(tmp_path / "good", tmp_path / "runs", "updates=1")
+    words = [f"model={folder.path}", "data=image_folder", f"data.root={pictures / root}", f"output={tmp_path / 'out'}", "workers=0"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main("evaluate", evaluate.run, "")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "data" in last
+    assert not (tmp_path / "out").exists()
