@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from experiments import evaluate
 from experiments.compose import compose, main
+from experiments.evaluation import Sample
 from experiments.run_folder import RunFolder
 from experiments.training import train
 
@@ -70,8 +72,12 @@ def test_training_takes_the_next_picture_and_evaluation_one_less(workers, pictur
     with caplog.at_level(logging.WARNING, "experiments"):
         ours = run(pictures, tmp_path / "ours", f"workers={workers}")
     theirs = run(mended, tmp_path / "theirs", "workers=0")
-    assert len(rows(theirs)) == 5
-    assert rows(ours) == rows(theirs)
+    *trained, judged = rows(theirs)
+    assert [row["updates"] for row in trained] == ["1", "2", "3", "4"]
+    assert rows(ours)[:-1] == trained
+    assert all(row["train/loss/reconstruction"] for row in trained)
+    for key, value in judged.items():
+        assert float(rows(ours)[-1][key] or 0) == pytest.approx(float(value or 0), rel=1e-5), key  # other batches round otherwise
     assert ours.result["unreadable"] == [f"val/{name}" for name in BAD]
     assert theirs.result["unreadable"] == []
     counts = {key: card["n"] for key, card in ours.result["cards"].items()}
@@ -111,3 +117,16 @@ def test_nothing_but_bad_files_is_one_message(root, pictures, tmp_path, monkeypa
     assert last.startswith("error: ")
     assert "data" in last
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, []), (2, [0, 1]), (5, [0, 2, 4]), (100, [0, 64, 96]), (1000, [0, 512, 768])])
+def test_shown_pictures_are_spread_over_a_set_of_any_size(size, expected):
+    """Three of them; at most six are kept and every batch may be the last. Of 1000, strides of 256 keep 0, 256, 512, 768."""
+    sample = Sample(3)
+    numbers = torch.arange(size).float().reshape(-1, 1, 1, 1)
+    for batch in numbers.split(7):
+        sample.add(batch, -batch)
+        assert len(sample.kept) <= 6
+    images, reconstructions = sample.pictures()
+    assert images.flatten().tolist() == expected
+    assert torch.equal(reconstructions, -images)

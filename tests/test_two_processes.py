@@ -12,9 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from experiments import build
 from experiments.callbacks.checkpoints import load_checkpoint
 from experiments.compose import compose
 from experiments.run_folder import RunFolder
@@ -24,7 +27,7 @@ from experiments.training import train
 
 WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
-    "schedule@discriminator_schedule=constant", "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "schedule@discriminator_schedule=constant", "trainer=ddp", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
     "loss.weights.entropy=0.1", "loss.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
     "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
 ]  # fmt: skip
@@ -32,10 +35,23 @@ LAST = "updates_00000004.ckpt"
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def two_processes(folder: Path, program: list[str]) -> int:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Five for training, and for validation seven, of which one is none: the second process finds nothing in its last batch."""
+    root = tmp_path_factory.mktemp("pictures")
+    for part, count in (("train", 5), ("val", 7)):
+        (root / part).mkdir()
+        for number in range(count):
+            coarse = np.random.default_rng(number).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((48, 40), Image.Resampling.BILINEAR).save(root / part / f"{number}.png")
+    (root / "val" / "5.png").write_text("no picture")
+    return root
+
+
+def two_processes(folder: Path, pictures: Path, program: list[str]) -> int:
     """The exit code of a run on two processes, told apart from one process's only by the number of devices."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [*WORDS, "trainer.devices=2", f"runs_folder={folder}"]
+    words = [*WORDS, "trainer.devices=2", f"data.root={pictures}", f"runs_folder={folder}"]
     done = subprocess.run([sys.executable, *program, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
@@ -47,17 +63,17 @@ def the_folder(folder: Path) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory) -> RunFolder:
+def one(pictures, tmp_path_factory) -> RunFolder:
     folder = tmp_path_factory.mktemp("one")
-    words = [*WORDS, "trainer.devices=1", f"runs_folder={folder}"]
+    words = [*WORDS, "trainer.devices=1", f"data.root={pictures}", f"runs_folder={folder}"]
     assert train(compose("train", words).config, words, "gsq") == 0
     return the_folder(folder)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> RunFolder:
+def two(pictures, tmp_path_factory) -> RunFolder:
     folder = tmp_path_factory.mktemp("two")
-    assert two_processes(folder, ["-m", "experiments.train"]) == 0
+    assert two_processes(folder, pictures, ["-m", "experiments.train"]) == 0
     return the_folder(folder)
 
 
@@ -104,6 +120,20 @@ def test_the_result_is_that_of_all_pictures(one, two):
     assert ours["state"] == "done"
     assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-6)
     assert ours["cards"] == theirs["cards"]
+    assert ours["cards"]["val/psnr"]["n"] == 6
+    assert ours["unreadable"] == theirs["unreadable"] == ["val/5.png"]
+
+
+def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
+    """A terminal signals all processes alike; batches beyond the two that are read ahead still come."""
+    config = compose("train", [*WORDS, f"data.root={pictures}", "workers=1"]).config
+    stream = iter(build.data(config, build.build(config["data"])).train_dataloader())
+    next(stream)
+    (reader,) = stream._workers
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(reader.pid, number)
+    assert [len(next(stream).keys) for _ in range(5)] == [4] * 5
+    assert reader.is_alive()
 
 
 INTERRUPTED = """
@@ -125,13 +155,13 @@ main("train", train.run, "")
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_to_the_same_bits(two, tmp_path):
+def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_to_the_same_bits(two, pictures, tmp_path):
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    assert two_processes(tmp_path, ["interrupted.py"]) == 128 + signal.SIGTERM
+    assert two_processes(tmp_path, pictures, ["interrupted.py"]) == 128 + signal.SIGTERM
     folder = the_folder(tmp_path)
     assert folder.state == "running"
     assert [path.name for path in folder.checkpoints.iterdir()][-1:] == ["updates_00000002.ckpt"]
-    assert two_processes(tmp_path, ["-m", "experiments.train"]) == 0
+    assert two_processes(tmp_path, pictures, ["-m", "experiments.train"]) == 0
     ours, theirs = (load_checkpoint(each.checkpoints / LAST) for each in (folder, two))
     for name, value in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], value), name
