@@ -101,4 +101,4 @@ def test_it_trains_by_its_own_shortcuts(house):
 def test_help_and_messages_know_it(house):
     assert "rounding" in python(house, "experiments.train", "--help").stdout
     assert "quantizer=rounding does not declare it" in python(house, "experiments.train", "quantizer=rounding", "groups=4").stderr
-    assert "nearest: `rounding`" in python(house, "experiments.train", "quantizer=roundign").stderr
+    assert "nearest: `rounding`" in python(house, "experiments.train", "quantizer=rounding2").stderr
