@@ -12,65 +12,28 @@ import yaml
 
 from experiments.signatures import ROOT
 
-MODULE = '''"""Rounding: every channel of a token to the nearest of a few levels, one index a channel."""
-
-from torch import Tensor
-
-from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_width
-from tokenizer.quantizers.straight_through import straight_through
+NEW = ("tokenizer/quantizers/rounding.py", "conf/quantizer/rounding.yaml")
 
 
-class RoundingQuantizer(Quantizer):
-    """Nothing to learn; levels lie evenly in [-1, 1]."""
-
-    def __init__(self, latent_dim: int, levels: int) -> None:
-        """Set the grid."""
-        super().__init__()
-        require_at_least("levels", levels, 2)
-        self.latent_dim = self.groups = latent_dim
-        self.codebook_size = levels
-
-    def reset_parameters(self) -> None:
-        """Nothing."""
-
-    def forward(self, latents: Tensor) -> QuantizerOutput:
-        """(B, N, D) to indices (B, N, D)."""
-        require_width(latents, self.latent_dim)
-        bounded = latents.float().tanh()
-        indices = ((bounded.detach().nan_to_num() + 1) / 2 * (self.codebook_size - 1)).round().long()
-        quantized = straight_through(bounded, self.indices_to_latents(indices))
-        commitment = (bounded - quantized.detach()).square().mean()
-        return QuantizerOutput(quantized, indices, bounded.unsqueeze(3), {"commitment": commitment})
-
-    def indices_to_latents(self, indices: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
-        require_indices(indices, self.groups)
-        return indices.float() / (self.codebook_size - 1) * 2 - 1
-'''
-SETTINGS = """# @package _global_
-latent_dim: 6        # D
-levels: 9            # of one channel
-quantizer:
-  _target_: tokenizer.quantizers.rounding.RoundingQuantizer
-  latent_dim: ${latent_dim}
-  levels: ${at_least:levels,2}
-"""
+def shown_in_readme(name: str) -> str:
+    """The block of code that follows a file's name."""
+    found = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found, name
+    return found[1]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
-    """A copy of the house with two files more."""
+    """A copy of the house with the two files of the README."""
     house = tmp_path_factory.mktemp("house")
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("tokenizer", "experiments", "conf", "tests/quantizers"):
         shutil.copytree(ROOT / folder, house / folder, ignore=ignore)
     for file in ("pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / file, house / file)
-    new = {"tokenizer/quantizers/rounding.py": MODULE, "conf/quantizer/rounding.yaml": SETTINGS}
-    for name, text in new.items():
+    for name in NEW:
         assert not (house / name).exists()
-        (house / name).write_text(text)
+        (house / name).write_text(shown_in_readme(name))
     return house
 
 

@@ -27,6 +27,7 @@ class Interruption(Callback):
         self.received: int | None = None
         self.stopped_by: int | None = None
         self._earlier: dict[int, Any] = {}
+        self._group: Any = None
 
     @property
     def exit_code(self) -> int:
@@ -34,7 +35,8 @@ class Interruption(Callback):
         return 0 if self.stopped_by is None else 128 + self.stopped_by
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Listen."""
+        """Listen. Ranks agree over a group of their own on the CPU, so that nobody waits for an accelerator."""
+        self._group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -58,8 +60,8 @@ class Interruption(Callback):
         """The number of a signal that any rank received."""
         if trainer.world_size == 1:
             return self.received
-        number = torch.tensor(self.received or 0, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+        number = torch.tensor(self.received or 0)
+        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX, self._group)
         return int(number) or None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -5,8 +5,6 @@ Gaussian window of 11 x 11, sigma 1.5, range 1; LPIPS 0.1 with AlexNet on images
 """
 
 import math
-import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -47,23 +45,6 @@ def structural_similarity(reconstruction: Tensor, images: Tensor) -> Tensor:
     return similarity
 
 
-def load_lpips(path: Path) -> nn.Module:
-    """LPIPS 0.1 with the AlexNet of torchvision's file, frozen; it compares images in [-1, 1].
-
-    The random numbers of the process are left as they were: an evaluation must not change the training around it.
-    """
-    import lpips
-
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the library still says `pretrained=False`
-        network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    # The library cuts torchvision's `features` into slices and keeps the numbers of the layers.
-    network.net.load_state_dict({name: weights["features." + name.partition(".")[2]] for name in network.net.state_dict()})
-    frozen: nn.Module = network.requires_grad_(False).eval()
-    return frozen
-
-
 class ReconstructionErrors:
     """Running errors of reconstructions.
 
@@ -86,7 +67,7 @@ class ReconstructionErrors:
         self.sums.to(device)
 
     def update(self, images: Tensor, reconstruction: Tensor, lpips: nn.Module | None) -> None:
-        """Add a batch: two (B, 3, H, W), nominally in [-1, 1]; `lpips` of `load_lpips` if that metric is computed."""
+        """Add a batch: two (B, 3, H, W), nominally in [-1, 1]; `lpips` with AlexNet if that metric is computed."""
         real, fake = to_unit(images), to_unit(reconstruction)
         self.sums.add("images", len(real))
         self.sums.add("values", real.numel())
@@ -103,7 +84,7 @@ class ReconstructionErrors:
             self.sums.add("ssim", structural_similarity(fake, real).double().sum())
         if "lpips" in self.metrics:
             assert lpips is not None
-            self.sums.add("lpips", lpips(fake * 2 - 1, real * 2 - 1).double().sum())
+            self.sums.add("lpips", lpips(fake * 2 - 1, real * 2 - 1).double() * len(real))
 
     def compute(self) -> dict[str, float]:
         """Each of `metrics` over the images of all ranks."""

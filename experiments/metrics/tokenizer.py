@@ -1,6 +1,7 @@
 """All numbers of an image tokenizer over one evaluation set, each with its card."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ from experiments.metrics.inception import (
     inception_features,
     load_inception,
 )
-from experiments.metrics.reconstruction import SMALLEST_SIDE, ReconstructionErrors, load_lpips, to_unit
+from experiments.metrics.reconstruction import SMALLEST_SIDE, ReconstructionErrors, to_unit
 from experiments.metrics.sums import Sums
 from tokenizer.interfaces import Quantizer, TokenizerOutput
 from tokenizer.layers.distributed import sum_over_ranks, world_size
+from tokenizer.losses.perceptual import LPIPSLoss
 from tokenizer.weights import FILES, MissingWeightsError, find_weights, sha256
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,10 @@ SUBJECTS = ("ema", "raw")
 PIXELWISE = ("psnr", "psnr_image_mean", "l1", "psnr_bicubic", "ssim", "lpips")
 CODEBOOK = ("codebook_usage", "perplexity", "codebook_usage_product", "perplexity_per_group")
 NETWORKS = {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}
-LOADERS = {"alexnet": load_lpips, "inception": load_inception}
+LOADERS: dict[str, Callable[[], nn.Module]] = {
+    "alexnet": lambda: LPIPSLoss("alexnet"),
+    "inception": lambda: load_inception(find_weights("inception")),
+}
 FEWEST_IMAGES = {"rfid": 2, "inception_score": 2 * SPLITS}
 
 BACKENDS = {"ssim": "torchmetrics", "lpips": "lpips", "rfid": "torch-fidelity", "inception_score": "torch-fidelity"}
@@ -227,7 +232,7 @@ class TokenizerMetrics:
             expected = FILES[name].sha256_prefix
             if not self.hashes[name].startswith(expected):
                 logger.warning("%s is not the published file: its SHA-256 starts with %s, not %s", path, self.hashes[name], expected)
-            holder.networks[name] = LOADERS[name](path).to(self.device)
+            holder.networks[name] = LOADERS[name]().to(self.device)
         return holder.networks[name]
 
     def _update_inception(self, images: Tensor, reconstruction: Tensor) -> None:

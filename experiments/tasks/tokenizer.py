@@ -87,6 +87,7 @@ class TokenizerTask(LightningModule):
         self.updates = 0
         self.batches = 0
         self.seconds = 0.0
+        self._parts: list[dict[str, Tensor]] = []
         self._resumed_at = time.monotonic()
         self._logged_at = (0, time.monotonic())
 
@@ -118,8 +119,11 @@ class TokenizerTask(LightningModule):
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
+        self._parts.append(terms)
         if not self.step_complete:
             return
+        terms = {name: torch.stack([part[name] for part in self._parts]).mean() for name in terms}
+        self._parts = []
         norms = self._step(terms, players=2 if adversarial else 1)
         self.updates += 1
         self.average.update(self.tokenizer, self.updates)

@@ -1,7 +1,9 @@
 """PSNR, SSIM, L1, LPIPS and the bicubic baseline."""
 
 import math
+from pathlib import Path
 
+import lpips
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.models import alexnet
 
-from experiments.metrics.reconstruction import ReconstructionErrors, bicubic_round_trip, load_lpips, structural_similarity, to_unit
+from experiments.metrics.reconstruction import ReconstructionErrors, bicubic_round_trip, structural_similarity, to_unit
+from tokenizer.losses.perceptual import LPIPSLoss
+from tokenizer.weights import FILES
 
 
 def make_images(count=2, size=24, seed=0):
@@ -92,24 +96,26 @@ def test_the_bicubic_baseline_agrees_with_pillow_on_a_photograph():
     assert result == pytest.approx(expected, abs=0.3)
 
 
-def test_lpips_uses_the_trunk_of_torchvisions_file_and_leaves_random_numbers_alone(tmp_path):
+def test_lpips_uses_the_trunk_of_torchvisions_file_and_leaves_random_numbers_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     torch.manual_seed(3)
     features = alexnet(weights=None).features
-    torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, tmp_path / "alexnet.pth")
+    torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, FILES["alexnet"].path)
     state = torch.get_rng_state()
-    network = load_lpips(tmp_path / "alexnet.pth")
+    network = LPIPSLoss("alexnet")
     assert torch.equal(torch.get_rng_state(), state)
-    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert list(network.parameters()) == []
     images, reconstruction = make_images(2, 64), make_images(2, 64, seed=1)
-    expected = lpips_by_hand(features, network, images, reconstruction)
+    expected = lpips_by_hand(features, images, reconstruction)
     assert errors_of(images, reconstruction, ["lpips"], lpips=network)["lpips"] == pytest.approx(expected, rel=1e-4)
 
 
 @torch.no_grad()
-def lpips_by_hand(features, network, images, reconstruction):
+def lpips_by_hand(features, images, reconstruction):
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1), torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
     real, fake, total = (images - shift) / scale, (reconstruction - shift) / scale, 0.0
-    weights = iter([value.view(1, -1, 1, 1) for name, value in network.state_dict().items() if name.startswith("lins.")])
+    heads = torch.load(Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth", map_location="cpu", weights_only=True)
+    weights = iter([heads[name].view(1, -1, 1, 1) for name in sorted(heads)])
     for number, layer in enumerate(features):
         real, fake = layer(real), layer(fake)
         if number in (1, 4, 7, 9, 11):

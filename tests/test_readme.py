@@ -1,0 +1,95 @@
+"""Every command and every line of Python in the README is run here, at smoke scale."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from skimage import data
+
+from experiments import evaluate, export, train, weights
+from experiments.compose import compose, expand
+from experiments.signatures import ROOT
+from experiments.training import train as train_run
+
+README = (ROOT / "README.md").read_text()
+VERBS = {"train": train, "evaluate": evaluate, "export": export, "weights": weights}
+SMOKE = ["scale=smoke", "updates=1", "loss.weights.perceptual=0", "trainer.precision=32-true"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [
+        line.partition(" #")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+    ]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a trained run, pictures and ImageNet's layout, under the names that the README uses."""
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("place")
+    picture = Image.fromarray(data.astronaut()).resize((256, 256))
+    for name in ("photos/a.png", "photos/b.png", "IMAGENET/train/cat/a.png", "IMAGENET/val/cat/b.png"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(place / name)
+    picture.save(place / "photo.jpg")
+    words = ["scale=smoke", f"runs_folder={place / 'runs'}"]
+    assert train_run(compose("train", words).config, words, "gsq") == 0
+    (run,) = (place / "runs/gsq").iterdir()
+    run.rename(place / "runs/gsq/RUN")
+    return place
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "experiments." in c and "weights" not in c])
+def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    python, option, module, *words = shlex.split(command)
+    assert (python, option) == (".venv/bin/python", "-m")
+    verb = module.removeprefix("experiments.")
+    jobs = expand([word for word in words if word != "-m"])
+    assert (len(jobs) > 1) == ("-m" in words)
+    for job in jobs:
+        extra = ["workers=0", *SMOKE] if verb == "train" else ["workers=0"] if verb == "evaluate" else []
+        assert VERBS[verb].run(compose(verb, [*job, *extra])) == 0
+
+
+def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert export.run(compose("export", ["run=runs/gsq/RUN"])) == 0
+    (example,) = [block for block in blocks("python") if "from_pretrained" in block]
+    exec(compile(example, "README.md", "exec"), {})
+    assert "torch.Size([1, 1024, 16])" in capsys.readouterr().out
+    assert (place / "again.png").is_file()
+
+
+def test_the_weights_that_the_readme_fetches_are_known():
+    names = [command.split()[-1] for command in commands() if "experiments.weights fetch" in command]
+    assert names
+    assert set(names) <= set(weights.FILES)
+
+
+def test_the_targets_that_the_readme_makes_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {command.split()[1] for command in commands() if command.startswith("make ")}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_table_of_methods_names_files_and_configurations_that_exist():
+    rows = [line.split("|")[1:-1] for line in README.splitlines() if line.startswith("|") and "arxiv.org" in line]
+    assert len(rows) >= 8
+    for _, _, code, configuration in rows:
+        assert (ROOT / code.strip().strip("`")).is_file()
+        for words in re.findall(r"`([^`]+)`", configuration):
+            settings = words.split() if "=" in words else [f"backbone={words}"]
+            compose("train", settings)
+
+
+def test_blocks_of_yaml_are_yaml():
+    assert [yaml.safe_load(block) for block in blocks("yaml")]
