@@ -128,6 +128,8 @@ def _check_keys(draft: Draft, config: dict[str, Any], declared: dict[str, Any], 
         if key not in declared:
             if "_target_" not in config:
                 raise unknown_key(draft, path)
+        elif known is None and path in draft.choices and isinstance(value, dict) and "_target_" not in value:
+            raise unknown_key(draft, f"{path}.{next(iter(value))}")  # the chosen file says that there is no such part
         elif isinstance(known, dict) and known:
             if isinstance(value, dict):
                 _check_keys(draft, value, known, path + ".")

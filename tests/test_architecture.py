@@ -23,7 +23,7 @@ GROUND_FLOOR = {"interfaces", "layers", "merging", "pretrained", "weights"}
 FIRST_FLOOR = {"image_tokenizer", "quantizers", "backbones", "discriminators", "losses", "generators"}
 MIRRORED = {"quantizer": "quantizers", "backbone": "backbones", "discriminator": "discriminators", "generator": "generators"}
 TOP_LEVEL = {
-    ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "conf", "docs", "experiments", "pyproject.toml",
+    ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "conf", "experiments", "pyproject.toml",
     "tests", "tokenizer",
 }  # fmt: skip
 FILE_LINES, FUNCTION_LINES, CONSTRUCTOR_ARGUMENTS = 320, 60, 12

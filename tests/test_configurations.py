@@ -1,0 +1,61 @@
+"""Every file of conf/ composes with the rest, and an extra key in it is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import build
+from experiments.compose import CONF, ConfigError, compose
+from tokenizer.weights import FILES
+
+VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
+CHOICES = sorted(
+    (path.relative_to(CONF).parts[0], "/".join(path.relative_to(CONF).with_suffix("").parts[1:])) for path in CONF.glob("*/**/*.yaml")
+)
+NEEDED = {"evaluate": ["model={run}"], "export": ["run={run}"]}
+
+
+@pytest.fixture(autouse=True)
+def machine_with_everything(tmp_path, monkeypatch) -> None:
+    """Weights by name, a folder of pictures and a run folder; all of them empty."""
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "weights"))
+    for file in FILES.values():
+        file.path.parent.mkdir(exist_ok=True)
+        file.path.touch()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("image_size: 64\n")
+
+
+def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
+    words = [f"{group}={name}"]
+    needs_root = (group, name) == ("data", "image_folder") or group == "experiment"
+    return words + ([f"data.root={tmp_path / 'pictures'}"] if needs_root else [])
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_a_choice_composes_and_builds(group, name, tmp_path):
+    config = compose("train", words_for(group, name, tmp_path)).config
+    with torch.device("meta"):
+        tokenizer = build.build(config["task"]["tokenizer"])
+        build.build(config["task"]["discriminator"])
+    assert tokenizer.num_tokens(config["image_size"]) > 0
+    for part in ("optimizer", "discriminator_optimizer", "schedule", "discriminator_schedule", "logger", "trainer"):
+        if (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
+            build.build(config[part])
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_an_extra_key_beside_a_choice_is_refused(group, name, tmp_path):
+    package = {"experiment": "", "scale": ""}.get(group, f"{group}.")
+    with pytest.raises(ConfigError, match="nonsense"):
+        compose("train", [*words_for(group, name, tmp_path), f"+{package}nonsense=1"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_composes(verb, tmp_path):
+    words = [word.format(run=tmp_path / "run") for word in NEEDED.get(verb, [])]
+    assert compose(verb, words).config
+    with pytest.raises(ConfigError, match="nonsense"):
+        compose(verb, [*words, "+nonsense=1"])
