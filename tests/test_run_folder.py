@@ -109,6 +109,6 @@ def test_differences_name_every_leaf():
 
 def test_only_the_length_may_change_when_resuming(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.start(config_of(), [])
-    assert folder.changes(config_of("updates=5000", "logger=wandb")) == []
-    assert folder.changes(config_of("learning_rate=0.5")) == ["task.optimizer.learning_rate: 0.001 -> 0.5"]
+    folder.start(config_of("learning_rate=0.25"), [])
+    assert folder.changes(config_of("learning_rate=0.25", "updates=5000", "logger=wandb")) == []
+    assert folder.changes(config_of("learning_rate=0.5")) == ["task.optimizer.learning_rate: 0.25 -> 0.5"]
