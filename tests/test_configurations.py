@@ -59,3 +59,10 @@ def test_a_verb_composes(verb, tmp_path):
     assert compose(verb, words).config
     with pytest.raises(ConfigError, match="nonsense"):
         compose(verb, [*words, "+nonsense=1"])
+
+
+@pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "experiment"])
+def test_an_experiment_at_smoke_scale_needs_nothing_from_outside(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "nothing"))
+    config = compose("train", [f"experiment={name}", "scale=smoke"]).config
+    assert (config["updates"], config["image_size"], config["trainer"]["precision"]) == (2, 32, "32-true")
