@@ -19,6 +19,7 @@ from experiments.signatures import ROOT
 from experiments.training import train
 from tokenizer.image_tokenizer import ImageTokenizer
 
+LINEAR = {"_target_": "tokenizer.layers.conv.ScaledConv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1}
 PLAIN = ("val/psnr", "val/ssim", "val/codebook_usage", "val/perplexity", "val_raw/psnr")
 
 
@@ -137,6 +138,7 @@ def test_trained_weights_can_be_exported_instead(finished, exported, tmp_path):
         ("os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.save_file", {"tensors": {}, "filename": "{marker}"}),
+        ("tokenizer.pretrained.save", {"module": LINEAR, "config": {}, "folder": "{marker}", "trained_with": {}}),
         ("experiments.run_folder.write_atomic", {"path": "{marker}", "text": ""}),
     ],
 )

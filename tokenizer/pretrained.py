@@ -86,16 +86,30 @@ def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: the folder lacks one of the two files.
-        ValueError: the configuration leads outside the package, or the weights are damaged or of another configuration.
+        ValueError: the configuration names something other than modules of this package, or the weights are damaged or of another
+            configuration.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: is it a folder written by `python -m experiments.export`?")
     config = json.loads((folder / CONFIG_FILE).read_text())["model"]
+    _require_modules(config)
     module: nn.Module = build(config)
     try:
         module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE} beside it: {' '.join(str(error).split())}") from error
     return module.eval(), config
+
+
+def _require_modules(config: Any) -> None:
+    """Refuse somebody else's configuration that names a function, which could write files, before anything of it is built."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            target = locate(config["_target_"], ("tokenizer",))
+            if not (isinstance(target, type) and issubclass(target, nn.Module)):
+                raise ValueError(f"_target_ {config['_target_']} is no module of a network: it is not built")
+        config = list(config.values())
+    for entry in config if isinstance(config, list) else []:
+        _require_modules(entry)
