@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 PERCENT = ("codebook_usage", "codebook_usage_product")
-SUBJECTS = {"val": "EMA", "val_raw": "raw"}
+COLUMNS = {"val": "EMA", "val_raw": "raw"}
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -30,15 +30,15 @@ def show(result: Mapping[str, Any]) -> None:
 def _table(result: Mapping[str, Any]) -> Table:
     """A row a metric, a column for averaged and one for trained weights."""
     metrics = result["metrics"]
-    names = list(dict.fromkeys(key.split("/", 1)[1] for key in metrics if key.split("/")[0] in SUBJECTS))
+    names = list(dict.fromkeys(key.split("/", 1)[1] for key in metrics if key.split("/")[0] in COLUMNS))
     table = Table()
     table.add_column("metric")
-    for title in SUBJECTS.values():
+    for title in COLUMNS.values():
         table.add_column(title, justify="right")
     table.add_column("n", justify="right")
     for name in names:
         card = result["cards"].get(f"val/{name}", {})
-        table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in SUBJECTS), str(card.get("n", "")))
+        table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in COLUMNS), str(card.get("n", "")))
     return table
 
 

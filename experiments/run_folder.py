@@ -113,9 +113,9 @@ class RunFolder:
         self.write_result("running", {}, {})
 
     def write_result(self, state: str, metrics: Mapping[str, float], cards: Mapping[str, Any], **more: Any) -> None:
-        """Write `result.json`."""
+        """Write `result.json`; all numbers are finite, JSON has no word for others."""
         result = {"state": state, "metrics": dict(metrics), "cards": dict(cards), **more}
-        write_atomic(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+        write_atomic(self.path / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
     def changes(self, config: Mapping[str, Any]) -> list[str]:
         """What differs between this run's configuration and `config`, among what changes numbers, but for the length."""

@@ -112,3 +112,9 @@ def test_only_the_length_may_change_when_resuming(tmp_path):
     folder.start(config_of("learning_rate=0.25"), [])
     assert folder.changes(config_of("learning_rate=0.25", "updates=5000", "logger=wandb")) == []
     assert folder.changes(config_of("learning_rate=0.5")) == ["task.optimizer.learning_rate: 0.25 -> 0.5"]
+
+
+def test_a_result_is_valid_json_or_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        RunFolder(tmp_path).write_result("done", {"val/psnr": float("inf")}, {})
+    assert not (tmp_path / "result.json").exists()

@@ -6,9 +6,15 @@ Nothing is ever fetched implicitly; `python -m experiments.weights` lists, check
 
 import functools
 import hashlib
+import logging
 import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -102,6 +108,30 @@ def find_weights(name: str, without: str = "") -> Path:
         f"{file.purpose} needs {file.filename}, expected at {file.path}: run `python -m experiments.weights fetch {name}`, "
         f"or copy it there from {file.source}{instead}"
     )
+
+
+@contextmanager
+def reading_weights(name: str, without: str = "") -> Iterator[Path]:
+    """Path of a file of weights, to be read inside the `with`; a file that is not the published one is used with a warning.
+
+    Args:
+        name: a key of `FILES`.
+        without: see `find_weights`.
+
+    Raises:
+        MissingWeightsError: the file is not there.
+        ValueError: what is inside could not read the file: it is damaged, or holds another network.
+    """
+    path, expected = find_weights(name, without), FILES[name].sha256_prefix
+    if not sha256(path).startswith(expected):
+        log.warning("%s is not the published file: its SHA-256 starts with %s, not %s", path, sha256(path)[:12], expected)
+    try:
+        yield path
+    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} cannot be read as the weights of {name} ({reason}); `python -m experiments.weights fetch {name}` replaces it"
+        ) from error
 
 
 def sha256(path: Path) -> str:

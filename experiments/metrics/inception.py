@@ -7,13 +7,13 @@ Deviation: the score's ten splits are interleaved instead of shuffled, so that n
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tokenizer.layers.distributed import sum_over_ranks
+from tokenizer.weights import reading_weights
 
 FEATURES = 2048
 CLASSES = 1008
@@ -29,15 +29,19 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images * 255 + 1e-3).to(torch.uint8)
 
 
-def load_inception(path: Path) -> nn.Module:
+def load_inception() -> nn.Module:
     """The Inception network of torch-fidelity's file, frozen; uint8 (B, 3, H, W) to features and logits without bias.
 
     The random numbers of the process are left as they were: an evaluation must not change the training around it.
+
+    Raises:
+        MissingWeightsError: the file is not on this machine.
+        ValueError: it is damaged or of another network.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    torch.load(path, map_location="cpu", weights_only=True)  # the library would run a program that a file may hide
-    with torch.random.fork_rng(devices=[]):
+    with reading_weights("inception") as path, torch.random.fork_rng(devices=[]):
+        torch.load(path, map_location="cpu", weights_only=True)  # the library would run a program that a file may hide
         network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path))
     frozen: nn.Module = network.to(memory_format=torch.channels_last).requires_grad_(False).eval()
     return frozen

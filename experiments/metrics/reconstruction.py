@@ -23,8 +23,8 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def psnr(mean_squared_error: float) -> float:
-    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
-    return -10 * math.log10(mean_squared_error) if mean_squared_error > 0 else math.inf
+    """Peak signal-to-noise ratio in dB of images in [0, 1]: infinite without error, NaN for an error that is NaN."""
+    return math.inf if mean_squared_error == 0 else -10 * math.log10(mean_squared_error)
 
 
 def bicubic_round_trip(images: Tensor, factor: int) -> Tensor:

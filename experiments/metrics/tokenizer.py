@@ -1,6 +1,6 @@
 """All numbers of an image tokenizer over one evaluation set, each with its card."""
 
-import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,15 +25,13 @@ from tokenizer.layers.distributed import sum_over_ranks, world_size
 from tokenizer.losses.perceptual import LPIPSLoss
 from tokenizer.weights import FILES, MissingWeightsError, find_weights, sha256
 
-logger = logging.getLogger(__name__)
-
-SUBJECTS = ("ema", "raw")
+WEIGHTS = ("ema", "raw")
 PIXELWISE = ("psnr", "psnr_image_mean", "l1", "psnr_bicubic", "ssim", "lpips")
 CODEBOOK = ("codebook_usage", "perplexity", "codebook_usage_product", "perplexity_per_group")
 NETWORKS = {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}
 LOADERS: dict[str, Callable[[], nn.Module]] = {
-    "alexnet": lambda: LPIPSLoss("alexnet"),
-    "inception": lambda: load_inception(find_weights("inception")),
+    "alexnet": lambda: LPIPSLoss("alexnet", "symmetric"),
+    "inception": load_inception,
 }
 FEWEST_IMAGES = {"rfid": 2, "inception_score": 2 * SPLITS}
 
@@ -101,8 +99,8 @@ class TokenizerMetrics:
         Raises:
             ValueError: an unknown subject.
         """
-        if subject not in SUBJECTS:
-            raise ValueError(f"subject is {subject!r}, expected one of {', '.join(SUBJECTS)}")
+        if subject not in WEIGHTS:
+            raise ValueError(f"subject is {subject!r}, expected one of {', '.join(WEIGHTS)}")
         self.bits_per_token, self.factor = quantizer.bits_per_token, downsample
         self.card_fields: dict[str, Any] = {"subject": subject, "seed": seed, "transform": transform, "reference": reference}
         self.card_fields |= {"image_size": image_size, "guidance": None}
@@ -181,6 +179,9 @@ class TokenizerMetrics:
             values["rfid"] = frechet_distance(self._real_moments(n), self.fake.compute())
         if self.with_inception and "inception_score" not in skipped:
             values["inception_score"] = self.score.compute()
+        subject = self.card_fields["subject"]
+        not_finite = {name: value for name, value in values.items() if not math.isfinite(value)}
+        skipped |= {name: f"its value with the {subject} weights is {value}" for name, value in not_finite.items() if name not in skipped}
         values = {name: value for name, value in values.items() if name not in skipped}
         return Results(values, {name: self._card(name, n) for name in values}, skipped)
 
@@ -196,17 +197,18 @@ class TokenizerMetrics:
         wanted = {*PIXELWISE, "rfid", "inception_score"}
         if self.owner is not None:
             wanted.remove("psnr_bicubic")
+            self.unavailable |= {name: why for name, why in self.owner.unavailable.items() if name in NETWORKS}
             rfid = rfid and self.owner.with_inception
         if not rfid:
             wanted -= {"rfid", "inception_score"}
         smallest = SMALLEST_SIDE | {"psnr_bicubic": self.factor}
-        for name in sorted(wanted):
+        for name in sorted(wanted - set(self.unavailable)):
             if image_size < smallest.get(name, 1):
                 self.unavailable[name] = f"{name} needs images of at least {smallest[name]} pixels, image_size is {image_size}"
             elif name in NETWORKS:
                 try:
-                    find_weights(NETWORKS[name])
-                except MissingWeightsError as error:
+                    self._load(NETWORKS[name])
+                except (MissingWeightsError, ValueError) as error:
                     self.unavailable[name] = str(error)
         return wanted - set(self.unavailable)
 
@@ -224,16 +226,16 @@ class TokenizerMetrics:
         names = {*self.pixels.metrics, *CODEBOOK, *self.unavailable, "bits_per_pixel"}
         return sorted(names | ({"rfid", "inception_score"} if self.with_inception else set()))
 
-    def _network(self, name: str) -> nn.Module:
-        """A feature network, loaded when it is first used."""
+    def _load(self, name: str) -> None:
+        """Load a feature network, one for both subjects."""
         holder = self if self.owner is None else self.owner
+        find_weights(name)
         if name not in holder.networks:
-            path = find_weights(name)
-            expected = FILES[name].sha256_prefix
-            if not self.hashes[name].startswith(expected):
-                logger.warning("%s is not the published file: its SHA-256 starts with %s, not %s", path, self.hashes[name], expected)
-            holder.networks[name] = LOADERS[name]().to(self.device)
-        return holder.networks[name]
+            holder.networks[name] = LOADERS[name]()
+
+    def _network(self, name: str) -> nn.Module:
+        """A feature network, where the images are."""
+        return (self if self.owner is None else self.owner).networks[name]
 
     def _update_inception(self, images: Tensor, reconstruction: Tensor) -> None:
         network = self._network("inception")

@@ -68,7 +68,7 @@ def test_the_loss_is_the_mean_of_the_package_and_takes_symmetric_images(network,
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     reference = package_network(network)
     expected = reference(*pictures).mean()
-    torch.testing.assert_close(LPIPSLoss(network)(*pictures), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(LPIPSLoss(network, "symmetric")(*pictures), expected, rtol=1e-4, atol=1e-6)
     unit = reference(*(picture / 2 + 0.5 for picture in pictures)).mean()
     torch.testing.assert_close(LPIPSLoss(network, input_range="unit")(*pictures), unit, rtol=1e-4, atol=1e-6)
     assert abs(unit / expected - 1) > 0.05
@@ -76,7 +76,7 @@ def test_the_loss_is_the_mean_of_the_package_and_takes_symmetric_images(network,
 
 def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agree(network, folder, pictures, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
-    loss = LPIPSLoss(network)
+    loss = LPIPSLoss(network, "symmetric")
     reconstruction, images = (picture.requires_grad_() for picture in pictures)
     loss(reconstruction, images).backward()
     assert torch.isfinite(reconstruction.grad).all()
@@ -91,7 +91,7 @@ def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agr
 
 def test_cells_whose_features_are_all_zero_are_at_distance_zero_with_a_finite_gradient(folder, network, pictures, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
-    loss = LPIPSLoss(network)
+    loss = LPIPSLoss(network, "symmetric")
     for name, parameter in loss.distance.network.named_parameters():
         if name.endswith("bias"):
             parameter.fill_(-100.0)  # every relu is silent
@@ -104,7 +104,7 @@ def test_cells_whose_features_are_all_zero_are_at_distance_zero_with_a_finite_gr
 
 def test_the_network_is_no_part_of_what_is_trained_or_saved(network, folder, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
-    loss = LPIPSLoss(network).train()
+    loss = LPIPSLoss(network, "symmetric").train()
     assert list(loss.parameters()) == []
     assert list(loss.buffers()) == []
     assert loss.state_dict() == {}
@@ -113,9 +113,9 @@ def test_the_network_is_no_part_of_what_is_trained_or_saved(network, folder, mon
 def test_a_loss_built_on_the_meta_device_holds_real_weights(network, folder, pictures, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     with torch.device("meta"):
-        loss = LPIPSLoss(network)
+        loss = LPIPSLoss(network, "symmetric")
     loss.to_empty(device="cpu")
-    torch.testing.assert_close(loss(*pictures), LPIPSLoss(network)(*pictures))
+    torch.testing.assert_close(loss(*pictures), LPIPSLoss(network, "symmetric")(*pictures))
 
 
 def test_a_file_with_a_missing_or_foreign_tensor_is_refused(tmp_path, monkeypatch):
@@ -123,17 +123,35 @@ def test_a_file_with_a_missing_or_foreign_tensor_is_refused(tmp_path, monkeypatc
     path = tmp_path / FILES["alexnet"].filename
     weights = random_weights("alexnet")
     torch.save({name: tensor for name, tensor in weights.items() if name != "features.3.bias"}, path)
-    with pytest.raises(RuntimeError, match="Missing key"):
-        LPIPSLoss("alexnet")
+    with pytest.raises(ValueError, match=r"alexnet-owt-7be5be79\.pth cannot be read"):
+        LPIPSLoss("alexnet", "symmetric")
     torch.save(weights | {"features.99.weight": torch.zeros(1)}, path)
-    with pytest.raises(RuntimeError, match="Unexpected key"):
-        LPIPSLoss("alexnet")
+    with pytest.raises(ValueError, match=r"alexnet-owt-7be5be79\.pth cannot be read"):
+        LPIPSLoss("alexnet", "symmetric")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: b"", lambda content: b"<html>not found</html>"])
+def test_a_damaged_file_is_one_line_that_says_how_to_replace_it(damage, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    path = tmp_path / FILES["alexnet"].filename
+    torch.save(random_weights("alexnet"), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"^{path} cannot be read as the weights of alexnet") as caught:
+        LPIPSLoss("alexnet", "symmetric")
+    assert "\n" not in str(caught.value)
+    assert "`python -m experiments.weights fetch alexnet`" in str(caught.value)
+
+
+def test_a_file_that_is_not_the_published_one_is_used_with_a_warning(network, folder, monkeypatch, caplog):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
+    LPIPSLoss(network, "symmetric")
+    assert f"{FILES[network].filename} is not the published file" in caplog.text
 
 
 def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeightsError) as caught:
-        LPIPSLoss()
+        LPIPSLoss("vgg16", "symmetric")
     message = str(caught.value)
     assert "\n" not in message
     for part in (str(tmp_path / "vgg16-397923af.pth"), "experiments.weights fetch vgg16", "loss.weights.perceptual=0"):
@@ -142,6 +160,6 @@ def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(t
 
 def test_an_unknown_network_or_range_is_refused():
     with pytest.raises(ValueError, match="'resnet'; expected vgg16 or alexnet"):
-        LPIPSLoss("resnet")
+        LPIPSLoss("resnet", "symmetric")
     with pytest.raises(ValueError, match="'bytes'; expected symmetric or unit"):
-        LPIPSLoss(input_range="bytes")
+        LPIPSLoss("vgg16", "bytes")

@@ -58,6 +58,12 @@ def test_perfect_images_have_infinite_psnr_and_count_100_db_in_the_mean():
     assert results == {"psnr": math.inf, "psnr_image_mean": 100.0, "ssim": pytest.approx(1.0)}
 
 
+def test_a_reconstruction_that_is_nan_has_no_perfect_psnr():
+    images = make_images()
+    results = errors_of(images, images * math.nan, ["psnr", "psnr_image_mean", "l1"])
+    assert all(math.isnan(value) for value in results.values())
+
+
 def test_ssim_agrees_with_gaussian_filters_of_scipy():
     real = make_images(1)
     fake = (real + 0.3 * make_images(1, seed=1)).clamp(-1, 1)
@@ -102,7 +108,7 @@ def test_lpips_uses_the_trunk_of_torchvisions_file_and_leaves_random_numbers_alo
     features = alexnet(weights=None).features
     torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, FILES["alexnet"].path)
     state = torch.get_rng_state()
-    network = LPIPSLoss("alexnet")
+    network = LPIPSLoss("alexnet", "symmetric")
     assert torch.equal(torch.get_rng_state(), state)
     assert list(network.parameters()) == []
     images, reconstruction = make_images(2, 64), make_images(2, 64, seed=1)

@@ -1,6 +1,7 @@
 """All metrics of a tokenizer together."""
 
 import functools
+import json
 import multiprocessing
 import os
 import types
@@ -220,10 +221,37 @@ def test_too_few_images_for_a_distance_or_a_score_are_named(small_inception):
     assert one.skipped["inception_score"] == "inception_score needs at least 20 images, 1 were evaluated"
 
 
-def test_the_card_of_a_network_names_its_file_with_the_hash_of_what_lies_there(small_inception, caplog):
+def test_the_card_of_a_network_names_its_file_with_the_hash_of_what_lies_there(small_inception):
     card = computed(make_batch(2)).cards["rfid"]
     assert card["weights"] == f"{FILES['inception'].filename} {sha256(FILES['inception'].path)[:12]}"
-    assert "is not the published file" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_networks_whose_files_cannot_be_read_are_skipped_and_named(content):
+    for file in ("alexnet", "inception"):
+        FILES[file].path.write_bytes(content)
+    ema = make_metrics()
+    raw = make_metrics(subject="raw", same_images_as=ema)
+    for metrics in (ema, raw):
+        metrics.update(*make_batch(24))
+        results = metrics.compute()
+        assert "psnr" in results.values
+        for name, file in {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}.items():
+            assert name not in results.values
+            assert results.skipped[name].startswith(f"{FILES[file].path} cannot be read")
+
+
+def test_a_number_that_is_not_finite_is_named_instead_of_reported():
+    images, output = make_batch(2)
+    perfect = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images))
+    broken = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images * float("nan")))
+    results = computed((images, perfect))
+    assert results.skipped["psnr"] == "its value with the ema weights is inf"
+    assert results.values["psnr_image_mean"] == 100
+    results = computed((images, broken), subject="raw")
+    assert results.skipped["psnr"] == "its value with the raw weights is nan"
+    assert not {"psnr", "l1", "ssim"} & {*results.values, *results.cards}
+    json.dumps(results.values, allow_nan=False)
 
 
 def test_rfid_can_be_left_out_without_being_called_skipped(small_inception):

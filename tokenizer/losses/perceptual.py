@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.layers.frozen import Frozen
-from tokenizer.weights import find_weights
+from tokenizer.weights import reading_weights
 
 LINEAR_WEIGHTS = {"vgg16": "vgg.pth", "alexnet": "alex.pth"}
 
@@ -22,7 +22,7 @@ LINEAR_WEIGHTS = {"vgg16": "vgg.pth", "alexnet": "alex.pth"}
 class LPIPSLoss(nn.Module):
     """Perceptual distance by a frozen network, which no optimizer, checkpoint or average of weights sees."""
 
-    def __init__(self, network: Literal["vgg16", "alexnet"] = "vgg16", input_range: Literal["symmetric", "unit"] = "symmetric") -> None:
+    def __init__(self, network: Literal["vgg16", "alexnet"], input_range: Literal["symmetric", "unit"]) -> None:
         """Load the network.
 
         Args:
@@ -31,7 +31,7 @@ class LPIPSLoss(nn.Module):
                 released code of GSQ does.
 
         Raises:
-            ValueError: an unknown network or range.
+            ValueError: an unknown network or range, or a file of weights that is damaged or of another network.
             MissingWeightsError: the classifier's weights are not on this machine.
         """
         super().__init__()
@@ -40,7 +40,8 @@ class LPIPSLoss(nn.Module):
         if input_range not in ("symmetric", "unit"):
             raise ValueError(f"input_range of the perceptual loss is {input_range!r}; expected symmetric or unit")
         self.input_range = input_range
-        self.distance = Frozen(_Distance(network, find_weights(network, without="loss.weights.perceptual=0")))
+        with reading_weights(network, without="loss.weights.perceptual=0") as path:
+            self.distance = Frozen(_Distance(network, path))
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         """Two (B, 3, H, W) in [-1, 1] to a scalar, the mean over images. `images` get no gradient."""
