@@ -44,8 +44,11 @@ def task(config: Mapping[str, Any]) -> TokenizerTask:
 
 
 def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """An objective's configuration without the losses of weight zero: they may need weights of networks that are not here."""
-    idle = [name for name, weight in objective["weights"].items() if name in objective and not weight]
+    """An objective's configuration without the losses of weight zero: they may need weights of networks that are not here.
+
+    The adversarial loss stays: its other side trains the discriminator.
+    """
+    idle = [name for name, weight in objective["weights"].items() if name in objective and name != "adversarial" and not weight]
     return {**objective, **dict.fromkeys(idle)}
 
 
@@ -62,19 +65,25 @@ def trainer(
     Length, validation, checkpoints and progress go by the task's own clock. In its keywords `devices` is a number.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: a GPU is asked for and there is none, or a number of devices or nodes that there cannot be.
     """
     _quieten_lightning()
     gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
     if accelerator == "gpu" and not gpus:
         raise ValueError("trainer.accelerator=gpu: torch finds no GPU on this machine; choose trainer=auto or trainer=cpu")
-    count = max(gpus, 1) if devices == "auto" else devices
+    count = max(gpus, 1) if devices in ("auto", -1) else int(devices)
+    if count < 1:
+        raise ValueError(f"trainer.devices={devices}: expected a number of at least 1, or auto for all; change `trainer.devices`")
+    if gpus and count > gpus:
+        raise ValueError(f"trainer.devices={devices}: torch finds {gpus} GPUs on this machine; change `trainer.devices`, or trainer=cpu")
+    if num_nodes < 1:
+        raise ValueError(f"trainer.num_nodes={num_nodes}: expected at least 1; change `trainer.num_nodes`")
     several = num_nodes * count > 1
     # The discriminator takes no part in the generator's backward pass, and the other way round.
     strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
     return partial(
         lightning.Trainer,
-        accelerator=accelerator,
+        accelerator="cuda" if gpus else "cpu",  # never Apple's, which lacks the float64 that sums are kept in
         devices=count,
         num_nodes=num_nodes,
         precision=precision,

@@ -4,27 +4,32 @@ The identity is a hash of everything that changes numbers, so that the same comm
 serves every table whose rows are the same run. Every file is written beside its place and renamed.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
+
+from tokenizer.weights import sha256
 
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_PATTERN = "updates_*.ckpt"
+ENVIRONMENT = "environment.json"
+WEIGHTS = "model.safetensors"
 LOCK = "lock.json"
 
 
@@ -35,19 +40,43 @@ class RunFolderError(ValueError):
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers or names."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
-    own = {key: config[key] for key in ("batch_size", "init_from")}
-    return {"task": config["task"], "data": data, "precision": config["trainer"]["precision"], **own}
+    return {"task": config["task"], "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
 
 
-def identity(config: Mapping[str, Any], fingerprint: str) -> str:
-    """Twelve hexadecimal digits that name a run: of its relevant configuration and its data's fingerprint."""
-    text = json.dumps({"config": relevant(config), "data": fingerprint}, sort_keys=True)
+def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:
+    """Twelve hexadecimal digits that name a run.
+
+    Args:
+        config: resolved.
+        contents: what the files hold that the configuration only points to: the fingerprint of `data`, the digest of `init_from`.
+    """
+    text = json.dumps({"config": relevant(config), "contents": contents}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def digest_of_weights(init_from: str | None) -> str | None:
+    """Twelve hexadecimal digits of the weights that a run begins with; None if it begins with none.
+
+    Args:
+        init_from: an exported folder, or a run folder, of which the newest checkpoint counts.
+
+    Raises:
+        RunFolderError: the folder is neither, or has no checkpoint.
+    """
+    if init_from is None:
+        return None
+    exported, checkpoints = Path(init_from) / WEIGHTS, RunFolder(Path(init_from)).checkpoint_files
+    files = [exported] if exported.is_file() else checkpoints[-1:]
+    if not files:
+        raise RunFolderError(
+            f"init_from={init_from} is neither a run folder with a checkpoint nor an exported tokenizer; change `init_from`"
+        )
+    return sha256(files[0])[:12]
 
 
 def is_first_process() -> bool:
     """Whether this process writes and speaks for the run, of all that a launcher started."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -81,6 +110,11 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     @property
+    def checkpoint_files(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob(CHECKPOINT_PATTERN))
+
+    @property
     def result(self) -> dict[str, Any]:
         """`result.json`, or an empty dict."""
         file = self.path / RESULT
@@ -103,11 +137,18 @@ class RunFolder:
             raise RunFolderError(f"{self.path} has no {CONFIG}: expected a run folder such as runs/gsq/0123456789ab")
         return dict(yaml.safe_load(file.read_text()))
 
-    def start(self, config: Mapping[str, Any], overrides: list[str]) -> None:
+    @property
+    def contents(self) -> dict[str, Any]:
+        """What the run was made from besides its configuration, see `identity`."""
+        file = self.path / ENVIRONMENT
+        return dict(json.loads(file.read_text()).get("contents", {})) if file.is_file() else {}
+
+    def start(self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None]) -> None:
         """Write what describes the run, and mark it as running."""
+        described = {**environment(), "contents": {**self.contents, **contents}}
         write_atomic(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         write_atomic(self.path / "overrides.yaml", yaml.safe_dump(overrides))
-        write_atomic(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_atomic(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
         self.write_result("running", {}, {})
@@ -117,51 +158,61 @@ class RunFolder:
         result = {"state": state, "metrics": dict(metrics), "cards": dict(cards), **more}
         write_atomic(self.path / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
-    def changes(self, config: Mapping[str, Any]) -> list[str]:
-        """What differs between this run's configuration and `config`, among what changes numbers, but for the length."""
-        lines = differences(relevant(self.config), relevant(config))
-        return [line for line in lines if not line.startswith("task.updates:")]
+    def changes(self, config: Mapping[str, Any], contents: Mapping[str, str | None]) -> list[str]:
+        """What differs between this run and `config` with `contents`, among what changes numbers; see `identity`."""
+        recorded = {f"content of {name}": self.contents.get(name) for name in contents}
+        given = {f"content of {name}": digest for name, digest in contents.items()}
+        return differences({**relevant(self.config), **recorded}, {**relevant(config), **given})
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process.
+        """Hold the folder for this process. The system frees it when the process ends, however it ends.
 
         Raises:
-            RunFolderError: a living process holds it; names host, process and time.
+            RunFolderError: another process holds it; names host, process and time.
         """
-        file = self.path / LOCK
         self.path.mkdir(parents=True, exist_ok=True)
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        while True:
+        file = self.path / LOCK
+        with _locked(file) as opened:
+            os.register_at_fork(after_in_child=opened.close)  # a reader of pictures that outlives us must not hold it
+            opened.truncate(0)
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, opened)
+            opened.flush()
             try:
-                descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                _refuse_or_remove(file)
-                continue
-            with os.fdopen(descriptor, "w") as opened:
-                json.dump(mine, opened)
-            break
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
+                yield
+            finally:
+                file.unlink(missing_ok=True)
 
 
-def _refuse_or_remove(file: Path) -> None:
-    """Remove a dead owner's lock; refuse a living one's."""
+@contextmanager
+def _locked(file: Path) -> Iterator[IO[str]]:
+    """The lock file, locked as long as it is open."""
+    while True:
+        with open(file, "a+") as opened:
+            _lock(opened, file)
+            # Its last owner may have removed the file after we opened it: then our lock is on a file that nobody else finds.
+            if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                yield opened
+                return
+
+
+def _lock(opened: IO[str], file: Path) -> None:
     try:
-        owner = json.loads(file.read_text())
-        here = owner["host"] == socket.gethostname()
-    except (OSError, ValueError, KeyError):
-        owner, here = {"host": "unknown", "pid": "unknown", "since": "unknown"}, False
-    if here and not Path(f"/proc/{owner['pid']}").exists() and sys.platform.startswith("linux"):
-        log.warning("removing the lock of a process that is gone: %s", owner)
-        file.unlink(missing_ok=True)
-        return
-    raise RunFolderError(
-        f"{file.parent} is in use by process {owner['pid']} on {owner['host']} since {owner['since']}; "
-        f"wait for it, or remove {file} if that process is gone"
-    )
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.seek(0)
+        raise RunFolderError(f"{file.parent} is in use by {_owner(opened.read())}; wait for it, or end it") from None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): start no second process on this run", file, error)
+
+
+def _owner(text: str) -> str:
+    """Who a lock file says holds it."""
+    try:
+        owner = json.loads(text)
+        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def environment() -> dict[str, Any]:

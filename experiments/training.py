@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 
 from experiments import build
-from experiments.callbacks.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
+from experiments.callbacks.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint, updates_of
 from experiments.callbacks.interruption import Interruption
 from experiments.callbacks.loggers import MetricsTable
 from experiments.callbacks.progress import LastValues, ProgressBar
@@ -21,7 +21,7 @@ from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
 from experiments.results import show
-from experiments.run_folder import RunFolder, RunFolderError, identity, is_first_process
+from experiments.run_folder import RunFolder, RunFolderError, digest_of_weights, identity, is_first_process
 from experiments.tasks.tokenizer import STATE, TokenizerTask
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,18 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     source: ImageSource = build.build(config["data"])
     _check_sizes(config, source)
     _check_batch(config)
-    folder = _find_folder(config, source, name)
+    folder, contents = _find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
         show(folder.result)
         return 0
-    task = _build_task(config)
+    checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
+    task = _build_task(config, checkpoint)
     with _holding(folder):
-        return _run(config, overrides, source, task, folder)
+        if is_first_process():
+            _prepare(folder, config, checkpoint)
+            folder.start(config, overrides, contents)
+        return _run(config, source, task, folder, checkpoint)
 
 
 def _check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
@@ -70,35 +74,49 @@ def _check_batch(config: Mapping[str, Any]) -> None:
         raise ValueError(f"batch_size={config['batch_size']}: expected {expected}; change `batch_size`")
 
 
-def _build_task(config: Mapping[str, Any]) -> TokenizerTask:
-    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`."""
+def _build_task(config: Mapping[str, Any], checkpoint: Path | None) -> TokenizerTask:
+    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`, unless a checkpoint follows."""
     task = build.task(config)
     torch.manual_seed(config["seed"])
     task.configure_model()
-    if config["init_from"]:
+    _check_terms(task)
+    if config["init_from"] and checkpoint is None:
         build.initialize(task.tokenizer, config["init_from"])
         task.average.load_averaged_state(task.tokenizer.state_dict())
     return task
 
 
-def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> RunFolder:
-    """The folder of this configuration's run, or the one that `resume` names.
+def _check_terms(task: TokenizerTask) -> None:
+    """Let the losses meet the quantizer over two tokens: not every quantizer has what every loss asks for."""
+    quantizer = task.tokenizer.quantizer
+    with torch.no_grad():
+        task.objective.quantizer_terms(quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim)), quantizer)
+    quantizer.train()
+
+
+def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:
+    """The folder of this configuration's run, or the one that `resume` names, and the contents that its identity knows.
 
     Raises:
-        RunFolderError: `resume` names a run of another configuration.
+        RunFolderError: `resume` names a run of another configuration, or the run was continued with another length.
     """
-    if not config["resume"]:
-        return RunFolder(Path(config["runs_folder"]) / name / identity(config, source.fingerprint()))
-    folder = RunFolder(Path(config["resume"]))
-    if folder.state == "absent":
-        raise RunFolderError(f"resume={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `resume`")
-    changes = folder.changes(config)
+    contents: dict[str, str | None] = {"data": source.fingerprint()}
+    if config["resume"]:
+        folder = RunFolder(Path(config["resume"]))
+        if folder.state == "absent":
+            raise RunFolderError(f"resume={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `resume`")
+        if not folder.checkpoint_files:  # what it began with matters only as long as it has nothing of its own
+            contents["init_from"] = digest_of_weights(config["init_from"])
+        changes = [line for line in folder.changes(config, contents) if not line.startswith("task.updates:")]
+        advice = f"resume={folder.path}: only `updates` and the logger may change"
+    else:
+        contents["init_from"] = digest_of_weights(config["init_from"])
+        folder = RunFolder(Path(config["runs_folder"]) / name / identity(config, contents))
+        changes = [] if folder.state == "absent" or config["rerun"] else folder.changes(config, contents)
+        advice = f"{folder.path} was continued: go on with resume={folder.path} and what it has now, or begin again with rerun=true"
     if changes:
-        listed = "\n  ".join(changes)
-        raise RunFolderError(
-            f"resume={folder.path}: its configuration differs from this one in\n  {listed}\nonly `updates` and the logger may change"
-        )
-    return folder
+        raise RunFolderError(f"{advice}; its configuration differs from this one in\n  " + "\n  ".join(changes))
+    return folder, contents
 
 
 def _holding(folder: RunFolder) -> AbstractContextManager[None]:
@@ -106,21 +124,21 @@ def _holding(folder: RunFolder) -> AbstractContextManager[None]:
     return folder.lock() if is_first_process() else nullcontext()
 
 
-def _clear(folder: RunFolder) -> None:
-    """Remove what a repeated run writes again."""
-    for name in ("checkpoints", "images", "export"):
-        shutil.rmtree(folder.path / name, ignore_errors=True)
-    for name in ("metrics.csv", "result.json"):
-        (folder.path / name).unlink(missing_ok=True)
+def _prepare(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | None) -> None:
+    """Remove what a repeated run writes again, or checkpoints that could not be read: they would count as the newest."""
+    if config["rerun"]:
+        for name in ("checkpoints", "images", "export", "evaluations"):
+            shutil.rmtree(folder.path / name, ignore_errors=True)
+        for name in ("metrics.csv", "result.json"):
+            (folder.path / name).unlink(missing_ok=True)
+    for path in folder.checkpoint_files:
+        if checkpoint is None or updates_of(path) > updates_of(checkpoint):
+            log.warning("removing %s, which cannot be read", path)
+            path.unlink()
 
 
-def _run(config: dict[str, Any], overrides: list[str], source: ImageSource, task: TokenizerTask, folder: RunFolder) -> int:
-    if config["rerun"] and is_first_process():
-        _clear(folder)
-    checkpoint = newest_checkpoint(folder.checkpoints)
+def _run(config: dict[str, Any], source: ImageSource, task: TokenizerTask, folder: RunFolder, checkpoint: Path | None) -> int:
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
-    if is_first_process():
-        folder.start(config, overrides)
     log.info("run folder %s", folder.path)
     if checkpoint:
         log.info("going on from update %d (%s)", resumed_at, checkpoint)
@@ -156,8 +174,8 @@ def _fit(
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if interruption.exit_code:
         return interruption.exit_code
-    evaluation = validation.last or validation.run(trainer, task)
-    if trainer.is_global_zero:
+    evaluation = validation.last
+    if trainer.is_global_zero and evaluation is not None:
         metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
         folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
         show(folder.result)
@@ -194,6 +212,8 @@ def _summarize(task: TokenizerTask) -> None:
     quantizer.train()
     for name in task.objective.idle_weights(set(terms)):
         log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
+    if task.discriminator is None and task.objective.plays_against_discriminator:
+        log.info("loss.weights.adversarial has no effect: there is no discriminator")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

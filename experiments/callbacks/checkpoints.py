@@ -11,9 +11,9 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-log = logging.getLogger(__name__)
+from experiments.run_folder import CHECKPOINT_PATTERN
 
-PATTERN = "updates_*.ckpt"
+log = logging.getLogger(__name__)
 
 
 class DiskFullError(ValueError):
@@ -67,7 +67,7 @@ def tensor_bytes(tree: Any) -> int:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a folder that can be read; bad ones are named and passed over."""
-    for path in sorted(folder.glob(PATTERN), reverse=True):
+    for path in sorted(folder.glob(CHECKPOINT_PATTERN), reverse=True):
         try:
             torch.load(path, map_location="meta", weights_only=True, mmap=False)
         except Exception as error:
@@ -75,6 +75,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def updates_of(path: Path) -> int:
+    """The update that a checkpoint file is named after."""
+    return int(path.stem.removeprefix("updates_"))
 
 
 class Checkpoints(Callback):
@@ -98,6 +103,7 @@ class Checkpoints(Callback):
         task.finite.verify()
         self.saved_at = task.updates
         trainer.save_checkpoint(self.folder / f"updates_{task.updates:08d}.ckpt", weights_only=False)
+        task.measure_speed_from_here()
         if trainer.is_global_zero:
-            for old in sorted(self.folder.glob(PATTERN))[: -self.keep]:
+            for old in sorted(self.folder.glob(CHECKPOINT_PATTERN))[: -self.keep]:
                 old.unlink()

@@ -29,10 +29,11 @@ class MetricsTable(Logger):
         self.columns = [CLOCK]
         rows: list[dict[str, str]] = []
         if file.is_file():
-            with open(file, newline="") as opened:
-                reader = csv.DictReader(opened)
-                self.columns = list(reader.fieldnames or [CLOCK])
-                rows = [row for row in reader if int(row[CLOCK]) <= resumed_at]
+            with open(file, newline="", errors="replace") as opened:
+                text = opened.read()
+            reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+            self.columns = list(reader.fieldnames or [CLOCK])
+            rows = [row for row in reader if _is_whole(row) and int(row[CLOCK]) <= resumed_at]
         if is_first_process():
             self._rewrite(rows)
 
@@ -68,6 +69,17 @@ class MetricsTable(Logger):
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(self.file, text.getvalue())
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether every column holds a number or nothing: a process that was ended by force may leave part of a row."""
+    try:
+        int(row[CLOCK])
+        for value in row.values():
+            float(value if value != "" else 0)  # None, for a column that is missing, is refused
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class WeightsAndBiases:

@@ -32,6 +32,12 @@ class Validation(Callback):
         if task.step_complete and (task.updates % self.every == 0 or task.updates == task.total_updates):
             self.last = self.run(trainer, task)
             task.report(self.last.values)
+            task.measure_speed_from_here()
+
+    def on_train_end(self, trainer: Trainer, task: Any) -> None:
+        """Validate a run that had only its ending left, while its parts are still on their device."""
+        if self.last is None and task.updates >= task.total_updates:
+            self.last = self.run(trainer, task)
 
     def run(self, trainer: Trainer, task: Any) -> Evaluation:
         """Judge, and write the picture."""

@@ -105,7 +105,7 @@ class ImageData(LightningDataModule):
         """Batches without end, the first one being number `start_batch`. One epoch of the trainer is all of it."""
         rank, world = self.place
         sampler = EndlessSampler(len(self.source.train), self.batch_size, self.seed, self.start_batch, rank, world)
-        return self.loader(self.source.train, sampler)
+        return self.loader(self.source.train, sampler, persistent=self.workers > 0)
 
     def val_dataloader(self) -> DataLoader[ImageBatch]:
         """Every validation picture once over all processes, in order; all processes get equally many batches, the last may be empty."""
@@ -114,13 +114,19 @@ class ImageData(LightningDataModule):
         size = self.eval_batch_size or self.batch_size // world
         return self.loader(self.source.val, evaluation_batches(len(self.source.val), size, rank, world))
 
-    def loader(self, dataset: Any, batches: Any) -> DataLoader[ImageBatch]:
-        """The same worker settings for both; the loader's own generator leaves the global one untouched."""
+    def loader(self, dataset: Any, batches: Any, persistent: bool = False) -> DataLoader[ImageBatch]:
+        """The settings of both loaders; the loader's own generator leaves the global one untouched.
+
+        Args:
+            dataset: of examples.
+            batches: what a batch is made of.
+            persistent: keep the workers after a pass, which only pays for a loader that is used again.
+        """
         return DataLoader(
             dataset,
             batch_sampler=batches,
             num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            persistent_workers=persistent,
             worker_init_fn=leave_signals_to_training,
             collate_fn=partial(collate, image_size=self.source.image_size),
             pin_memory=torch.cuda.is_available(),

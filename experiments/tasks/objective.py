@@ -5,8 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tokenizer.interfaces import Quantizer, TokenizerOutput
-from tokenizer.losses.adversarial import AdversarialLoss
+from tokenizer.interfaces import AdversarialLoss, Quantizer, QuantizerOutput, TokenizerOutput
 
 log = logging.getLogger(__name__)
 
@@ -77,20 +76,32 @@ class Objective(nn.Module):
             terms["reconstruction"] = self.reconstruction(reconstruction, images)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, images)
-        for name, term in output.quantizer.losses.items():
+        return terms | self.quantizer_terms(output.quantizer, quantizer)
+
+    def quantizer_terms(self, output: QuantizerOutput, quantizer: Quantizer) -> dict[str, Tensor]:
+        """Those of the terms that look at the quantizer alone.
+
+        Raises:
+            ValueError: the quantizer produced a term that has no weight, or has no such term as a weight asks for.
+        """
+        terms = {}
+        for name, term in output.losses.items():
             if name not in self.weights:
                 raise ValueError(f"the quantizer has a loss {name!r} that has no weight; set loss.weights.{name}")
             if self.weights[name]:
                 terms[name] = term
         if self.entropy is not None:
-            terms["entropy"] = self.entropy(quantizer, output.quantizer.lookup_latents)
+            try:
+                terms["entropy"] = self.entropy(quantizer, output.lookup_latents)
+            except NotImplementedError as error:
+                raise ValueError(f"loss.weights.entropy={self.weights['entropy']}: {error}") from error
         if self.total_coding_rate is not None:
-            terms["total_coding_rate"] = self.total_coding_rate(output.quantizer.lookup_latents, quantizer.codes)
+            terms["total_coding_rate"] = self.total_coding_rate(output.lookup_latents, quantizer.codes)
         return terms
 
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
         """The adversarial term, empty if it weighs nothing."""
-        return self._game().generator_terms(fake_logits) if self.weights.get("adversarial") else {}
+        return self._game().generator_terms(fake_logits) if self.plays_against_discriminator else {}
 
     def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         """The discriminator's own term."""
@@ -99,6 +110,25 @@ class Objective(nn.Module):
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return cast(Tensor, sum(self.weights[name] * term for name, term in terms.items()))
+
+    @property
+    def plays_against_discriminator(self) -> bool:
+        """Whether the tokenizer needs the discriminator's judgement."""
+        return bool(self.weights.get("adversarial"))
+
+    def require_game(self) -> None:
+        """Refuse what leaves a discriminator without a loss to learn by.
+
+        Raises:
+            ValueError: there is no adversarial loss, or it weighs nothing for the discriminator.
+        """
+        self._game()
+        weight = self.weights.get("discriminator")
+        if not weight:
+            told = "is absent" if weight is None else f"={weight}"
+            raise ValueError(
+                f"loss.weights.discriminator{told}: a discriminator is configured; set a weight above 0, or discriminator=none"
+            )
 
     def idle_weights(self, quantizer_terms: set[str]) -> list[str]:
         """Weighted terms that a quantizer with `quantizer_terms` never produces, to be named once at the start."""

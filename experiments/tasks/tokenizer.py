@@ -103,6 +103,8 @@ class TokenizerTask(LightningModule):
         copy.load_state_dict(self.tokenizer.state_dict())
         self.average = ExponentialMovingAverage(copy, self.ema_decay)
         self.finite = FiniteCheck(TERMS)
+        if self.discriminator is not None:
+            self.objective.require_game()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for the tokenizer and, if there is a discriminator, one for it."""
@@ -158,6 +160,7 @@ class TokenizerTask(LightningModule):
 
     def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of the tokenizer; the discriminator is frozen meanwhile, so it gets none."""
+        adversarial = adversarial and self.objective.plays_against_discriminator
         output = self.tokenizer(images)
         terms = self.objective.tokenizer_terms(images, output, self.tokenizer.quantizer)
         reconstruction = output.decoder.reconstruction
@@ -235,6 +238,10 @@ class TokenizerTask(LightningModule):
     def on_train_start(self) -> None:
         """Time and speed count from here."""
         self._resumed_at = time.monotonic()
+        self.measure_speed_from_here()
+
+    def measure_speed_from_here(self) -> None:
+        """Leave what was done just now, such as a validation, out of the speed."""
         self._logged_at = (self.updates, time.monotonic())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
