@@ -104,6 +104,15 @@ class ImageBatch:
         return ImageBatch(self.images.pin_memory(), self.labels.pin_memory(), self.keys, views, self.left_out)
 
 
+@dataclass(frozen=True)
+class TokenBatch:
+    """indices (B, N, G) int64 in [0, V), labels (B,) int64, -1 where there is none, and the layout of the tokens."""
+
+    indices: Tensor
+    labels: Tensor
+    layout: TokenLayout
+
+
 class Encoder(nn.Module, ABC):
     """Images to latents.
 
@@ -190,6 +199,18 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
+
+
+class AdversarialLoss(nn.Module, ABC):
+    """What generator and discriminator want of the logits of "real": a method for each player."""
+
+    @abstractmethod
+    def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
+        """(B, K) logits of reconstructions to unweighted scalars; `adversarial` falls as they are taken for real."""
+
+    @abstractmethod
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        """Two (B, K) to unweighted scalars; `discriminator` falls as real and fake are told apart."""
 
 
 class Discriminator(nn.Module, ABC):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tokenizer.losses.adversarial import AdversarialLoss
+from tokenizer.losses.adversarial import PairedAdversarialLoss
 
 FAKE = [[1.0, -3.0], [0.5, 2.5]]
 REAL = [[2.0, 0.0], [-1.0, 0.5]]
@@ -36,7 +36,7 @@ DISCRIMINATOR = {
 @pytest.mark.parametrize("generator", GENERATOR)
 @pytest.mark.parametrize("discriminator", DISCRIMINATOR)
 def test_any_pair_of_forms_gives_the_formula_of_each(generator, discriminator):
-    loss = AdversarialLoss(generator, discriminator)
+    loss = PairedAdversarialLoss(generator, discriminator)
     (name, value), *others = loss.generator_terms(torch.tensor(FAKE)).items()
     assert (name, others) == ("adversarial", [])
     assert value.item() == pytest.approx(GENERATOR[generator], rel=1e-5)
@@ -46,13 +46,13 @@ def test_any_pair_of_forms_gives_the_formula_of_each(generator, discriminator):
 
 
 def test_the_hinge_discriminator_of_a_hand_made_case():
-    terms = AdversarialLoss("hinge", "hinge").discriminator_terms(torch.tensor([[0.0, 3.0]]), torch.tensor([[-2.0, 1.0]]))
+    terms = PairedAdversarialLoss("hinge", "hinge").discriminator_terms(torch.tensor([[0.0, 3.0]]), torch.tensor([[-2.0, 1.0]]))
     assert terms["discriminator"].item() == (mean([1.0, 0.0]) + mean([0.0, 2.0])) / 2
 
 
 @pytest.mark.parametrize("form", GENERATOR)
 def test_each_player_pulls_the_logits_its_own_way(form):
-    loss = AdversarialLoss(form, form)
+    loss = PairedAdversarialLoss(form, form)
     real, fake = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
     loss.generator_terms(fake)["adversarial"].backward()
     assert (fake.grad < 0).all()  # descent raises the logits of fakes
@@ -64,11 +64,11 @@ def test_each_player_pulls_the_logits_its_own_way(form):
 
 @pytest.mark.parametrize("form", GENERATOR)
 def test_huge_logits_stay_finite(form):
-    loss, logits = AdversarialLoss(form, form), torch.full((1, 2), 1e4)
+    loss, logits = PairedAdversarialLoss(form, form), torch.full((1, 2), 1e4)
     for term in (loss.generator_terms(-logits)["adversarial"], loss.discriminator_terms(-logits, logits)["discriminator"]):
         assert term.item() == pytest.approx(1e4, rel=1e-3)
 
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match=r"discriminator .* 'wasserstein'; expected hinge, vanilla, non_saturating"):
-        AdversarialLoss("hinge", "wasserstein")
+        PairedAdversarialLoss("hinge", "wasserstein")

@@ -8,22 +8,20 @@ Deviation: equations 21-23 print log(1 + exp(+|logit|)); meant is exp(-|logit|),
 from typing import Literal, get_args
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from tokenizer.interfaces import AdversarialLoss
 
 Form = Literal["hinge", "vanilla", "non_saturating"]
 
 
-class AdversarialLoss(nn.Module):
-    """Terms of a two-player game on logits of "real".
+class PairedAdversarialLoss(AdversarialLoss):
+    """A form for each player of the game on logits of "real".
 
     `vanilla` averages the loss over patches; `non_saturating` averages the logits of an image first and then takes the same loss.
     """
 
-    def __init__(
-        self,
-        generator: Literal["hinge", "vanilla", "non_saturating"],
-        discriminator: Literal["hinge", "vanilla", "non_saturating"],
-    ) -> None:
+    def __init__(self, generator: Form, discriminator: Form) -> None:
         """Choose a form for each player.
 
         Raises:
