@@ -9,7 +9,7 @@ from typing import Any
 from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_setting
 from experiments.data.files import check_data
-from experiments.run_folder import CONFIG, write_atomic
+from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,12 @@ def run(composition: Composition) -> int:
     evaluation = evaluate(subjects, loader, device, config["shown"])
     result: dict[str, Any] = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
     result |= {"skipped": evaluation.skipped, "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
-    folder = _output(config, source.fingerprint())
+    weights = digest_of_weights(config["model"])
+    result |= {"model": {"folder": config["model"], "weights": weights}}
+    folder = _output(config, source.fingerprint(), weights)
     if len(evaluation.images):
         save_picture(comparison(evaluation.images, evaluation.reconstructions), folder / "pictures.png")
-    write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    write_atomic(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     show(result)
     log.info("result %s, picture %s", folder / "result.json", folder / "pictures.png")
     return 0
@@ -55,10 +57,10 @@ def _check(config: dict[str, Any]) -> None:
     check_data(config["data"])
 
 
-def _output(config: dict[str, Any], fingerprint: str) -> Path:
-    """A folder of its own for every model and data."""
+def _output(config: dict[str, Any], fingerprint: str, weights: str | None) -> Path:
+    """A folder of its own for every state of a model and every data."""
     model = Path(config["model"])
-    name = hashlib.sha256(json.dumps([fingerprint, config["seed"]]).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps([fingerprint, config["seed"], weights]).encode()).hexdigest()[:12]
     if config["output"]:
         return Path(config["output"])
     inside = (model / CONFIG).is_file()

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,40 @@ def test_one_picture_can_be_evaluated(finished, tmp_path, capsys):
         assert {card["n"] for key, card in result["cards"].items() if key.endswith("/psnr")} == {1}
         with Image.open(folder / "pictures.png") as sheet:
             assert sheet.width >= 128  # one picture, enlarged
+
+
+def test_the_table_of_a_flat_folder_counts_all_its_readable_pictures(finished, tmp_path):
+    for number in range(12):
+        Image.new("RGB", (40, 40), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_text("text")
+    words = [f"model={finished.path}", "data=image_folder", f"data.root={tmp_path}"]
+    result = evaluated(tmp_path / "all", *words)
+    assert {card["n"] for card in result["cards"].values()} == {12}
+    assert result["unreadable"] == ["broken.png"]
+    assert "all pictures" in result["cards"]["val/psnr"]["reference"]
+    held_out = evaluated(tmp_path / "held_out", *words, "evaluated=held_out")
+    assert held_out["cards"]["val/psnr"]["n"] < 12
+    assert "held-out share 0.05" in held_out["cards"]["val/psnr"]["reference"]
+
+
+def test_a_model_trained_further_is_evaluated_in_a_folder_of_its_own_and_a_repeated_run_forgets_all(finished, tmp_path):
+    shutil.copytree(finished.path.parent, tmp_path / "test", ignore=shutil.ignore_patterns("evaluations"))
+    folder = tmp_path / "test" / finished.path.name
+    config = finished.config | {"runs_folder": str(tmp_path), "checkpoint_every": 1}
+    words = [f"model={folder}", "data=digits", "image_size=32", "batch_size=512", "workers=0"]
+    for _ in range(2):
+        assert evaluate.run(compose("evaluate", words)) == 0
+    (first,) = (folder / "evaluations").glob("*/result.json")
+    checkpoint = max((folder / "checkpoints").iterdir())
+    checkpoint.rename(checkpoint.with_name("updates_00000003.ckpt"))
+    with zipfile.ZipFile(checkpoint.with_name("updates_00000003.ckpt"), "a") as file:
+        file.comment = b"other bytes"
+    assert evaluate.run(compose("evaluate", words)) == 0
+    results = [json.loads(path.read_text()) for path in (folder / "evaluations").glob("*/result.json")]
+    assert len({result["model"]["weights"] for result in results}) == len(results) == 2
+    assert first.is_file()
+    assert train(config | {"rerun": True}, [], "test") == 0
+    assert not (folder / "evaluations").exists()
 
 
 def test_exports_beside_each_other_are_evaluated_in_folders_of_their_own(exported, tmp_path, monkeypatch):

@@ -26,8 +26,8 @@ class ImageFolder(ImageSource):
     """Pictures below a folder, or one picture.
 
     If the folder has a `train` or `val` folder, only those two count; with no `val`, a share of the pictures is held out by a
-    hash of their names. A picture's class is its first folder, if every training picture lies in one; otherwise there are
-    no labels. A single picture is trained on and validated.
+    hash of their names, or all are evaluated. A picture's class is its first folder, if every training picture lies in one;
+    otherwise there are no labels. A single picture is trained on and validated.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class ImageFolder(ImageSource):
         eval_crop_share: float,
         resampling: Literal["bilinear", "bicubic", "box_bicubic"],
         val_share: float,
+        evaluated: Literal["held_out", "all"],
         max_unreadable: float,
     ) -> None:
         """
@@ -54,6 +55,7 @@ class ImageFolder(ImageSource):
             eval_crop_share: share of the shorter side that an evaluation crop shows.
             resampling: see `resize_shorter_side`.
             val_share: expected share of held-out pictures where there is no val folder.
+            evaluated: where there is no val folder, the held-out share or all pictures, those of training among them.
             max_unreadable: the run fails when more than 10 files and more than this share of files cannot be read.
 
         Raises:
@@ -63,16 +65,16 @@ class ImageFolder(ImageSource):
         shares = {"train_crop_share": train_crop_share, "eval_crop_share": eval_crop_share, "val_share": val_share}
         check_numbers(image_size, {**shares, "max_unreadable": max_unreadable})
         self.image_size = image_size
-        self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, **shares}
+        self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, "evaluated": evaluated, **shares}
         self.sizes = dict(sorted(picture_files(Path(root))))
-        train, val = parts(list(self.sizes), val_share)
+        train, val, which = parts(list(self.sizes), val_share, evaluated)
         self.classes = classes_of(train or val)
         train_files, val_files = (Files(Path(root), names, self.classes or [], max_unreadable) for names in (train, val))
         self.train = TrainingImages(train_files, image_size, seed, crop, flip, train_crop_share, resampling)
         shorter_side = math.floor(image_size / eval_crop_share)
         self.val = EvaluationImages(val_files, image_size, shorter_side, resampling)
         self.transform = f"shorter side {shorter_side}, {resampling}, centre crop"
-        self.reference = f"image_folder: {fingerprint_of(((name, self.sizes[name]) for name in val), {})}"
+        self.reference = f"image_folder: {which}, {fingerprint_of(((name, self.sizes[name]) for name in val), {})}"
 
     def fingerprint(self) -> str:
         return fingerprint_of(self.sizes.items(), self.options)
@@ -97,13 +99,16 @@ def part_of(name: str) -> str:
     return first if first in ("train/", "val/") else ""
 
 
-def parts(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
-    """Training and held-out names, each sorted as `names`."""
+def parts(names: list[str], val_share: float, evaluated: Literal["held_out", "all"]) -> tuple[list[str], list[str], str]:
+    """Training and evaluation names, each sorted as `names`, and which the latter are, in words."""
     train, val = ([name for name in names if part_of(name) == part] for part in ("train/", "val/"))
     others = len(names) - len(train) - len(val)
     if others and (train or val):
         log.warning("data.root has train/ or val/ folders: %d pictures outside them are not used", others)
-    return (train, val) if val else split(train or names, val_share)
+    if val:
+        return train, val, "val folder"
+    names = train or names
+    return (names, names, "all pictures") if evaluated == "all" else (*split(names, val_share), f"held-out share {val_share:g}")
 
 
 def classes_of(names: list[str]) -> list[str] | None:

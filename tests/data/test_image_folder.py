@@ -14,6 +14,7 @@ from experiments.data.image_folder import ImageFolder
 from experiments.data.source import NO_LABEL, Draw, Unreadable
 
 PAPER = {"crop": "center", "flip": False, "train_crop_share": 1.0, "eval_crop_share": 0.875, "resampling": "bilinear"}
+PAPER |= {"evaluated": "held_out"}
 
 
 def folder(root, image_size=16, seed=0, val_share=0.2, max_unreadable=0.1, **options):
@@ -69,6 +70,26 @@ def test_a_train_folder_alone_is_split(tmp_path):
     assert len(data.train) + len(data.val) == 10
     assert len(data.val) >= 1
     assert data.classes == ["0", "1"]
+
+
+@pytest.mark.parametrize("place", ["{}.png", "train/{}.png"])
+def test_all_pictures_of_a_folder_without_val_can_be_evaluated(place, tmp_path):
+    for number in range(10):
+        write(tmp_path / place.format(number))
+    data, held_out = folder(tmp_path, evaluated="all"), folder(tmp_path)
+    assert keys(data.val) == sorted(place.format(number) for number in range(10))
+    assert len(held_out.val) < 10
+    assert data.reference.startswith("image_folder: all pictures, ")
+    assert held_out.reference.startswith("image_folder: held-out share 0.2, ")
+    assert data.fingerprint() != held_out.fingerprint()
+
+
+def test_a_val_folder_is_what_is_evaluated_even_if_all_are_asked_for(tmp_path):
+    for name in ("train/a.png", "train/b.png", "val/c.png"):
+        write(tmp_path / name)
+    data = folder(tmp_path, evaluated="all")
+    assert keys(data.val) == ["val/c.png"]
+    assert data.reference.startswith("image_folder: val folder, ")
 
 
 def test_a_val_folder_alone_can_be_evaluated(tmp_path):

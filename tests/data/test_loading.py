@@ -49,6 +49,13 @@ def test_a_resumed_stream_goes_on_where_it_stopped(consumed):
     assert batches(number=10)[consumed:] == batches(number=10 - consumed, start=consumed)
 
 
+def test_only_the_training_streams_readers_stay_after_a_pass():
+    """A validation makes its loader anew each time, so its readers would never be used again."""
+    data = ImageData(Digits(image_size=8), batch_size=4, seed=0, workers=1)
+    assert data.train_dataloader().persistent_workers
+    assert not data.val_dataloader().persistent_workers
+
+
 def test_a_second_pass_over_the_stream_is_refused():
     sampler = EndlessSampler(10, 4, 0)
     next(iter(sampler))
@@ -91,7 +98,7 @@ def folder_with_damage(root):
         for number in range(7):
             Image.new("RGB", (40 + number, 30), (30 * number, 100, 0)).save(root / part / f"{number}.png")
         (root / part / "2a.jpg").write_text("text")
-    return ImageFolder(str(root), 16, 0, "random", True, 0.8, 1.0, "bilinear", 0.1, 0.1)
+    return ImageFolder(str(root), 16, 0, "random", True, 0.8, 1.0, "bilinear", 0.1, "held_out", 0.1)
 
 
 def test_workers_change_neither_order_nor_pixels(tmp_path, caplog):
