@@ -1,10 +1,13 @@
 """Learning-rate schedules: a factor for every update, a pure function of the clock, so that nothing is saved or restored.
 
 Lengths are whole numbers of updates, or fractions (floats up to 1.0) of the run's updates. They count from the start of the run.
+A configuration has two of them, `schedule` and `discriminator_schedule`; a message names the keys of both, the value tells which.
 """
 
 import math
 from typing import Protocol
+
+LENGTH = "a whole number of updates, or a fraction from 0.0 to 1.0 of them"
 
 
 class Schedule(Protocol):
@@ -15,15 +18,45 @@ class Schedule(Protocol):
         ...
 
 
+def is_length(length: float) -> bool:
+    """Whether a number is a whole number of updates or a fraction of them."""
+    return 0 <= length <= 1 if isinstance(length, float) else length >= 0
+
+
 def in_updates(length: float, updates: int, key: str) -> int:
     """A length in updates.
 
     Raises:
         ValueError: negative, or a fraction above 1.
     """
-    if length < 0 or (isinstance(length, float) and length > 1):
-        raise ValueError(f"{key}={length}: expected a whole number of updates, or a fraction from 0.0 to 1.0 of them; change `{key}`")
+    if not is_length(length):
+        raise ValueError(f"{key}={length}: expected {LENGTH}; change `{key}`")
     return round(length * updates) if isinstance(length, float) else length
+
+
+def check_lengths(**lengths: float) -> None:
+    """Refuse what is no length, by name.
+
+    Raises:
+        ValueError: as said.
+    """
+    for key, length in lengths.items():
+        if not is_length(length):
+            raise _refusal(key, length, LENGTH)
+
+
+def check_share(key: str, value: float) -> None:
+    """Refuse a factor of the learning rate outside [0, 1].
+
+    Raises:
+        ValueError: as said.
+    """
+    if not 0 <= value <= 1:
+        raise _refusal(key, value, "a number from 0 to 1")
+
+
+def _refusal(key: str, value: float, expected: str) -> ValueError:
+    return ValueError(f"{key}={value} of a schedule: expected {expected}; change `schedule.{key}` or `discriminator_schedule.{key}`")
 
 
 def warmup_factor(update: int, warmup: int) -> float:
@@ -35,11 +68,20 @@ class Constant:
     """Linear warm-up, then constant."""
 
     def __init__(self, warmup: float) -> None:
+        """Keep the setting.
+
+        Args:
+            warmup: where the warm-up ends.
+
+        Raises:
+            ValueError: a length out of range.
+        """
+        check_lengths(warmup=warmup)
         self.warmup = warmup
 
     def factor(self, update: int, updates: int) -> float:
         """See `Schedule`."""
-        return warmup_factor(update, in_updates(self.warmup, updates, "schedule.warmup"))
+        return warmup_factor(update, in_updates(self.warmup, updates, "warmup"))
 
 
 class Cosine:
@@ -52,15 +94,26 @@ class Cosine:
             warmup: where the warm-up ends.
             decay: where the decay ends.
             final: share of the learning rate that is left, in [0, 1].
+
+        Raises:
+            ValueError: a length or share out of range.
         """
+        check_lengths(warmup=warmup, decay=decay)
+        check_share("final", final)
         self.warmup = warmup
         self.decay = decay
         self.final = final
 
     def factor(self, update: int, updates: int) -> float:
-        """See `Schedule`."""
-        warmup = in_updates(self.warmup, updates, "schedule.warmup")
-        end = in_updates(self.decay, updates, "schedule.decay")
+        """See `Schedule`.
+
+        Raises:
+            ValueError: the decay ends before the warm-up.
+        """
+        warmup = in_updates(self.warmup, updates, "warmup")
+        end = in_updates(self.decay, updates, "decay")
+        if end < warmup:
+            raise _refusal("decay", self.decay, f"an end after that of the warm-up, {warmup} updates of {updates}")
         if update < warmup:
             return warmup_factor(update, warmup)
         progress = min(1.0, (update - warmup) / max(1, end - warmup))
@@ -76,13 +129,20 @@ class Step:
         Args:
             warmup: where the warm-up ends.
             milestones: where the learning rate drops.
-            gamma: factor of each drop.
+            gamma: factor of each drop, in [0, 1].
+
+        Raises:
+            ValueError: a length or factor out of range.
         """
+        check_lengths(warmup=warmup)
+        for milestone in milestones:
+            check_lengths(milestones=milestone)
+        check_share("gamma", gamma)
         self.warmup = warmup
         self.milestones = milestones
         self.gamma = gamma
 
     def factor(self, update: int, updates: int) -> float:
         """See `Schedule`."""
-        passed = sum(update >= in_updates(milestone, updates, "schedule.milestones") for milestone in self.milestones)
-        return warmup_factor(update, in_updates(self.warmup, updates, "schedule.warmup")) * self.gamma**passed
+        passed = sum(update >= in_updates(milestone, updates, "milestones") for milestone in self.milestones)
+        return warmup_factor(update, in_updates(self.warmup, updates, "warmup")) * self.gamma**passed

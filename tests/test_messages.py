@@ -98,7 +98,7 @@ def said(line: str, monkeypatch, capsys) -> str:
     ("line", "parts"),
     [
         ("train ema_decay=1.5", ["ema_decay=1.5", "change `ema_decay`"]),
-        ("train schedule.warmup=2.5", ["schedule.warmup=2.5", "from 0.0 to 1.0", "change `schedule.warmup`"]),
+        ("train schedule.warmup=2.5", ["warmup=2.5", "from 0.0 to 1.0", "change `schedule.warmup` or `discriminator_schedule.warmup`"]),
         ("train image_size=512", ["image_size=512", "1 .. 300"]),
         ("train resume=/nonexistent", ["resume=/nonexistent", "expected a run folder", "change `resume`"]),
         ("train init_from=/nonexistent", ["init_from=/nonexistent", "neither a run folder nor", "change `init_from`"]),

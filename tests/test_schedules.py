@@ -38,3 +38,26 @@ def test_half_a_cosine_ends_where_the_decay_ends():
 def test_steps_multiply():
     schedule = Step(warmup=0, milestones=[0.5, 75], gamma=0.1)
     assert [schedule.factor(u, 100) for u in (0, 49, 50, 74, 75, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "value"),
+    [
+        (Constant, {"warmup": -1}, "warmup=-1"),
+        (Cosine, {"warmup": 0, "decay": 1.5, "final": 0.1}, "decay=1.5"),
+        (Cosine, {"warmup": 0, "decay": 1.0, "final": 7}, "final=7"),
+        (Cosine, {"warmup": 0, "decay": 1.0, "final": float("nan")}, "final=nan"),
+        (Step, {"warmup": 0, "milestones": [0.5, -2], "gamma": 0.1}, "milestones=-2"),
+        (Step, {"warmup": 0, "milestones": [0.5], "gamma": -1}, "gamma=-1"),
+    ],
+)
+def test_nonsense_is_refused_by_the_keys_of_both_schedules(schedule, arguments, value):
+    key = value.partition("=")[0]
+    with pytest.raises(ValueError, match=rf"^{value} of a schedule: .*; change `schedule\.{key}` or `discriminator_schedule\.{key}`$"):
+        schedule(**arguments)
+
+
+def test_a_decay_that_ends_before_the_warmup_is_refused():
+    with pytest.raises(ValueError, match=r"decay=0\.1 of a schedule: expected an end after that of the warm-up, 20 updates of 100"):
+        Cosine(warmup=20, decay=0.1, final=0.0).factor(0, 100)
+    assert Cosine(warmup=20, decay=0.2, final=0.0).factor(20, 100) == 1
