@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.signatures import NUMBERS, Argument, ConfigError, show, signature
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
-KEY_RESOLVERS = ("divisor_of", "at_least", "one_of", "existing_path", "product", "length")
+KEY_RESOLVERS = ("divisor_of", "at_least", "length")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false (bool)"),
     int: ((int,), NUMBERS["int"]),

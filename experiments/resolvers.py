@@ -3,7 +3,6 @@
 A resolver takes names of keys, dotted from the root, not values, so that its message can name the key to change.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,7 @@ def register() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "divisor_of": divisor_of,
         "at_least": at_least,
-        "one_of": one_of,
-        "existing_path": existing_path,
         "require_weights": require_weights,
-        "product": product,
         "length": length,
         "trained_with": trained_with,
     }
@@ -53,22 +49,6 @@ def at_least(key: str, minimum: int | float, *, _root_: Container) -> Any:
     return value
 
 
-def one_of(key: str, *choices: Any, _root_: Container) -> Any:
-    """The value of `key`, one of `choices`."""
-    value = _select(_root_, key)
-    if value not in choices:
-        raise ConfigError(f"{key}={show(value)}: expected one of {', '.join(str(choice) for choice in choices)}; change `{key}`")
-    return value
-
-
-def existing_path(key: str, *, _root_: Container) -> str:
-    """The value of `key`, a file or folder that exists, with ~ expanded."""
-    value = _select(_root_, key)
-    if not isinstance(value, str) or not Path(value).expanduser().exists():
-        raise ConfigError(f"{key}={show(value)}: expected a file or folder that exists; change `{key}`")
-    return str(Path(value).expanduser())
-
-
 def require_weights(name: str, without: str = "", *, _root_: Container) -> str:
     """`name`, if that file of weights is on this machine or if the option `without`, as key=value, is chosen already."""
     key, _, value = without.partition("=")
@@ -78,22 +58,20 @@ def require_weights(name: str, without: str = "", *, _root_: Container) -> str:
     return name
 
 
-def product(key: str, *, _root_: Container) -> int:
-    """The product of the list of numbers at `key`."""
-    entries = _list(_root_, key)
-    if not all(isinstance(entry, int | float) for entry in entries):
-        raise ConfigError(f"{key}={show(entries)}: expected a list of numbers; change `{key}`")
-    return math.prod(entries)
-
-
 def length(key: str, *, _root_: Container) -> int:
     """The number of entries of the list at `key`."""
-    return len(_list(_root_, key))
+    value = _select(_root_, key)
+    if not isinstance(value, ListConfig):
+        raise ConfigError(f"{key}={show(value)}: expected a list; change `{key}`")
+    return len(value)
 
 
 def trained_with(key: str, setting: str, *, _root_: Container) -> Any:
     """A setting of the run folder or of the exported model that the value of `key` names."""
-    folder = Path(existing_path(key, _root_=_root_))
+    value = _select(_root_, key)
+    if not isinstance(value, str) or not Path(value).expanduser().exists():
+        raise ConfigError(f"{key}={show(value)}: expected a file or folder that exists; change `{key}`")
+    folder = Path(value).expanduser()
     for name, part in (("config.yaml", None), ("config.json", "trained_with")):
         if (folder / name).is_file():
             settings = yaml.safe_load((folder / name).read_text())
@@ -101,13 +79,6 @@ def trained_with(key: str, setting: str, *, _root_: Container) -> Any:
     raise ConfigError(
         f"{key}={folder}: expected a run folder or an exported model, it has no config.yaml and no config.json; change `{key}`"
     )
-
-
-def _list(root: Container, key: str) -> ListConfig:
-    value = _select(root, key)
-    if not isinstance(value, ListConfig):
-        raise ConfigError(f"{key}={show(value)}: expected a list; change `{key}`")
-    return value
 
 
 def _select(root: Container, key: str) -> Any:
