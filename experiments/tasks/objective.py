@@ -125,7 +125,7 @@ class Objective(nn.Module):
         self._game()
         weight = self.weights.get("discriminator")
         if not weight:
-            told = "is absent" if weight is None else f"={weight}"
+            told = " is absent" if weight is None else f"={weight}"
             raise ValueError(
                 f"loss.weights.discriminator{told}: a discriminator is configured; set a weight above 0, or discriminator=none"
             )

@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments import build
+from experiments.callbacks.checkpoints import Checkpoints
+from experiments.callbacks.validation import Validation
 from experiments.compose import compose
 from experiments.tasks.finite import NonFiniteError
 from experiments.tasks.tokenizer import TokenizerTask
@@ -175,18 +177,42 @@ def test_frozen_parts_and_the_average_are_out_of_optimizers_and_checkpoints():
     assert len(list(task.parameters())) == len(list(task.tokenizer.parameters())) + len(list(task.discriminator.parameters()))
 
 
+def test_the_tokenizer_asks_no_discriminator_that_weighs_nothing():
+    task = make_task("loss.weights.adversarial=0")
+    calls = []
+    task.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    before = weights(task.discriminator)
+    task.training_step(batch(0), 0)
+    assert len(calls) == 2  # real and fake, to learn from
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(task.discriminator).items())
+
+
+@pytest.mark.parametrize("pause", ["validation", "checkpoint"])
+def test_the_speed_is_that_of_steps_alone(pause, tmp_path, monkeypatch):
+    task = make_task()
+    now = [0.0]
+    monkeypatch.setattr("experiments.tasks.tokenizer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    seen = []
+    logger = SimpleNamespace(log_metrics=lambda values, step: seen.append(values.get("perf/images_per_second")))
+    task._trainer = SimpleNamespace(log_every_n_steps=1, world_size=1, loggers=[logger], global_rank=0, is_global_zero=False)
+
+    def wait(*_, **__):
+        now[0] += 1000
+        return SimpleNamespace(values={}, images=[])
+
+    task.trainer.save_checkpoint = wait
+    callback = Validation(wait, 1, tmp_path) if pause == "validation" else Checkpoints(tmp_path, 1, 1)
+    task.on_train_start()
+    for update in range(2):
+        now[0] += 2
+        task.training_step(batch(update), update)
+        callback.on_train_batch_end(task.trainer, task, None, None, update)
+    assert [speed for speed in seen if speed] == [2.0, 2.0]  # four pictures in two seconds
+
+
 def test_gradients_are_clipped_per_optimizer():
     task = make_task("optimizer.clip=0.001", "discriminator_optimizer.clip=0.002")
     seen = []
-    for optimizer, limit in zip(task._optimizers(), (0.001, 0.002), strict=True):
-        step = optimizer.step
-
-        def watched(optimizer=optimizer, limit=limit, step=step):
-            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            seen.append((float(torch.nn.utils.get_total_norm(gradients)), limit))
-            return step()
-
-        optimizer.step = watched
     players = task._optimizers()
     task._optimizers = lambda: players
     for optimizer, limit in zip(players, (0.001, 0.002), strict=True):
