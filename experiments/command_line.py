@@ -1,5 +1,6 @@
-"""The command line's plain parts: the text of --help and the jobs of --multirun. Imports nothing heavy."""
+"""The command line's plain parts: the text of --help, the message of an error, the jobs of --multirun. Imports nothing heavy."""
 
+import linecache
 import logging
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import yaml
 
 from experiments.run_folder import is_first_process
+from experiments.signatures import PACKAGES, ROOT, ConfigError
+from tokenizer.weights import MissingWeightsError
 
 COLUMNS = 110
 SETTING = re.compile(r"^(\w+):\s*([^#\n]*?)\s*(?:\s#\s*(.*))?$", re.MULTILINE)
@@ -28,10 +32,26 @@ def prepare_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    for package in ("tokenizer", "experiments"):
+    for package in PACKAGES:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
         logger.handlers = [handler]
+
+
+def message_for_user(error: Exception) -> str | None:
+    """The message of an error that our own code raised on purpose; None for any other: it is a bug and keeps its traceback."""
+    if isinstance(error, ConfigError | MissingWeightsError):
+        return str(error)
+    worker = re.search(r"(?s)^Caught \w+ in DataLoader worker.*File \"(.+?)\", line (\d+)(?:.*?)\n[\w.]+: (.+)$", str(error))
+    if worker:
+        return worker[3].strip() if _raised_by_us(worker[1], int(worker[2])) else None
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return str(error) if _raised_by_us(frame.filename, frame.lineno or 0) else None
+
+
+def _raised_by_us(file: str, line: int) -> bool:
+    ours = any(Path(file).is_relative_to(ROOT / package) for package in PACKAGES)
+    return ours and linecache.getline(file, line).lstrip().startswith("raise ")
 
 
 def choices_of(config_dir: Path, group: str) -> list[str]:

@@ -5,11 +5,9 @@ No Hydra folder and no Hydra log is written; every error of a configuration is o
 """
 
 import itertools
-import linecache
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
 
-from experiments.command_line import choices_of, help_text, prepare_process, run_jobs
+from experiments.command_line import choices_of, help_text, message_for_user, prepare_process, run_jobs
 from experiments.config_checks import (
     Draft,
     Source,
@@ -128,7 +126,7 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
     except KeyboardInterrupt:
         status = 130
     except Exception as error:
-        text = _for_user(error)
+        text = message_for_user(error)
         if os.environ.get("TESSERA_TRACEBACK") or text is None:
             raise
         sys.stderr.write(f"error: {text}\n")
@@ -167,22 +165,6 @@ def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
         except ConfigError as error:
             raise ConfigError(f"job {number} of {len(jobs)} ({label}), none was started: {error}") from error
     return run_jobs(verb, jobs, labels)
-
-
-def _for_user(error: Exception) -> str | None:
-    """The message of an error that our own code raised on purpose; None for any other: it is a bug and keeps its traceback."""
-    if isinstance(error, ConfigError | MissingWeightsError):
-        return str(error)
-    worker = re.search(r"(?s)^Caught \w+ in DataLoader worker.*File \"(.+?)\", line (\d+)(?:.*?)\n[\w.]+: (.+)$", str(error))
-    if worker:
-        return worker[3].strip() if _raised_by_us(worker[1], int(worker[2])) else None
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return str(error) if _raised_by_us(frame.filename, frame.lineno or 0) else None
-
-
-def _raised_by_us(file: str, line: int) -> bool:
-    ours = any(Path(file).is_relative_to(ROOT / package) for package in ("tokenizer", "experiments"))
-    return ours and linecache.getline(file, line).lstrip().startswith("raise ")
 
 
 def _parse(overrides: list[str]) -> list[Override]:

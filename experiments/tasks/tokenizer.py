@@ -56,9 +56,8 @@ class TokenizerTask(LightningModule):
         """Keep the factories; nothing is built before `configure_model`.
 
         Args:
-            tokenizer: builds the tokenizer.
-            discriminator: builds the discriminator, None for none.
-            objective: builds losses and weights.
+            tokenizer: builds it; likewise `objective`, the losses and weights.
+            discriminator: builds it, None for none.
             optimizer: of the tokenizer.
             schedule: of its learning rate.
             discriminator_optimizer: of the discriminator.
@@ -84,8 +83,7 @@ class TokenizerTask(LightningModule):
         self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
         self.ema_decay = ema_decay
         self.seed = seed
-        self.updates = 0
-        self.batches = 0
+        self.updates = self.batches = 0
         self.seconds = 0.0
         self._parts: list[dict[str, Tensor]] = []
         self._resumed_at = time.monotonic()
