@@ -54,7 +54,7 @@ def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
 
 def data(config: Mapping[str, Any], source: ImageSource) -> ImageData:
     """The loaders over `source`."""
-    return ImageData(source, batch_size=config["batch_size"] // config.get("accumulate", 1), seed=config["seed"], workers=config["workers"])
+    return ImageData(source, batch_size=config["batch_size"] // config["accumulate"], seed=config["seed"], workers=config["workers"])
 
 
 def trainer(

@@ -73,14 +73,13 @@ class ImageData(LightningDataModule):
         start_batch: batches that were consumed before; set it before training starts, and the stream goes on from there.
     """
 
-    def __init__(self, source: ImageSource, batch_size: int, seed: int, workers: int = 0, eval_batch_size: int | None = None) -> None:
+    def __init__(self, source: ImageSource, batch_size: int, seed: int, workers: int = 0) -> None:
         """
         Args:
             source: the pictures.
-            batch_size: pictures of one update over all processes.
+            batch_size: pictures of one training step over all processes; several steps make an update where gradients are accumulated.
             seed: of the order.
             workers: reading processes of each training process, 0 reads in the training process.
-            eval_batch_size: pictures of a validation batch in one process, None takes the share of a training batch.
 
         Raises:
             ValueError: a number is out of range.
@@ -93,7 +92,6 @@ class ImageData(LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
-        self.eval_batch_size = eval_batch_size
         self.start_batch = 0
 
     @property
@@ -111,8 +109,7 @@ class ImageData(LightningDataModule):
         """Every validation picture once over all processes, in order; all processes get equally many batches, the last may be empty."""
         rank, world = self.place
         check_batch_size(self.batch_size, world)
-        size = self.eval_batch_size or self.batch_size // world
-        return self.loader(self.source.val, evaluation_batches(len(self.source.val), size, rank, world))
+        return self.loader(self.source.val, evaluation_batches(len(self.source.val), self.batch_size // world, rank, world))
 
     def loader(self, dataset: Any, batches: Any, persistent: bool = False) -> DataLoader[ImageBatch]:
         """The settings of both loaders; the loader's own generator leaves the global one untouched.

@@ -146,7 +146,7 @@ def test_validation_loaders_cover_the_set_and_name_what_is_missing(tmp_path, wor
     source = folder_with_damage(tmp_path)
     seen, missing = [], []
     for rank in range(world):
-        data = ImageData(source, batch_size=3, seed=0, eval_batch_size=2)
+        data = ImageData(source, batch_size=3, seed=0)
         data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
         for batch in data.val_dataloader():
             assert len(batch.keys) == len(batch.images) == len(batch.labels)
