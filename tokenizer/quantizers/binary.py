@@ -14,12 +14,11 @@ from torch.utils.checkpoint import checkpoint
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
 from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_width
+from tokenizer.quantizers.checks import MAXIMUM_BITS, require_at_least, require_indices, require_width
 from tokenizer.quantizers.entropy import entropy_of_mean
 from tokenizer.quantizers.lookup import scratch_floats
 from tokenizer.quantizers.straight_through import straight_through
 
-MAXIMUM_BITS = 62
 MAXIMUM_ENTROPY_BITS = 24
 
 

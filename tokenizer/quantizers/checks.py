@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+MAXIMUM_BITS = 62  # of an index: int64 with room to spare
+
 
 def require_at_least(key: str, value: int, minimum: int) -> None:
     """Refuse a count below `minimum`, naming the configuration key."""

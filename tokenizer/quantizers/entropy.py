@@ -4,6 +4,8 @@ Sample and batch entropy as in MAGVIT-2 (arXiv:2310.05737, section 3.1), with p 
 Probabilities are computed in chunks and once more in the backward pass.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -30,6 +32,19 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
         entropy, part = checkpoint(_statistics, chunk, codes, temperature, use_reentrant=False, preserve_rng_state=False)
         total, mass = total + entropy, mass + part
     return total / len(latents), entropy_of_mean(mass, len(latents))
+
+
+def group_entropies(latents: Tensor, codes: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
+    """`table_entropies` of each group against its own codes, averaged over groups.
+
+    Args:
+        latents: (B, N, G, d) of this process.
+        codes: for each group (V, d).
+        temperature: > 0.
+    """
+    pairs = [table_entropies(rows.flatten(0, 1), table, temperature) for rows, table in zip(latents.unbind(2), codes, strict=True)]
+    sample, batch = (torch.stack(values).mean() for values in zip(*pairs, strict=True))
+    return sample, batch
 
 
 def entropy_of_mean(mass: Tensor, count: int) -> Tensor:

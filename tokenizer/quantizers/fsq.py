@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
+from tokenizer.quantizers.checks import MAXIMUM_BITS, require_at_least, require_indices, require_one_of, require_width
 from tokenizer.quantizers.straight_through import straight_through
 
 SHRINK = 1e-3  # keeps tanh away from the edge of the outermost levels (appendix A.1)
-MAXIMUM_BITS = 62
 
 
 class FiniteScalarQuantizer(Quantizer):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tokenizer.interfaces import Quantizer, QuantizerOutput
 from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
 from tokenizer.quantizers.codebook import draw_codebook
-from tokenizer.quantizers.entropy import table_entropies
+from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
 from tokenizer.quantizers.straight_through import straight_through
 
@@ -90,10 +90,7 @@ class GroupedSphericalQuantizer(Quantizer):
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`; codes are normalised like the latents."""
-        codes = self._normalized(self.codebook)
-        pairs = [table_entropies(rows.flatten(0, 1), codes, temperature) for rows in lookup_latents.unbind(2)]
-        sample, batch = (torch.stack(values).mean() for values in zip(*pairs, strict=True))
-        return sample, batch
+        return group_entropies(lookup_latents, [self._normalized(self.codebook)] * self.groups, temperature)
 
     def _normalized(self, vectors: Tensor) -> Tensor:
         """(..., d) to (..., d) in fp32."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tokenizer.interfaces import Quantizer, QuantizerOutput
 from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
 from tokenizer.quantizers.codebook import draw_codebook
-from tokenizer.quantizers.entropy import table_entropies
+from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
 from tokenizer.quantizers.straight_through import straight_through
 
@@ -87,11 +87,7 @@ class ResidualVectorQuantizer(Quantizer):
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`: each level's residuals against its own codes."""
-        pairs = [
-            table_entropies(rows.flatten(0, 1), self._table(level), temperature) for level, rows in enumerate(lookup_latents.unbind(2))
-        ]
-        sample, batch = (torch.stack(values).mean() for values in zip(*pairs, strict=True))
-        return sample, batch
+        return group_entropies(lookup_latents, [self._table(level) for level in range(self.groups)], temperature)
 
     def _table(self, level: int) -> Tensor:
         """(V, D) of one level."""
