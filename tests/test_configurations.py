@@ -1,12 +1,15 @@
-"""Every file of conf/ composes with the rest, and an extra key in it is refused."""
+"""Every file of conf/ composes with the rest and states every key of what it builds; a key that nothing declares is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from experiments import build
 from experiments.compose import CONF, ConfigError, compose
+from experiments.signatures import signature
 from tokenizer.weights import FILES
 
 VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -44,6 +47,20 @@ def test_a_choice_composes_and_builds(group, name, tmp_path):
     for part in ("optimizer", "discriminator_optimizer", "schedule", "discriminator_schedule", "logger", "trainer"):
         if (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
             build.build(config[part])
+
+
+def unstated(node: Any, path: str = "") -> Iterator[str]:
+    """Arguments of a target that the configuration leaves to a default: they could only be changed with a +."""
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    if isinstance(node, dict) and "_target_" in node:
+        yield from (f"{path}.{name}" for name in signature(node["_target_"]) if name not in node)
+    for name, entry in entries:
+        yield from unstated(entry, f"{path}.{name}")
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_a_choice_states_every_key_of_what_it_builds(group, name, tmp_path):
+    assert list(unstated(compose("train", words_for(group, name, tmp_path)).config)) == []
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

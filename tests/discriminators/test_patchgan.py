@@ -4,23 +4,29 @@ import torch.nn.functional as F
 
 from tokenizer.discriminators.patchgan import PatchDiscriminator
 
+PAPER = {"width": 64, "layers": 3, "normalization": "batch", "norm_groups": 32, "input_range": "unit"}
+
+
+def patchgan(**changes) -> PatchDiscriminator:
+    return PatchDiscriminator(**(PAPER | changes))
+
 
 def test_the_paper_discriminator_has_2_766_million_parameters():
     with torch.device("meta"):
-        discriminator = PatchDiscriminator()
+        discriminator = patchgan()
     assert f"{sum(parameter.numel() for parameter in discriminator.parameters()) / 1e6:.3f}" == "2.766"
 
 
 @pytest.mark.parametrize(("side", "patches"), [(128, 14), (256, 30)])
 def test_the_paper_discriminator_gives_a_square_of_logits(side, patches):
     with torch.device("meta"):
-        logits = PatchDiscriminator()(torch.empty(2, 3, side, side))
+        logits = patchgan()(torch.empty(2, 3, side, side))
     assert logits.shape == (2, patches**2)
 
 
 def test_a_discriminator_is_its_formula():
     torch.manual_seed(0)
-    discriminator = PatchDiscriminator(width=4, layers=2, normalization="group", norm_groups=2)
+    discriminator = patchgan(width=4, layers=2, normalization="group", norm_groups=2)
     images = torch.rand(2, 3, 16, 20) * 2 - 1
     weights = dict(discriminator.named_parameters())
     x = F.conv2d((images + 1) / 2, weights["stages.0.weight"], weights["stages.0.bias"], stride=2, padding=1)
@@ -41,7 +47,7 @@ def test_a_discriminator_is_its_formula():
 
 def test_widths_double_up_to_eightfold():
     with torch.device("meta"):
-        discriminator = PatchDiscriminator(width=8, layers=5)
+        discriminator = patchgan(width=8, layers=5)
     widths = [layer.out_channels for layer in discriminator.stages if hasattr(layer, "out_channels")]
     strides = [layer.stride[0] for layer in discriminator.stages if hasattr(layer, "stride")]
     assert widths == [8, 16, 32, 64, 64, 64]
@@ -51,7 +57,7 @@ def test_widths_double_up_to_eightfold():
 def test_input_range_decides_what_the_first_layer_sees():
     seen = []
     for choice in ("unit", "symmetric"):
-        discriminator = PatchDiscriminator(width=4, layers=1, input_range=choice)
+        discriminator = patchgan(width=4, layers=1, input_range=choice)
         discriminator.stages[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
         discriminator(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8))
     assert seen[0][0, :, 0, 0].tolist() == [0.0, 0.5, 1.0]
@@ -60,16 +66,16 @@ def test_input_range_decides_what_the_first_layer_sees():
 
 def test_weights_start_with_unit_gain_and_the_last_with_a_tenth():
     torch.manual_seed(0)
-    discriminator = PatchDiscriminator(width=32)
+    discriminator = patchgan(width=32)
     assert discriminator.stages[2].weight.std().item() == pytest.approx((32 * 16) ** -0.5, rel=0.03)
     assert discriminator.head.weight.std().item() == pytest.approx(0.1 * (256 * 16) ** -0.5, rel=0.05)
 
 
 def test_a_discriminator_built_on_the_meta_device_is_filled_as_if_built_at_once():
     torch.manual_seed(0)
-    built = PatchDiscriminator(width=8, layers=2)
+    built = patchgan(width=8, layers=2)
     with torch.device("meta"):
-        filled = PatchDiscriminator(width=8, layers=2)
+        filled = patchgan(width=8, layers=2)
     filled.to_empty(device="cpu")
     torch.manual_seed(0)
     filled.reset_parameters()
@@ -79,7 +85,7 @@ def test_a_discriminator_built_on_the_meta_device_is_filled_as_if_built_at_once(
 
 @pytest.mark.parametrize(("layers", "side"), [(1, 6), (2, 12), (3, 24)])
 def test_images_without_a_single_patch_are_refused_and_one_pixel_step_more_is_not(layers, side):
-    discriminator = PatchDiscriminator(width=4, layers=layers, normalization="group", norm_groups=2)
+    discriminator = patchgan(width=4, layers=layers, normalization="group", norm_groups=2)
     assert discriminator(torch.zeros(1, 3, side, side)).shape == (1, 1)
     with pytest.raises(ValueError, match=rf"at least {side} pixels .* image_size .* discriminator.layers"):
         discriminator(torch.zeros(1, 3, side, side - 1))
@@ -96,4 +102,4 @@ def test_images_without_a_single_patch_are_refused_and_one_pixel_step_more_is_no
 )
 def test_a_wrong_choice_is_refused_with_its_key(arguments, message):
     with pytest.raises(ValueError, match=message):
-        PatchDiscriminator(**arguments)
+        patchgan(**arguments)

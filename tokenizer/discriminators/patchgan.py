@@ -20,11 +20,11 @@ class PatchDiscriminator(Discriminator):
 
     def __init__(
         self,
-        width: int = 64,
-        layers: int = 3,
-        normalization: Literal["batch", "group"] = "batch",
-        norm_groups: int = 32,
-        input_range: Literal["unit", "symmetric"] = "unit",
+        width: int,
+        layers: int,
+        normalization: Literal["batch", "group"],
+        norm_groups: int,
+        input_range: Literal["unit", "symmetric"],
     ) -> None:
         """Lay out the network.
 
