@@ -69,7 +69,7 @@ def digest_of_weights(init_from: str | None) -> str | None:
     files = [exported] if exported.is_file() else checkpoints[-1:]
     if not files:
         raise RunFolderError(
-            f"init_from={init_from} is neither a run folder with a checkpoint nor an exported tokenizer; change `init_from`"
+            f"init_from={init_from} is neither a run folder nor an exported tokenizer, or has no checkpoint; change `init_from`"
         )
     return sha256(files[0])[:12]
 

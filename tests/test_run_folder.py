@@ -173,7 +173,7 @@ def test_first_weights_are_known_by_what_they_are_and_not_by_where(tmp_path):
     assert digest_of_weights(source("a", old)) == hashlib.sha256(b"2").hexdigest()[:12] == digest_of_weights(source("b", old))
     assert digest_of_weights(source("b", new)) == hashlib.sha256(b"10").hexdigest()[:12]
     assert digest_of_weights(source("c", {"model.safetensors": b"export"})) == hashlib.sha256(b"export").hexdigest()[:12]
-    with pytest.raises(RunFolderError, match="neither a run folder with a checkpoint nor"):
+    with pytest.raises(RunFolderError, match="neither a run folder nor"):
         digest_of_weights(str(tmp_path))
     configs = [config_of(f"init_from={tmp_path / name}") for name in "ab"]
     assert identity(configs[0], CONTENTS) == identity(configs[1], CONTENTS)
