@@ -15,11 +15,11 @@ install: .venv/.installed ## set up .venv with exact versions
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; name another with make PYTHON=python3.12"; exit 1; }
 	@echo "setting up .venv (about 6 GB, a minute on a fast line)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null; then \
-		$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --compile-bytecode -c .ci/constraints.txt -e '.[dev]'; \
-	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'; \
-	fi
+	@if command -v uv >/dev/null; then INSTALL="uv pip install --python $(BIN)/python --compile-bytecode"; \
+	elif $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; then \
+		INSTALL="$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode"; \
+	else INSTALL="$(BIN)/python -m pip install --disable-pip-version-check"; fi; \
+	$$INSTALL --quiet -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: install ## train the default tokenizer on embedded photographs, print the table, write the picture
