@@ -57,6 +57,7 @@ def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
     assert (len(jobs) > 1) == ("-m" in words)
     for job in jobs:
         extra = ["workers=0", *SMOKE] if verb == "train" else ["workers=0"] if verb == "evaluate" else []
+        extra += ["data=image_folder"] if any(word.startswith("data.root=") for word in job) else []
         assert VERBS[verb].run(compose(verb, [*job, *extra])) == 0
 
 
