@@ -6,7 +6,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PERCENT = ("codebook_usage", "codebook_usage_product")
+ROWS = (
+    "psnr",
+    "psnr_bicubic",
+    "ssim",
+    "lpips",
+    "rfid",
+    "inception_score",
+    "codebook_usage",
+    "perplexity",
+    "bits_per_token",
+    "bits_per_pixel",
+)
+"""What the terminal shows, in this order; `result.json` holds the rest too."""
 COLUMNS = {"val": "EMA", "val_raw": "raw"}
 
 
@@ -30,13 +42,14 @@ def show(result: Mapping[str, Any]) -> None:
 def _table(result: Mapping[str, Any]) -> Table:
     """A row a metric, a column for averaged and one for trained weights."""
     metrics = result["metrics"]
-    names = list(dict.fromkeys(key.split("/", 1)[1] for key in metrics if key.split("/")[0] in COLUMNS))
     table = Table()
     table.add_column("metric")
     for title in COLUMNS.values():
         table.add_column(title, justify="right")
     table.add_column("n", justify="right")
-    for name in names:
+    for name in ROWS:
+        if not any(f"{prefix}/{name}" in metrics for prefix in COLUMNS):
+            continue
         card = result["cards"].get(f"val/{name}", {})
         table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in COLUMNS), str(card.get("n", "")))
     return table
@@ -45,4 +58,4 @@ def _table(result: Mapping[str, Any]) -> Table:
 def _printed(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{100 * value:.2f} %" if name in PERCENT else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"
+    return f"{100 * value:.2f} %" if name == "codebook_usage" else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"

@@ -30,7 +30,7 @@ CLOSE_ROWS = 256  # of one call that an accelerator decides in float64
 
 def scratch_floats(device: torch.device) -> int:
     """Floats that one temporary array may hold: what stays in a CPU's cache, or what fills an accelerator."""
-    return 2**19 if device.type == "cpu" else 2**26
+    return 2**20 if device.type == "cpu" else 2**26
 
 
 def waits_for_nobody(device: torch.device) -> bool:
