@@ -11,7 +11,7 @@ from experiments.config_checks import check_setting
 from experiments.data.files import check_data
 from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("experiments.evaluate")  # __name__ is __main__ here
 
 
 def run(composition: Composition) -> int:

@@ -7,7 +7,7 @@ from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_setting
 from experiments.run_folder import RunFolder
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("experiments.export")  # __name__ is __main__ here
 
 
 def run(composition: Composition) -> int:

@@ -231,3 +231,9 @@ def test_weights_of_another_tokenizer_are_one_message(exported, tmp_path, monkey
     assert text.startswith(f"error: {tmp_path / 'export' / 'model.safetensors'} does not fit config.json")
     assert text.count("\n") == 1
     assert "quantizer.codebook" in text
+
+
+def test_a_verb_started_by_name_says_where_it_wrote(finished, tmp_path):
+    command = [sys.executable, "-m", "experiments.export", f"run={finished.path}", f"output={tmp_path / 'plain'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert f"wrote {tmp_path / 'plain'}" in done.stderr

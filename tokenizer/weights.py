@@ -71,7 +71,7 @@ FILES = {
             "weights-inception-2015-12-05-6726825d.pth",
             "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
             "6726825d",
-            "rFID and inception score",
+            "the Inception network of rFID and inception score",
             91,
         ),
     )
