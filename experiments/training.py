@@ -47,6 +47,8 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
         show(folder.result)
         return 0
     checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
+    if checkpoint and updates_of(checkpoint) > config["updates"]:
+        raise RunFolderError(f"updates={config['updates']}: {checkpoint} is beyond that already; change `updates`")
     task = _build_task(config, checkpoint)
     with _holding(folder):
         if is_first_process():

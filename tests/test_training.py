@@ -201,6 +201,9 @@ def test_a_longer_run_resumes_a_folder_and_another_configuration_is_refused(tmp_
         run(tmp_path, "schedule=constant", "updates=4", f"resume={path}", "learning_rate=0.5")
     assert run(tmp_path, "schedule=constant", "updates=4", f"resume={path}") == 0
     assert [row["updates"] for row in rows(RunFolder(path)) if row["train/loss/reconstruction"]] == ["1", "2", "3", "4"]
+    with pytest.raises(RunFolderError, match=r"updates=3: .*updates_00000004\.ckpt is beyond that"):
+        run(tmp_path, "schedule=constant", "updates=3", f"resume={path}")
+    assert RunFolder(path).state == "done"
 
 
 def test_another_run_can_be_started_from_trained_weights(uninterrupted, tmp_path, caplog):
