@@ -89,11 +89,16 @@ def _build_task(config: Mapping[str, Any], checkpoint: Path | None) -> Tokenizer
 
 
 def _check_terms(task: TokenizerTask) -> None:
-    """Let the losses meet the quantizer over two tokens: not every quantizer has what every loss asks for."""
+    """Let the losses meet the quantizer over two tokens: not every quantizer has what every loss asks for, or the other way round."""
     quantizer = task.tokenizer.quantizer
     with torch.no_grad():
-        task.objective.quantizer_terms(quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim)), quantizer)
+        output = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim))
+        task.objective.quantizer_terms(output, quantizer)
     quantizer.train()
+    for name in task.objective.idle_weights(set(output.losses)):
+        log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
+    if task.discriminator is None and task.objective.plays_against_discriminator:
+        log.info("loss.weights.adversarial has no effect: there is no discriminator")
 
 
 def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:
@@ -209,13 +214,6 @@ def _summarize(task: TokenizerTask) -> None:
     log.info("parameters: %s", ", ".join(f"{name} {count / 1e6:.3f} M" for name, count in counts.items()))
     quantizer = task.tokenizer.quantizer
     log.info("codebook_size %d, groups %d, %.1f bits per token", quantizer.codebook_size, quantizer.groups, quantizer.bits_per_token)
-    with torch.no_grad():
-        terms = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim, device=task.device)).losses
-    quantizer.train()
-    for name in task.objective.idle_weights(set(terms)):
-        log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-    if task.discriminator is None and task.objective.plays_against_discriminator:
-        log.info("loss.weights.adversarial has no effect: there is no discriminator")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
