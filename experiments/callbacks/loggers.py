@@ -85,10 +85,12 @@ def _is_whole(row: dict[str, str]) -> bool:
 class WeightsAndBiases:
     """Settings of a W&B logger."""
 
-    def __init__(self, project: str, group: str | None = None) -> None:
-        """Log to `project`, as one of `group`."""
+    def __init__(self, project: str, group: str | None, name: str | None, tags: list[str]) -> None:
+        """Log to `project`, as one of `group`, under `name` (None: the run folder's) and with `tags`."""
         self.project = project
         self.group = group
+        self.name = name
+        self.tags = tags
 
     def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
         """A logger whose run id is the run's identity, so that a resumed run goes on there.
@@ -99,9 +101,9 @@ class WeightsAndBiases:
         if not offline and not _has_key():
             offline = True
             log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
-        settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "resume": "allow", "config": config}
+        settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "tags": self.tags, "resume": "allow", "config": config}
         try:
-            logger = WandbLogger(name=name, project=self.project, save_dir=folder.path, offline=offline, **settings)
+            logger = WandbLogger(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
             _ = logger.experiment
         except Exception as error:
             log.warning("W&B did not start (%s); metrics.csv is written all the same", str(error).splitlines()[0])

@@ -5,11 +5,15 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tokenizer.interfaces import AdversarialLoss, Quantizer, QuantizerOutput, TokenizerOutput
+from tokenizer.interfaces import AdversarialLoss, Quantizer, QuantizerOutput
+from tokenizer.losses.gradient_penalty import GradientPenaltyLoss
+from tokenizer.losses.lecam import LeCAMLoss
 
 log = logging.getLogger(__name__)
 
-TERMS = ("reconstruction", "perceptual", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial", "discriminator")
+GENERATOR_TERMS = ("reconstruction", "perceptual", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial")
+DISCRIMINATOR_TERMS = ("discriminator", "lecam", "gradient_penalty")
+TERMS = GENERATOR_TERMS + DISCRIMINATOR_TERMS
 
 
 class Objective(nn.Module):
@@ -23,19 +27,26 @@ class Objective(nn.Module):
         adversarial: AdversarialLoss | None = None,
         entropy: nn.Module | None = None,
         total_coding_rate: nn.Module | None = None,
+        lecam: LeCAMLoss | None = None,
+        gradient_penalty: GradientPenaltyLoss | None = None,
+        adaptive_limit: float | None = None,
     ) -> None:
         """Join losses and weights.
 
         Args:
-            weights: of the terms, by name; `discriminator` weighs the discriminator's own loss.
+            weights: of the terms, by name; `discriminator`, `lecam` and `gradient_penalty` make the discriminator's loss.
             reconstruction: (reconstruction, images) to a scalar.
             perceptual: likewise.
             adversarial: both sides of the game.
             entropy: (quantizer, lookup_latents) to a scalar.
             total_coding_rate: (lookup_latents, codes) to a scalar.
+            lecam: (real_logits, fake_logits) to a scalar of the discriminator's loss.
+            gradient_penalty: (real_logits, images) likewise.
+            adaptive_limit: largest factor of the adversarial weight that makes the adversarial gradient as long as that of
+                the other losses of the image; None for no such factor.
 
         Raises:
-            ValueError: an unknown term, or a weight for a loss that is not configured.
+            ValueError: an unknown term, a weight for a loss that is not configured, or a limit not above 0.
         """
         super().__init__()
         unknown = sorted(set(weights) - set(TERMS))
@@ -47,39 +58,40 @@ class Objective(nn.Module):
             "entropy": entropy,
             "total_coding_rate": total_coding_rate,
             "adversarial": adversarial,
+            "lecam": lecam,
+            "gradient_penalty": gradient_penalty,
         }
         for name, loss in losses.items():
             if loss is None and weights.get(name):
                 reason = f"but loss.{name} is null; set the weight to 0, or choose a loss that has it, such as loss=lpips"
                 raise ValueError(f"loss.weights.{name}={weights[name]}, {reason}")
+        if adaptive_limit is not None and not adaptive_limit > 0:
+            raise ValueError(f"loss.adaptive_limit={adaptive_limit}: expected above 0, or null for a fixed adversarial weight")
         self.weights = dict(weights)
+        self.adaptive_limit = adaptive_limit
         self.reconstruction = reconstruction
         self.perceptual = perceptual if weights.get("perceptual") else None
         self.adversarial = adversarial
         self.entropy = entropy if weights.get("entropy") else None
         self.total_coding_rate = total_coding_rate if weights.get("total_coding_rate") else None
+        self.lecam = lecam if weights.get("lecam") else None
+        self.gradient_penalty = gradient_penalty if weights.get("gradient_penalty") else None
 
-    def tokenizer_terms(self, images: Tensor, output: TokenizerOutput, quantizer: Quantizer) -> dict[str, Tensor]:
-        """The unweighted terms that need no discriminator.
-
-        Args:
-            images: (B, 3, H, W) in [-1, 1].
-            output: of the same images.
-            quantizer: the one that made the output.
-
-        Raises:
-            ValueError: the quantizer produced a term that has no weight.
-        """
-        reconstruction = output.decoder.reconstruction
+    def image_terms(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """The unweighted terms that compare two (B, 3, H, W) in [-1, 1]."""
         terms = {}
         if self.weights.get("reconstruction"):
             terms["reconstruction"] = self.reconstruction(reconstruction, images)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, images)
-        return terms | self.quantizer_terms(output.quantizer, quantizer)
+        return terms
 
     def quantizer_terms(self, output: QuantizerOutput, quantizer: Quantizer) -> dict[str, Tensor]:
-        """Those of the terms that look at the quantizer alone.
+        """The unweighted terms that look at the quantizer alone.
+
+        Args:
+            output: of the quantizer.
+            quantizer: the one that made the output.
 
         Raises:
             ValueError: the quantizer produced a term that has no weight, or has no such term as a weight asks for.
@@ -103,9 +115,29 @@ class Objective(nn.Module):
         """The adversarial term, empty if it weighs nothing."""
         return self._game().generator_terms(fake_logits) if self.plays_against_discriminator else {}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """The discriminator's own term."""
-        return self._game().discriminator_terms(real_logits, fake_logits)
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, punished: Tensor | None = None) -> dict[str, Tensor]:
+        """The unweighted terms of the discriminator.
+
+        Args:
+            real_logits: (B, K).
+            fake_logits: (B, K).
+            punished: (B, 3, H, W) the real images as a leaf that requires a gradient, in updates of `penalty_is_due`.
+        """
+        terms = self._game().discriminator_terms(real_logits, fake_logits)
+        if self.lecam is not None:
+            terms["lecam"] = self.lecam(real_logits, fake_logits)
+        if self.gradient_penalty is not None and punished is not None:
+            terms["gradient_penalty"] = self.gradient_penalty(real_logits, punished)
+        return terms
+
+    def penalty_is_due(self, update: int) -> bool:
+        """Whether update number `update`, counted from 1, has a gradient penalty."""
+        return self.gradient_penalty is not None and self.gradient_penalty.is_due(update)
+
+    def keep(self, refused: Tensor) -> None:
+        """End an update: what losses remember of it stays, unless the step was refused, () above 0."""
+        if self.lecam is not None:
+            self.lecam.keep(refused)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""

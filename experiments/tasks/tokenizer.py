@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.data.transforms import normalize
 from experiments.ema import ExponentialMovingAverage
 from experiments.optimizers import AdamW
 from experiments.schedules import Schedule, in_updates
 from experiments.tasks.finite import FiniteCheck
-from experiments.tasks.objective import TERMS, Objective
+from experiments.tasks.objective import GENERATOR_TERMS, TERMS, Objective
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch
 from tokenizer.layers.distributed import sum_over_ranks, world_size
@@ -86,6 +88,7 @@ class TokenizerTask(LightningModule):
         self.updates = self.batches = 0
         self.seconds = 0.0
         self._parts: list[dict[str, Tensor]] = []
+        self._health: dict[str, Tensor] = {}
         self._resumed_at = time.monotonic()
         self._logged_at = (0, time.monotonic())
 
@@ -115,6 +118,7 @@ class TokenizerTask(LightningModule):
         self.finite.watch(self.updates + 1, batch.keys)
         adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
         images = normalize(batch.images)
+        self._health = {}
         terms, reconstruction = self._generator_backward(images, adversarial)
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
@@ -160,8 +164,9 @@ class TokenizerTask(LightningModule):
         """Gradients of the tokenizer; the discriminator is frozen meanwhile, so it gets none."""
         adversarial = adversarial and self.objective.plays_against_discriminator
         output = self.tokenizer(images)
-        terms = self.objective.tokenizer_terms(images, output, self.tokenizer.quantizer)
         reconstruction = output.decoder.reconstruction
+        terms = self.objective.image_terms(reconstruction, images)
+        terms |= self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
         if adversarial:
             discriminator = cast(Discriminator, self.discriminator)
             discriminator.requires_grad_(False)
@@ -174,10 +179,14 @@ class TokenizerTask(LightningModule):
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on the same batch."""
         discriminator = cast(Discriminator, self.discriminator)
-        real_logits, fake_logits = discriminator(real), discriminator(fake)
-        terms = self.objective.discriminator_terms(real_logits, fake_logits)
+        punished = real.detach().requires_grad_() if self.objective.penalty_is_due(self.updates + 1) else None
+        # Only the plain attention can be differentiated twice.
+        with nullcontext() if punished is None else sdpa_kernel(SDPBackend.MATH):
+            real_logits = discriminator(real if punished is None else punished)
+        fake_logits = discriminator(fake)
+        terms = self.objective.discriminator_terms(real_logits, fake_logits, punished)
         self.manual_backward(self.objective.total(terms) / self.accumulate)
-        self._logits = torch.stack([real_logits.detach().mean(), fake_logits.detach().mean()])
+        self._health |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
         return {name: term.detach() for name, term in terms.items()}
 
     def _step(self, terms: dict[str, Tensor], players: int) -> list[Tensor]:
@@ -186,6 +195,7 @@ class TokenizerTask(LightningModule):
         gradients = [[p.grad for group in o.param_groups for p in group["params"] if p.grad is not None] for o in optimizers]
         norms = [torch.nn.utils.get_total_norm(gradient) for gradient in gradients]
         skip = self.finite(self.updates + 1, terms, norms)
+        self.objective.keep(refused=skip)
         for optimizer, settings, schedule, norm in zip(optimizers, self.optimizer_settings, self.schedules, norms, strict=False):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             if settings.clip is not None:
@@ -211,15 +221,12 @@ class TokenizerTask(LightningModule):
         self.finite.verify()
         named = {f"train/loss/{name}": term for name, term in terms.items()}
         named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
-        if "discriminator" in terms:
-            named |= {"train/logits/real": self._logits[0], "train/logits/fake": self._logits[1]}
+        named |= self._health
         joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
         values = dict(zip(named, joined.tolist(), strict=True))
         for name in terms:
             values[f"train/weighted/{name}"] = self.objective.weights[name] * values[f"train/loss/{name}"]
-        values["train/loss/total"] = sum(
-            value for key, value in values.items() if key.startswith("train/weighted/") and "discriminator" not in key
-        )
+        values["train/loss/total"] = sum(values[f"train/weighted/{name}"] for name in terms if name in GENERATOR_TERMS)
         values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
         updates, then = self._logged_at
         now = time.monotonic()
