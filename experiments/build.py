@@ -15,6 +15,7 @@ from experiments.callbacks.checkpoints import AtomicCheckpointIO, load_checkpoin
 from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
 from experiments.evaluation import Subject
+from experiments.metrics.card import describe_losses
 from experiments.metrics.tokenizer import TokenizerMetrics
 from experiments.run_folder import CONFIG, RunFolder
 from experiments.tasks.tokenizer import STATE, TokenizerTask
@@ -112,9 +113,10 @@ def subject(
     source: ImageSource,
     seed: int,
     weights: Literal["ema", "raw"],
+    losses: str | None,
     same_images_as: TokenizerMetrics | None = None,
 ) -> Subject:
-    """A tokenizer with the metrics that judge it on the evaluation pictures of `source`."""
+    """A tokenizer with the metrics that judge it on the evaluation pictures of `source`; `losses` is for the cards."""
     metrics = TokenizerMetrics(
         quantizer=model.quantizer,
         downsample=model.encoder.downsample,
@@ -123,6 +125,7 @@ def subject(
         seed=seed,
         transform=source.transform,
         reference=source.reference,
+        losses=losses,
         same_images_as=same_images_as,
     )
     return Subject(prefix, model, metrics)
@@ -130,10 +133,12 @@ def subject(
 
 def subjects(path: str | Path, source: ImageSource, seed: int) -> list[Subject]:
     """What is to be judged at `path`: the averaged and the trained weights of a run folder, or the weights of an export."""
-    average = subject("val", load_tokenizer(path, "ema")[0], source, seed, "ema")
-    if not (Path(path) / CONFIG).is_file():
+    is_run = (Path(path) / CONFIG).is_file()
+    losses = describe_losses(RunFolder(Path(path)).config["task"]) if is_run else None
+    average = subject("val", load_tokenizer(path, "ema")[0], source, seed, "ema", losses)
+    if not is_run:
         return [average]
-    return [average, subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", same_images_as=average.metrics)]
+    return [average, subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", losses, same_images_as=average.metrics)]
 
 
 def load_tokenizer(path: str | Path, weights: Literal["ema", "raw"] = "ema") -> tuple[ImageTokenizer, dict[str, Any]]:

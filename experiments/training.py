@@ -20,6 +20,7 @@ from experiments.callbacks.validation import Validation
 from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
+from experiments.metrics.card import describe_losses
 from experiments.results import show
 from experiments.run_folder import RunFolder, RunFolderError, digest_of_weights, identity, is_first_process
 from experiments.tasks.tokenizer import STATE, TokenizerTask
@@ -192,8 +193,9 @@ def _fit(
 
 def _judge(config: Mapping[str, Any], source: ImageSource, task: TokenizerTask, data: ImageData) -> Callable[[], Evaluation]:
     """A function that judges the task's averaged and trained tokenizer on the evaluation pictures."""
-    average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema")
-    trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", same_images_as=average.metrics)
+    losses = describe_losses(config["task"])
+    average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema", losses)
+    trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", losses, same_images_as=average.metrics)
     return lambda: evaluate([average, trained], data.val_dataloader(), task.device)
 
 

@@ -79,7 +79,7 @@ def test_a_verb_composes(verb, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "experiment"])
-def test_an_experiment_at_smoke_scale_needs_nothing_from_outside(name, monkeypatch, tmp_path):
+def test_an_experiment_at_smoke_scale_needs_nothing_from_outside_but_its_discriminators_network(name, monkeypatch, tmp_path):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "nothing"))
-    config = compose("train", [f"experiment={name}", "scale=smoke"]).config
+    config = compose("train", [f"experiment={name}", "scale=smoke", "discriminator=none"]).config
     assert (config["updates"], config["image_size"], config["trainer"]["precision"]) == (2, 32, "32-true")

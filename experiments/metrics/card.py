@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-NOT_COMPARED = ("seed", "code_version")
+NOT_COMPARED = ("seed", "code_version", "losses")
+"""A table about losses compares runs that differ in them: the card only says so."""
+OF_DISCRIMINATOR = ("adversarial", "discriminator", "lecam", "gradient_penalty")
 
 
 @functools.cache
@@ -50,6 +52,7 @@ class Card:
         dtype: of the computation.
         subject: ema or raw weights.
         guidance: scale of classifier-free guidance, None for reconstructions.
+        losses: what the model was trained with, see `describe_losses`; None if that is not known.
         seed: of the run.
         code_version: of this code.
     """
@@ -67,12 +70,35 @@ class Card:
     dtype: str
     subject: str
     guidance: float | None
+    losses: str | None
     seed: int
     code_version: str = field(default_factory=code_version)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, as `result.json` keeps them."""
         return asdict(self)
+
+
+def describe_losses(task: Mapping[str, Any]) -> str:
+    """The losses that train a tokenizer, with their weights, and what it does without.
+
+    Args:
+        task: the resolved `task` of a configuration.
+    """
+    weights = dict(task["objective"]["weights"])
+    plays = task["discriminator"] is not None
+    counted = {name: weight for name, weight in weights.items() if weight and (plays or name not in OF_DISCRIMINATOR)}
+    said = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
+    for name in ("perceptual", "adversarial"):
+        if name in counted:
+            said.append(f"{name} by {_class_name(task['objective'][name] if name == 'perceptual' else task['discriminator'])}")
+        else:
+            said.append(f"no {name} loss")
+    return "; ".join(said)
+
+
+def _class_name(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
 
 
 def comparable(one: Card | Mapping[str, Any], other: Card | Mapping[str, Any]) -> list[str]:

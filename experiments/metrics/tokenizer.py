@@ -77,6 +77,7 @@ class TokenizerMetrics:
         seed: of the run, for the cards.
         transform: how the images were cut, for the cards.
         reference: which images they are, for the cards.
+        losses: what the tokenizer was trained with, for the cards.
         rfid: whether to compute rFID and inception score.
         same_images_as: metrics of another subject that see the same images, `update`d first and not yet reset when this one
             is computed. Its networks and its real features serve both; the bicubic baseline is computed there only.
@@ -91,6 +92,7 @@ class TokenizerMetrics:
         seed: int,
         transform: str,
         reference: str,
+        losses: str | None = None,
         rfid: bool = True,
         same_images_as: "TokenizerMetrics | None" = None,
     ) -> None:
@@ -103,7 +105,7 @@ class TokenizerMetrics:
             raise ValueError(f"subject is {subject!r}, expected one of {', '.join(WEIGHTS)}")
         self.bits_per_token, self.factor = quantizer.bits_per_token, downsample
         self.card_fields: dict[str, Any] = {"subject": subject, "seed": seed, "transform": transform, "reference": reference}
-        self.card_fields |= {"image_size": image_size, "guidance": None}
+        self.card_fields |= {"image_size": image_size, "guidance": None, "losses": losses}
         self.owner = same_images_as
         self.device = torch.device("cpu")
         self.unavailable: dict[str, str] = {}
