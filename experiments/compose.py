@@ -1,10 +1,9 @@
-"""Compose a configuration and check it before anything heavy is imported. The only entry to Hydra.
+"""Compose a configuration and check it before anything heavy is imported. With `override_words`, the only entry to Hydra.
 
 A verb is a file `experiments/<verb>.py` with `main("<verb>", run, description)` and its settings in `conf/<verb>.yaml`.
 No Hydra folder and no Hydra log is written; every error of a configuration is one message and exit status 1.
 """
 
-import itertools
 import os
 import re
 import sys
@@ -17,14 +16,13 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
 
-from experiments.command_line import choices_of, help_text, message_for_user, prepare_process, run_jobs
+from experiments.command_line import help_text, message_for_user, prepare_process, run_jobs
 from experiments.config_checks import (
     Draft,
     Source,
@@ -37,13 +35,13 @@ from experiments.config_checks import (
     read_yaml,
     unknown_key,
 )
+from experiments.override_words import check_word, expand, is_group, parse
 from experiments.resolvers import register
-from experiments.signatures import ROOT, ConfigError
+from experiments.signatures import CONF, ConfigError
 from tokenizer.weights import MissingWeightsError
 
 __all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]
 
-CONF = ROOT / "conf"
 OPTIONS = "--help, --multirun (-m), --cfg job, --cfg job --resolve"
 
 
@@ -69,14 +67,15 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
 
     Raises:
         ConfigError: anything that is wrong with it, as one message.
+        MissingWeightsError: it needs weights of a network that are not on this machine.
     """
     config_dir = config_dir.resolve()
     if not (config_dir / f"{verb}.yaml").is_file():
         known = sorted(path.stem for path in config_dir.glob("*.yaml"))
         raise ConfigError(f"{verb}: there is no {config_dir.name}/{verb}.yaml{nearest(verb, known)}; known: {', '.join(known)}")
-    words = _parse(overrides)
+    words = parse(overrides)
     for word in words:
-        _check_word(word, config_dir)
+        check_word(word, config_dir)
     try:
         draft, config = _load(verb, overrides, config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -87,28 +86,6 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
     check_types(draft, resolved)
     check_targets(draft, resolved)
     return Composition(resolved, list(overrides), draft.choices, draft.raw)
-
-
-def expand(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
-    """The words of every job of a sweep, the last swept key varying fastest; words that are no sweep stay as they are.
-
-    Raises:
-        ConfigError: a word cannot be read, names a range without steps, or matches nothing.
-    """
-    options = []
-    for word in _parse(overrides):
-        key = word.get_key_element()
-        if not word.is_sweep_override():
-            options.append([word.input_line or ""])
-        elif isinstance(pattern := word.value(), Glob):
-            options.append([f"{key}={name}" for name in pattern.filter(choices_of(config_dir, word.key_or_group))])
-        elif word.is_discrete_sweep():
-            options.append([f"{key}={value}" for value in word.sweep_string_iterator()])
-        else:
-            raise ConfigError(f"{word.input_line}: expected a list of values, such as {key}=1,2,4")
-        if not options[-1]:
-            raise ConfigError(f"{word.input_line}: nothing matches, no job would run")
-    return [list(job) for job in itertools.product(*options)]
 
 
 def main(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path = CONF) -> None:
@@ -162,43 +139,9 @@ def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
     for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):
         try:
             compose(verb, job, config_dir)
-        except ConfigError as error:
+        except (ConfigError, MissingWeightsError) as error:
             raise ConfigError(f"job {number} of {len(jobs)} ({label}), none was started: {error}") from error
     return run_jobs(verb, jobs, labels)
-
-
-def _parse(overrides: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    words = []
-    for word in overrides:
-        try:
-            words += parser.parse_overrides([word])
-        except OverrideParseException as error:
-            if re.fullmatch(r"[\w./@+]+", word):
-                raise ConfigError(f"{word}: expected key=value") from error
-            raise ConfigError(f"{word}: cannot be read as key=value; quote values with special signs, as in key='\"a b\"'") from error
-    return words
-
-
-def _is_group(word: Override, config_dir: Path) -> bool:
-    return (config_dir / word.key_or_group).is_dir()
-
-
-def _check_word(word: Override, config_dir: Path) -> None:
-    """What Hydra would accept or explain at length."""
-    text, group = word.input_line, word.key_or_group
-    if group.split("/")[0].split(".")[0] == "hydra":
-        raise ConfigError(f"{text}: Hydra's own settings have no effect here; -m runs jobs one after another, each in its own process")
-    if word.is_sweep_override():
-        raise ConfigError(f"{text}: several values; add -m to run each of them, or write {word.get_key_element()}=[...] for a list")
-    if not _is_group(word, config_dir) or word.is_delete() or isinstance(word.value(), list):
-        return
-    known = choices_of(config_dir, group)
-    if word.value() is None:
-        raise ConfigError(f"{text}: leave the word out, or choose one of {', '.join(known)}")
-    if str(word.value()) not in known:
-        shown = ", ".join(known[:40]) + (" ..." if len(known) > 40 else "")
-        raise ConfigError(f"{text}: {group} has no `{word.value()}`{nearest(str(word.value()), known)}; known: {shown}")
 
 
 def _load(verb: str, overrides: list[str], config_dir: Path) -> tuple[Draft, DictConfig]:
@@ -225,7 +168,7 @@ def _mounted(keys: dict[str, Any], package: str | None) -> dict[str, Any]:
 
 def _explained(verb: str, words: list[Override], config_dir: Path, error: Exception) -> ConfigError:
     """Find the word that Hydra stumbled over by composing again with group choices alone."""
-    groups = [word for word in words if _is_group(word, config_dir)]
+    groups = [word for word in words if is_group(word, config_dir)]
     try:
         plain, _ = _load(verb, [], config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
@@ -280,7 +223,8 @@ def _resolved(draft: Draft, config: DictConfig) -> dict[str, Any]:
         cause = _purposeful(error)
         if cause:
             key = str(cause).partition("=")[0]
-            raise ConfigError(draft.cause(key).partition(key)[0] + str(cause)) from error
+            kind = MissingWeightsError if isinstance(cause, MissingWeightsError) else ConfigError
+            raise kind(draft.cause(key).partition(key)[0] + str(cause)) from error
         found = re.search(r"Interpolation key '([^']+)' not found", str(error)) if isinstance(error, InterpolationKeyError) else None
         if found:
             near = nearest(found[1], dotted(draft.raw))

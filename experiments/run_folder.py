@@ -54,6 +54,22 @@ def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> s
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def digest_of_config(config: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of what a configuration alone says about a run's numbers, whatever its files hold."""
+    return hashlib.sha256(json.dumps(relevant(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def find_runs(parent: Path, config: Mapping[str, Any]) -> "list[RunFolder]":
+    """The run folders below `parent` that were made with this configuration, the one started last first.
+
+    There is more than one where the data changed in between.
+    """
+    wanted = digest_of_config(config)
+    found = [RunFolder(file.parent) for file in parent.glob(f"*/{ENVIRONMENT}")]
+    matching = [folder for folder in found if folder.described.get("config_digest") == wanted]
+    return sorted(matching, key=lambda folder: (folder.path / ENVIRONMENT).stat().st_mtime, reverse=True)
+
+
 def digest_of_weights(init_from: str | None) -> str | None:
     """Twelve hexadecimal digits of the weights that a run begins with; None if it begins with none.
 
@@ -140,12 +156,17 @@ class RunFolder:
     @property
     def contents(self) -> dict[str, Any]:
         """What the run was made from besides its configuration, see `identity`."""
+        return dict(self.described.get("contents", {}))
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """`environment.json`, or an empty dict."""
         file = self.path / ENVIRONMENT
-        return dict(json.loads(file.read_text()).get("contents", {})) if file.is_file() else {}
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
 
     def start(self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None]) -> None:
         """Write what describes the run, and mark it as running."""
-        described = {**environment(), "contents": {**self.contents, **contents}}
+        described = {**environment(), "config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
         write_atomic(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         write_atomic(self.path / "overrides.yaml", yaml.safe_dump(overrides))
         write_atomic(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
 PACKAGES = ("tokenizer", "experiments")
 NUMBERS = {"int": "a whole number (int)", "float": "a number (float)"}
 PLAIN: dict[str, tuple[type, str]] = {

@@ -12,14 +12,22 @@ MINIMA = {"seed": 0, "workers": 0, "log_every": 1, "validate_every": 1, "checkpo
 
 def run(composition: Composition) -> int:
     """Train, or go on, or report a finished run. What can be judged without torch is judged first."""
-    config = composition.config
+    check(composition.config)
+    from experiments.training import train
+
+    return train(composition.config, composition.overrides, run_name(composition.choices))
+
+
+def check(config: dict[str, Any]) -> None:
+    """What can be judged of a composed configuration without torch.
+
+    Raises:
+        ValueError: a setting out of its range, or data that is not there.
+    """
     for key, minimum in MINIMA.items():
         check_setting(config, key, minimum=minimum)
     in_updates(config["discriminator_start"], config["updates"], "discriminator_start")
     check_data(config["data"])
-    from experiments.training import train
-
-    return train(config, composition.overrides, run_name(composition.choices))
 
 
 def run_name(choices: dict[str, Any]) -> str:

@@ -185,6 +185,7 @@ def _fit(
     evaluation = validation.last
     if trainer.is_global_zero and evaluation is not None:
         metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
+        metrics["model/parameters"] = sum(parameter.numel() for parameter in task.tokenizer.parameters())
         folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
         show(folder.result)
         log.info("picture %s", validation.picture)

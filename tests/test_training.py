@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.build import load_tokenizer
 from experiments.callbacks.checkpoints import DiskFullError, load_checkpoint, newest_checkpoint
 from experiments.callbacks.validation import Validation
 from experiments.compose import compose
@@ -83,6 +84,7 @@ def test_a_run_leaves_what_the_contract_says(uninterrupted):
         "perf/seconds",
     ):
         assert isinstance(result["metrics"][key], float), key
+    assert result["metrics"]["model/parameters"] == sum(p.numel() for p in load_tokenizer(uninterrupted.path)[0].parameters())
     assert result["cards"]["val/psnr"]["n"] > 0
     assert result["cards"]["val/psnr"]["subject"] == "ema"
     assert sorted(path.name for path in (uninterrupted.path / "images").iterdir()) == ["updates_00000003.png", "updates_00000006.png"]

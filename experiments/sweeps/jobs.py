@@ -1,0 +1,89 @@
+"""The jobs of a sweep: every row with every seed, composed and judged before any of them starts. Imports no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.compose import Composition, compose
+from experiments.config_checks import nearest
+from experiments.run_folder import RunFolder, find_runs
+from experiments.signatures import CONF, ConfigError
+from experiments.sweeps.sweep_file import Row, SweepFile
+from experiments.train import check, run_name
+from tokenizer.weights import MissingWeightsError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row with one seed.
+
+    Attributes:
+        row: of the sweep file.
+        seed: of the run.
+        words: that train it.
+        composition: its configuration; None if the row cannot be run here.
+        why_not: the reason, empty otherwise.
+    """
+
+    row: Row
+    seed: int
+    words: list[str]
+    composition: Composition | None
+    why_not: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the row, with the seed behind it unless that is 0."""
+        return f"{self.row.name}-seed{self.seed}" if self.seed else self.row.name
+
+    @property
+    def parent(self) -> Path:
+        """The folder that its run folder lies in."""
+        assert self.composition is not None
+        return Path(self.composition.config["runs_folder"]) / run_name(self.composition.choices)
+
+    @property
+    def folders(self) -> list[RunFolder]:
+        """Runs of this configuration, the one started last first."""
+        return find_runs(self.parent, self.composition.config) if self.composition else []
+
+
+def compose_jobs(
+    sweep: SweepFile, scale: str, seeds: Iterable[int], extra: Iterable[str] = (), only: Iterable[str] = (), config_dir: Path = CONF
+) -> list[Job]:
+    """Compose and judge all jobs, in the file's order, the seeds of a row together.
+
+    At `scale=paper` absent weights are an error; at the others their rows are told apart as "weights absent".
+
+    Args:
+        sweep: the file.
+        scale: a file of conf/scale.
+        seeds: of each row.
+        extra: words for every row.
+        only: names of rows; empty for all.
+
+    Raises:
+        ConfigError: the first wrong row, with file, row and reason, or an unknown name in `only`.
+        MissingWeightsError: likewise, at scale=paper.
+    """
+    names = [row.name for row in sweep.runs]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise ConfigError(f"only={unknown[0]}: {sweep.name} has no such row{nearest(unknown[0], names)}; it has {', '.join(names)}")
+    chosen = [row for row in sweep.runs if not only or row.name in only]
+    return [_job(sweep, row, scale, seed, extra, config_dir) for row in chosen for seed in seeds]
+
+
+def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: Iterable[str], config_dir: Path) -> Job:
+    words = sweep.words(row, scale, seed, extra)
+    place = f"conf/sweep/{sweep.name}.yaml, row {sweep.rows.index(row) + 1} ({row.name})"
+    try:
+        composition = compose("train", words, config_dir)
+        check(composition.config)
+    except MissingWeightsError as error:
+        if scale == "paper":
+            raise MissingWeightsError(f"{place}: {error}") from error
+        return Job(row, seed, words, None, "weights absent")
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    return Job(row, seed, words, composition)
