@@ -17,11 +17,12 @@ from experiments.data.transforms import normalize
 from experiments.ema import ExponentialMovingAverage
 from experiments.optimizers import AdamW
 from experiments.schedules import Schedule, in_updates
+from experiments.tasks.balance import adaptive_weight, image_leaf, last_layer_lengths, slope
 from experiments.tasks.finite import FiniteCheck
-from experiments.tasks.objective import GENERATOR_TERMS, TERMS, Objective
+from experiments.tasks.objective import TERMS, Objective
+from experiments.tasks.reading import ADAPTIVE_WEIGHT, GRADIENT_RATIO, read_step
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch
-from tokenizer.layers.distributed import sum_over_ranks, world_size
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class TokenizerTask(LightningModule):
         norms = self._step(terms, players=2 if adversarial else 1)
         self.updates += 1
         self.average.update(self.tokenizer, self.updates)
-        if self.updates % self.log_every == 0 or self.updates == self.total_updates:
+        if self._logs_at(self.updates):
             self._log(terms, norms, len(batch.keys))
 
     @property
@@ -161,20 +162,43 @@ class TokenizerTask(LightningModule):
         self.trainer.should_stop = self.trainer.should_stop or self.updates >= self.total_updates
 
     def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of the tokenizer; the discriminator is frozen meanwhile, so it gets none."""
-        adversarial = adversarial and self.objective.plays_against_discriminator
+        """Gradients of the tokenizer: the image's losses meet at the image, and one backward pass takes their sum down from there."""
         output = self.tokenizer(images)
         reconstruction = output.decoder.reconstruction
-        terms = self.objective.image_terms(reconstruction, images)
-        terms |= self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
-        if adversarial:
-            discriminator = cast(Discriminator, self.discriminator)
-            discriminator.requires_grad_(False)
-            terms |= self.objective.generator_terms(discriminator(reconstruction))
-        self.manual_backward(self.objective.total(terms) / self.accumulate)
-        if adversarial:
-            discriminator.requires_grad_(True)
-        return {name: term.detach() for name, term in terms.items()}, reconstruction
+        leaf = image_leaf(reconstruction)
+        terms = self.objective.image_terms(leaf, images)
+        combined = slope(self.objective.total(terms), leaf)
+        if adversarial and self.objective.plays_against_discriminator:
+            game, added = self._adversarial_slope(leaf, reconstruction, combined)
+            terms |= game
+            combined = combined + added
+        inner = self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
+        self.manual_backward(((reconstruction * combined).sum() + self.objective.total(inner)) / self.accumulate)
+        return {name: term.detach() for name, term in (terms | inner).items()}, reconstruction
+
+    def _adversarial_slope(self, leaf: Tensor, reconstruction: Tensor, wanted: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The adversarial term and its weighted gradient at the image; the discriminator is frozen meanwhile, so it gets none.
+
+        Args:
+            leaf: the reconstruction, cut off.
+            reconstruction: with its graph.
+            wanted: the weighted gradient of the image's other losses.
+        """
+        discriminator = cast(Discriminator, self.discriminator)
+        discriminator.requires_grad_(False)
+        terms = self.objective.generator_terms(discriminator(leaf))
+        added = slope(self.objective.total(terms), leaf)
+        discriminator.requires_grad_(True)
+        limit = self.objective.adaptive_limit
+        if limit is not None or self._logs_at(self.updates + 1):
+            weight = cast(Tensor, self.tokenizer.decoder.last_layer.weight)
+            length, other = last_layer_lengths(reconstruction, weight, [wanted, added])
+            if limit is not None:
+                factor = adaptive_weight(length, other / self.objective.weights["adversarial"], limit)
+                added, other = factor * added, factor * other
+                self._health[ADAPTIVE_WEIGHT] = factor
+            self._health[GRADIENT_RATIO] = other / length
+        return terms, added
 
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on the same batch."""
@@ -211,22 +235,18 @@ class TokenizerTask(LightningModule):
         found = self.optimizers()
         return cast(list[LightningOptimizer], found if isinstance(found, list) else [found])
 
+    def _logs_at(self, update: int) -> bool:
+        return update % self.log_every == 0 or update == self.total_updates
+
     def _seed_noise(self) -> None:
         """Noise inside a step is a function of (seed, batch, rank), so that nothing about it has to be saved."""
         words = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
     def _log(self, terms: dict[str, Tensor], norms: list[Tensor], batch_size: int) -> None:
-        """The one read of the device: every `log_every` updates. Terms are means over the joined batch, not one process's share."""
+        """The one read of the device: every `log_every` updates."""
         self.finite.verify()
-        named = {f"train/loss/{name}": term for name, term in terms.items()}
-        named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
-        named |= self._health
-        joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
-        values = dict(zip(named, joined.tolist(), strict=True))
-        for name in terms:
-            values[f"train/weighted/{name}"] = self.objective.weights[name] * values[f"train/loss/{name}"]
-        values["train/loss/total"] = sum(values[f"train/weighted/{name}"] for name in terms if name in GENERATOR_TERMS)
+        values = read_step(self.objective, terms, norms, self._health)
         values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
         updates, then = self._logged_at
         now = time.monotonic()

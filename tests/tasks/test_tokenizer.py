@@ -1,49 +1,16 @@
 """A training step: what it computes, what it leaves alone, and what it never does."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from experiments import build
 from experiments.callbacks.checkpoints import Checkpoints
 from experiments.callbacks.validation import Validation
-from experiments.compose import compose
 from experiments.tasks.finite import NonFiniteError
-from experiments.tasks.tokenizer import TokenizerTask
+from tests.tasks.small_task import batch, make_task, no_host_reads, weights
 from tokenizer.interfaces import ImageBatch
 from tokenizer.quantizers import lookup
-
-SMALL_GSQ = ("quantizer=gsq", "groups=8", "codebook_size=64")
-
-
-def make_task(*words: str, quantizer_words: tuple[str, ...] = SMALL_GSQ) -> TokenizerTask:
-    """A task outside a trainer, with the few things that it asks of one."""
-    torch.manual_seed(0)
-    task = build.task(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
-    task.configure_model()
-    optimizers = task.configure_optimizers()
-    task._optimizers = lambda: [
-        SimpleNamespace(optimizer=o, step=o.step, zero_grad=o.zero_grad, param_groups=o.param_groups) for o in optimizers
-    ]
-    task.manual_backward = lambda loss: loss.backward()
-    task._trainer = SimpleNamespace(log_every_n_steps=10**6, world_size=1, loggers=[], global_rank=0)
-    task._fabric = None
-    return task
-
-
-def batch(seed: int, count: int = 4) -> ImageBatch:
-    """Smooth random pictures in [0, 255], as the loader has them."""
-    coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-    images = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(-1, 1)
-    return ImageBatch((images + 1) * 127.5, torch.full((count,), -1), [f"picture {seed}.{i}" for i in range(count)])
-
-
-def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def test_a_step_runs_encoder_and_decoder_once():
@@ -90,27 +57,6 @@ def test_every_codebook_term_reaches_its_side(term):
     task._generator_backward(batch(0).images, adversarial=False)
     reached = [task.tokenizer.quantizer.codes] if term == "codebook" else task.tokenizer.encoder.parameters()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in reached)
-
-
-class HostReads(TorchDispatchMode):
-    """Fails on operations that make the host wait for the device."""
-
-    READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func._schema.name.removeprefix("aten::") not in self.READS, f"{func} reads the device"
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def no_host_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refuse(self, *_):
-        raise AssertionError("tolist, numpy or cpu reads the device")
-
-    with monkeypatch.context() as patch, HostReads():
-        for name in ("tolist", "numpy", "cpu"):
-            patch.setattr(torch.Tensor, name, refuse)
-        yield
 
 
 @pytest.mark.parametrize("quantizer", ["gsq", "vq", "rvq", "fsq", "lfq", "bsq"])

@@ -47,4 +47,5 @@ class GradientPenaltyLoss(nn.Module):
         slopes = TO_UNIT_RANGE * slopes.float().flatten(1)
         if self.target == 0:  # no square root, whose own slope at 0 is infinite
             return slopes.square().sum(1).mean()
-        return (torch.linalg.vector_norm(slopes, dim=1) - self.target).square().mean()
+        lengths: Tensor = torch.linalg.vector_norm(slopes, dim=1)
+        return (lengths - self.target).square().mean()
