@@ -1,5 +1,23 @@
-"""One torch thread a process: tests run side by side."""
+"""One torch thread a process: tests run side by side. Weights of other people's networks are random ones."""
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def weights_files(tmp_path_factory):
+    """A folder with a random file for every published one, not to be changed."""
+    from tests.weights_files import write_random_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    write_random_weights(folder)
+    return folder
+
+
+@pytest.fixture
+def random_weights(weights_files, monkeypatch):
+    """The same folder, and the weights are looked for there."""
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(weights_files))
+    return weights_files

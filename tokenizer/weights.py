@@ -55,7 +55,7 @@ FILES = {
             "vgg16-397923af.pth",
             "https://download.pytorch.org/models/vgg16-397923af.pth",
             "397923af",
-            "LPIPS as a loss",
+            "LPIPS or VGG-16's logits as a loss",
             528,
         ),
         WeightsFile(
@@ -73,6 +73,22 @@ FILES = {
             "6726825d",
             "the Inception network of rFID and inception score",
             91,
+        ),
+        WeightsFile(
+            "dinov2_vits14_reg",
+            "dinov2_vits14_reg4_pretrain.pth",
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
+            "",
+            "the DINO discriminator or loss",
+            84,
+        ),
+        WeightsFile(
+            "resnet50_a1",
+            "resnet50_a1_0-14fe96d1.pth",
+            "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights/resnet50_a1_0-14fe96d1.pth",
+            "14fe96d1",
+            "ResNet-50's logits as a loss",
+            98,
         ),
     )
 }
