@@ -57,3 +57,10 @@ def test_a_copy_of_a_frozen_network_has_its_own_weights():
     twin = copy.deepcopy(frozen)
     assert twin.network is not frozen.network
     assert torch.equal(twin.network[0].weight, frozen.network[0].weight)
+
+
+def test_what_a_frozen_network_makes_of_meta_tensors_has_its_shape_and_the_weights_stay_where_they_are():
+    frozen = frozen_linear()
+    answer = frozen(torch.empty(4, 3, device="meta"))
+    assert (answer.shape, answer.device.type) == ((4, 2), "meta")
+    assert frozen.network[0].weight.device.type == frozen(torch.ones(4, 3)).device.type == "cpu"

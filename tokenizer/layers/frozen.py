@@ -1,6 +1,7 @@
 """A network of somebody else's weights that is used and never trained."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,7 +26,11 @@ class Frozen(nn.Module):
         return self._hidden[0]
 
     def forward(self, *inputs: Any) -> Any:
-        """What the network makes of `inputs`."""
+        """What the network makes of `inputs`; of tensors on the meta device, the shapes alone."""
+        if any(isinstance(value, Tensor) and value.is_meta for value in inputs):  # the weights themselves never go there: see `_apply`
+            named = chain(self.network.named_parameters(), self.network.named_buffers())
+            shapes = {name: tensor.to("meta") for name, tensor in named}
+            return torch.func.functional_call(self.network, shapes, inputs)
         return self.network(*inputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
