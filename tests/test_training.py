@@ -19,7 +19,10 @@ from experiments.tasks.tokenizer import STATE, TokenizerTask
 from experiments.training import train
 
 # Nine pictures an epoch and four a batch: the first epoch ends inside the third batch.
-WORDS = ["scale=smoke", "updates=6", "codebook_size=64", "groups=8", "data.cuts_per_picture=1", "validate_every=3", "checkpoint_every=1"]
+WORDS = [
+    "scale=smoke", "updates=6", "codebook_size=64", "groups=8", "data.cuts_per_picture=1", "validate_every=3", "checkpoint_every=1",
+    "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2", "loss.adaptive_limit=1e4",
+]  # fmt: skip
 
 
 class Killed(BaseException):

@@ -29,6 +29,7 @@ WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
     "schedule@discriminator_schedule=constant", "trainer=ddp", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
     "loss.weights.entropy=0.1", "loss.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
+    "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2",
     "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
 ]  # fmt: skip
 LAST = "updates_00000004.ckpt"
@@ -95,6 +96,7 @@ def test_two_processes_are_the_same_run_as_one(one, two):
 def test_the_weights_the_averages_and_the_optimizers_agree(one, two):
     ours, theirs = (load_checkpoint(folder.checkpoints / LAST) for folder in (two, one))
     assert_close(ours["state_dict"], theirs["state_dict"])
+    assert theirs["state_dict"]["objective.lecam.means"].abs().min() > 0
     assert_close(ours[STATE]["average"], theirs[STATE]["average"])
     assert {key: ours[STATE][key] for key in ("updates", "batches")} == {"updates": 4, "batches": 4}
     for player in (0, 1):
@@ -107,8 +109,10 @@ def test_the_weights_the_averages_and_the_optimizers_agree(one, two):
 def test_logged_losses_are_those_of_the_joined_batch(one, two):
     ours, theirs = rows(two), rows(one)
     assert [row["updates"] for row in theirs] == [1, 2, 3, 4, 4]
-    for name in ("reconstruction", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial", "discriminator"):
+    for name in ("reconstruction", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial", "discriminator", "lecam"):
         assert f"train/loss/{name}" in theirs[-2], name
+    assert theirs[-2]["train/loss/gradient_penalty"] > 0
+    assert 0 < theirs[-2]["train/adversarial/adaptive_weight"] != 1
     for row, expected in zip(ours, theirs, strict=True):
         assert row == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
