@@ -11,7 +11,7 @@ from experiments.data.transforms import normalize
 from experiments.metrics.tokenizer import TokenizerMetrics
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch
-from tokenizer.layers.distributed import is_distributed, world_size
+from tokenizer.layers.distributed import is_distributed, sum_over_ranks, world_size
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by log key, their cards, what was left out and why, and some pictures with the first subject's reconstructions."""
+    """Results by log key, their cards, what was left out and why, and some pictures with the first subject's reconstructions.
+
+    Attributes:
+        counts: (G, V) int64, how often the first subject chose each code of each group; None where codes are not counted.
+    """
 
     values: dict[str, float]
     cards: dict[str, dict[str, Any]]
@@ -33,6 +37,7 @@ class Evaluation:
     unreadable: list[str]
     images: Tensor
     reconstructions: Tensor
+    counts: Tensor | None
 
 
 class Sample:
@@ -97,6 +102,7 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
     if not any(card["n"] for result in results.values() for card in result.cards.values()):
         raise ValueError(f"no evaluation picture of this data could be read; left out: {', '.join(unreadable[:10])}; change `data`")
     images, reconstructions = sample.pictures()
+    codebook = subjects[0].metrics.codebook
     return Evaluation(
         values={f"{prefix}/{name}": value for prefix, result in results.items() for name, value in result.values.items()},
         cards={f"{prefix}/{name}": card for prefix, result in results.items() for name, card in result.cards.items()},
@@ -104,6 +110,7 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
         unreadable=unreadable,
         images=images,
         reconstructions=reconstructions,
+        counts=None if codebook is None else sum_over_ranks(codebook.counts.clone()),
     )
 
 

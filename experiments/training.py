@@ -98,8 +98,9 @@ def _check_terms(task: TokenizerTask) -> None:
     quantizer.train()
     for name in task.objective.idle_weights(set(output.losses)):
         log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-    if task.discriminator is None and task.objective.plays_against_discriminator:
-        log.info("loss.weights.adversarial has no effect: there is no discriminator")
+    for name in ("adversarial", "lecam", "gradient_penalty"):
+        if task.discriminator is None and task.objective.weights.get(name):
+            log.info("loss.weights.%s has no effect: there is no discriminator", name)
 
 
 def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:

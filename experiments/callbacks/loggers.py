@@ -5,18 +5,23 @@ import io
 import logging
 import netrc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments.evaluation import Evaluation
+from experiments.metrics.codebook import perplexity, usage
 from experiments.run_folder import RunFolder, is_first_process, write_atomic
 
 log = logging.getLogger(__name__)
 
 CLOCK = "updates"
+HISTOGRAM_BINS = 64
 
 
 class MetricsTable(Logger):
@@ -82,6 +87,78 @@ def _is_whole(row: dict[str, str]) -> bool:
     return True
 
 
+class Tolerant(Logger):
+    """Hands everything on to another logger. Its failures stop nothing: the first is told in one line, the others are not."""
+
+    def __init__(self, logger: Logger) -> None:
+        """Stand before `logger`."""
+        super().__init__()
+        self.logger = logger
+        self.told = False
+
+    @property
+    def name(self) -> str | None:
+        """Of the other logger."""
+        return self.logger.name
+
+    @property
+    def version(self) -> int | str | None:
+        """Of the other logger."""
+        return self.logger.version
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log values by key."""
+        self._attempt(self.logger.log_metrics, metrics, step)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """config.yaml holds them."""
+
+    @rank_zero_only
+    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
+        """Log what is no single number, if the other logger takes it."""
+        if isinstance(self.logger, WandbRun):
+            self._attempt(self.logger.log_evaluation, evaluation, picture, step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the other logger's run."""
+        self._attempt(self.logger.finalize, status)
+
+    def _attempt(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:
+            if not self.told:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                log.warning("%s does not log (%s); metrics.csv is written all the same", type(self.logger).__name__, reason)
+            self.told = True
+
+
+class WandbRun(WandbLogger):
+    """A W&B run that shows evaluations: the picture, the use of each group's codes and how often codes are chosen."""
+
+    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
+        """Show one evaluation, made after `step` updates, whose comparison of images is the file `picture`."""
+        import wandb
+
+        shown: dict[str, Any] = {} if picture is None else {"val/comparison": wandb.Image(str(picture))}
+        if evaluation.counts is not None:
+            counts = evaluation.counts.cpu()
+            for group, (used, effective) in enumerate(zip(usage(counts).tolist(), perplexity(counts).tolist(), strict=True)):
+                shown |= {f"val/codebook_usage_group/{group:02d}": used, f"val/perplexity_group/{group:02d}": effective}
+            shown["val/codebook_counts"] = wandb.Histogram(np_histogram=np.histogram(counts.sum(0).numpy(), bins=HISTOGRAM_BINS))
+        self.experiment.log({**shown, "trainer/global_step": step})
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the run, so that the next one of this process is another."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+
+
 class WeightsAndBiases:
     """Settings of a W&B logger."""
 
@@ -103,12 +180,12 @@ class WeightsAndBiases:
             log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
         settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "tags": self.tags, "resume": "allow", "config": config}
         try:
-            logger = WandbLogger(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
+            logger = WandbRun(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
             _ = logger.experiment
         except Exception as error:
             log.warning("W&B did not start (%s); metrics.csv is written all the same", str(error).splitlines()[0])
             return None
-        return logger
+        return Tolerant(logger)
 
 
 class TensorBoard:
@@ -117,7 +194,7 @@ class TensorBoard:
     def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
         """A logger that writes to `tensorboard/` in the run folder; None, and one line, if the package is absent."""
         try:
-            return TensorBoardLogger(folder.path, name="tensorboard", version="")
+            return Tolerant(TensorBoardLogger(folder.path, name="tensorboard", version=""))
         except ModuleNotFoundError:
             log.warning("TensorBoard is not installed (`pip install tensorboard`); metrics.csv is written all the same")
             return None

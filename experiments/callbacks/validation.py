@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from experiments.callbacks.loggers import Tolerant
 from experiments.evaluation import Evaluation
 from experiments.pictures import comparison, save_picture
 
@@ -32,6 +33,9 @@ class Validation(Callback):
         if task.step_complete and (task.updates % self.every == 0 or task.updates == task.total_updates):
             self.last = self.run(trainer, task)
             task.report(self.last.values)
+            for logger in trainer.loggers:
+                if isinstance(logger, Tolerant):
+                    logger.log_evaluation(self.last, self.picture, task.updates)
             task.measure_speed_from_here()
 
     def on_train_end(self, trainer: Trainer, task: Any) -> None:

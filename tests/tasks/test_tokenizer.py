@@ -92,8 +92,9 @@ def test_a_bad_picture_changes_no_weight_and_is_named_when_the_host_reads():
         task.finite.verify()
 
 
-def test_two_halves_accumulated_are_one_batch():
-    whole, halves = make_task(), make_task("accumulate=2")
+@pytest.mark.parametrize("words", [(), ("loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1")])
+def test_two_halves_accumulated_are_one_batch(words):
+    whole, halves = make_task(*words), make_task("accumulate=2", *words)
     for update in range(2):
         images = batch(update, 8)
         whole.training_step(images, update)
@@ -104,6 +105,8 @@ def test_two_halves_accumulated_are_one_batch():
         torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4, msg=name)
     for (name, a), b in zip(whole.discriminator.state_dict().items(), halves.discriminator.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4, msg=name)
+    if words:
+        torch.testing.assert_close(halves.objective.lecam.means, whole.objective.lecam.means, rtol=1e-3, atol=1e-6)
 
 
 def test_the_discriminator_waits_for_its_start():
