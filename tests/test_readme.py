@@ -82,7 +82,7 @@ def test_the_targets_that_the_readme_makes_exist():
     assert {"demo", "test"} <= named <= targets
 
 
-def test_the_table_of_methods_names_files_and_configurations_that_exist():
+def test_the_table_of_methods_names_files_and_configurations_that_exist(random_weights):
     rows = [line.split("|")[1:-1] for line in README.splitlines() if line.startswith("|") and "arxiv.org" in line]
     assert len(rows) >= 8
     for _, _, code, configuration in rows:

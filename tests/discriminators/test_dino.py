@@ -123,6 +123,16 @@ def test_images_larger_than_the_transformers_are_judged_by_a_square_of_them():
         assert places.sum() == 1
 
 
+def test_the_square_lies_anywhere_in_the_image():
+    discriminator = dino(taps=[0]).eval()
+    seen = []
+    discriminator.tokens.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    rows, columns = torch.meshgrid(torch.arange(30), torch.arange(31), indexing="ij")
+    discriminator((torch.stack([rows, columns, rows]) * 2.0 - 1).expand(64, 3, 30, 31))
+    corners = {tuple(corner) for corner in seen[0][:, :2, 0, 0].round().int().tolist()}
+    assert corners == {(row, column) for row in range(3) for column in range(4)}
+
+
 def test_augmentation_is_drawn_anew_for_real_and_fake_and_before_the_resize():
     discriminator = dino(augmentation=("translation",)).eval()
     seen = []
