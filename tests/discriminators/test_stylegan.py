@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from tokenizer.discriminators.stylegan import StyleGANDiscriminator
 
-PAPER = {"width": 128, "multipliers": [2, 4, 4, 4, 4], "negative_slope": 0.01, "input_range": "unit"}
+PAPER = {"width": 128, "multipliers": [2, 4, 4, 4, 4], "negative_slope": 0.01, "input_range": "unit", "augmentation": []}
 SMALL = {"width": 4, "multipliers": [2, 3]}
 
 
@@ -73,6 +73,19 @@ def test_input_range_decides_what_the_first_layer_sees():
     assert seen[1][0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
 
 
+def test_augmentation_happens_in_the_unit_range():
+    for choice in ("unit", "symmetric"):
+        discriminator = stylegan(**SMALL, input_range=choice, augmentation=["cutout"])
+        seen, images = [], torch.full((2, 3, 16, 16), 0.5)
+        discriminator.augmentation.register_forward_hook(lambda module, inputs, output, seen=seen: seen.extend([inputs[0], output]))
+        discriminator.stem.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0]))
+        discriminator(images)
+        before, after, shown = seen
+        assert before.unique().tolist() == [0.75]
+        assert after.unique().tolist() == [0.0, 0.75]
+        assert torch.equal(shown, after if choice == "unit" else 2 * after - 1)
+
+
 def test_a_discriminator_built_on_the_meta_device_is_filled_as_if_built_at_once():
     torch.manual_seed(0)
     built = stylegan(**SMALL)
@@ -100,6 +113,7 @@ def test_it_can_be_differentiated_twice():
         ({"multipliers": []}, r"discriminator.multipliers=\[\]"),
         ({"multipliers": [2, 0]}, r"discriminator.multipliers=\[2, 0\]"),
         ({"width": 0}, "discriminator.width=0"),
+        ({"augmentation": ["colour"]}, "discriminator.augmentation has 'colour'"),
     ],
 )
 def test_a_wrong_choice_is_refused_with_its_key(arguments, message):

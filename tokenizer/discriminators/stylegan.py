@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.discriminators.augment import Augmentation
 from tokenizer.interfaces import Discriminator
 from tokenizer.layers.conv import reset_layers
 
@@ -20,7 +21,14 @@ from tokenizer.layers.conv import reset_layers
 class StyleGANDiscriminator(Discriminator):
     """Convolution, a halving block for each multiplier, convolution, mean over the map, two linear layers."""
 
-    def __init__(self, width: int, multipliers: Sequence[int], negative_slope: float, input_range: Literal["unit", "symmetric"]) -> None:
+    def __init__(
+        self,
+        width: int,
+        multipliers: Sequence[int],
+        negative_slope: float,
+        input_range: Literal["unit", "symmetric"],
+        augmentation: list[str],
+    ) -> None:
         """Lay out the network.
 
         Args:
@@ -28,9 +36,10 @@ class StyleGANDiscriminator(Discriminator):
             multipliers: of `width`, the channels after each halving.
             negative_slope: of the leaky ReLUs.
             input_range: the images that the network sees: "unit" in [0, 1] as in the paper, "symmetric" in [-1, 1].
+            augmentation: see `Augmentation`.
 
         Raises:
-            ValueError: an unknown range, no multiplier, or a width below 1.
+            ValueError: an unknown range or augmentation, no multiplier, or a width below 1.
         """
         super().__init__()
         if input_range not in ("unit", "symmetric"):
@@ -42,6 +51,7 @@ class StyleGANDiscriminator(Discriminator):
                 "and at least one multiplier"
             )
         self.input_range = input_range
+        self.augmentation = Augmentation(augmentation)
         self.smallest_side = 2 ** len(multipliers)
         last = widths[-1]
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(negative_slope))
@@ -67,8 +77,9 @@ class StyleGANDiscriminator(Discriminator):
                 f"a discriminator that halves the image {len(self.blocks)} times needs at least {self.smallest_side} pixels a side, got "
                 f"{tuple(images.shape[-2:])}; raise image_size or shorten discriminator.multipliers"
             )
-        if self.input_range == "unit":
-            images = images / 2 + 0.5
+        images = self.augmentation(images / 2 + 0.5)
+        if self.input_range == "symmetric":
+            images = 2 * images - 1
         logits: Tensor = self.head(self.blocks(self.stem(images)))
         return logits
 
