@@ -1,9 +1,11 @@
 """What only the parts together can judge is judged before a folder is made."""
 
+import logging
+
 import pytest
 import torch
 
-from experiments import build
+from experiments import build, training
 from experiments.compose import compose
 from experiments.training import train
 
@@ -73,3 +75,11 @@ def test_more_gpus_than_there_are_is_one_message(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"trainer\.devices=3: torch finds 2 GPUs"):
         build.trainer("gpu", 3, 1, "32-true")
+
+
+def test_weights_of_a_game_without_a_discriminator_are_named(caplog):
+    words = ["scale=smoke", "discriminator=none", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1"]
+    with caplog.at_level(logging.INFO, "experiments"):
+        training._build_task(compose("train", words).config, checkpoint=None)
+    for name in ("adversarial", "lecam", "gradient_penalty"):
+        assert f"loss.weights.{name} has no effect: there is no discriminator" in caplog.text

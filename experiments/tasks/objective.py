@@ -49,9 +49,6 @@ class Objective(nn.Module):
             ValueError: an unknown term, a weight for a loss that is not configured, or a limit not above 0.
         """
         super().__init__()
-        unknown = sorted(set(weights) - set(TERMS))
-        if unknown:
-            raise ValueError(f"loss.weights has {', '.join(unknown)}; the terms are {', '.join(TERMS)}")
         losses = {
             "reconstruction": reconstruction,
             "perceptual": perceptual,
@@ -61,12 +58,7 @@ class Objective(nn.Module):
             "lecam": lecam,
             "gradient_penalty": gradient_penalty,
         }
-        for name, loss in losses.items():
-            if loss is None and weights.get(name):
-                reason = f"but loss.{name} is null; set the weight to 0, or choose a loss that has it, such as loss=lpips"
-                raise ValueError(f"loss.weights.{name}={weights[name]}, {reason}")
-        if adaptive_limit is not None and not adaptive_limit > 0:
-            raise ValueError(f"loss.adaptive_limit={adaptive_limit}: expected above 0, or null for a fixed adversarial weight")
+        _check(weights, losses, adaptive_limit)
         self.weights = dict(weights)
         self.adaptive_limit = adaptive_limit
         self.reconstruction = reconstruction
@@ -172,3 +164,15 @@ class Objective(nn.Module):
                 "a discriminator is configured but loss.adversarial is null; set discriminator=none or choose a loss that has it"
             )
         return self.adversarial
+
+
+def _check(weights: dict[str, float], losses: dict[str, nn.Module | None], adaptive_limit: float | None) -> None:
+    unknown = sorted(set(weights) - set(TERMS))
+    if unknown:
+        raise ValueError(f"loss.weights has {', '.join(unknown)}; the terms are {', '.join(TERMS)}")
+    for name, loss in losses.items():
+        if loss is None and weights.get(name):
+            reason = f"but loss.{name} is null; set the weight to 0, or choose a loss that has it, such as loss=lpips"
+            raise ValueError(f"loss.weights.{name}={weights[name]}, {reason}")
+    if adaptive_limit is not None and not adaptive_limit > 0:
+        raise ValueError(f"loss.adaptive_limit={adaptive_limit}: expected above 0, or null for a fixed adversarial weight")

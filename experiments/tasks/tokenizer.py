@@ -40,6 +40,8 @@ class TokenizerTask(LightningModule):
     discriminator: Discriminator | None
     objective: Objective
     average: ExponentialMovingAverage
+    _parts: list[dict[str, Tensor]]
+    _health: dict[str, Tensor]
 
     def __init__(
         self,
@@ -88,8 +90,7 @@ class TokenizerTask(LightningModule):
         self.seed = seed
         self.updates = self.batches = 0
         self.seconds = 0.0
-        self._parts: list[dict[str, Tensor]] = []
-        self._health: dict[str, Tensor] = {}
+        self._parts, self._health = [], {}
         self._resumed_at = time.monotonic()
         self._logged_at = (0, time.monotonic())
 

@@ -191,3 +191,24 @@ def test_running_means_are_in_the_checkpoint_and_a_bad_picture_does_not_move_the
     task.training_step(batch(2), 2)
     assert torch.isfinite(task.objective.lecam.means).all()
     assert not torch.equal(task.objective.lecam.means, before["lecam.means"])
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["loss.adaptive_limit=0"], ["loss.adaptive_limit=0", "above 0, or null"]),
+        (["loss.weights.lecam=1", "loss.lecam=null"], ["loss.weights.lecam=1", "loss.lecam is null"]),
+        (["loss.weights.gradient_penalty=1", "loss.gradient_penalty.every=0"], ["loss.gradient_penalty.every=0", "at least 1"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_key(words, parts):
+    with pytest.raises(ValueError) as caught:
+        make_task(*words)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_losses_of_weight_zero_are_not_built():
+    objective = make_task("loss.lecam.decay=7", "loss.gradient_penalty.every=0").objective
+    assert objective.lecam is None
+    assert objective.gradient_penalty is None
