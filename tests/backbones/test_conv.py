@@ -8,12 +8,12 @@ from tokenizer.backbones.conv import ConvDecoder, ConvEncoder
 from tokenizer.interfaces import TokenLayout
 
 
-def small_encoder(multipliers=(1, 2), layers=1, attention=False, patch_size=2, latent_dim=6) -> ConvEncoder:
+def small_encoder(multipliers=(1, 1, 2), layers=1, attention=False, patch_size=2, latent_dim=6) -> ConvEncoder:
     torch.manual_seed(0)
     return ConvEncoder(latent_dim, 8, list(multipliers), layers, attention, patch_size, norm_groups=4)
 
 
-def small_decoder(multipliers=(1, 2), layers=1, adaptive=True, d2s=True, attention=False, patch_size=2, latent_dim=6) -> ConvDecoder:
+def small_decoder(multipliers=(1, 1, 2), layers=1, adaptive=True, d2s=True, attention=False, patch_size=2, latent_dim=6) -> ConvDecoder:
     torch.manual_seed(1)
     return ConvDecoder(latent_dim, 8, list(multipliers), layers, adaptive, d2s, attention, patch_size, norm_groups=4)
 
@@ -64,7 +64,7 @@ def test_the_encoder_orders_its_layers_as_the_paper_does():
     assert " ".join(short[type(stage).__name__] for stage in stages) == "Res Down Res Res Res Down Res Res Attn Res Attn Res"
 
 
-@pytest.mark.parametrize(("patch_size", "multipliers", "downsample"), [(1, (1, 2, 2), 4), (2, (1, 2), 4), (8, (1,), 8)])
+@pytest.mark.parametrize(("patch_size", "multipliers", "downsample"), [(1, (1, 2, 2), 4), (2, (1, 1, 2), 4), (8, (1, 1, 1, 1), 8)])
 @pytest.mark.parametrize("d2s", [False, True])
 def test_an_image_comes_back_in_its_own_shape(patch_size, multipliers, downsample, d2s):
     encoder = small_encoder(multipliers, patch_size=patch_size, attention=True, layers=2)
@@ -77,7 +77,7 @@ def test_an_image_comes_back_in_its_own_shape(patch_size, multipliers, downsampl
 
 
 def test_latents_run_row_by_row():
-    encoder = small_encoder((1,), layers=0, patch_size=4)
+    encoder = small_encoder((1, 1, 1), layers=0, patch_size=4)
     encoder.stem.weight.data *= torch.nn.functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
     encoder.norm = nn.Identity()  # with it, or with the neighbours in the stem, cells would see each other
     images = torch.zeros(1, 3, 8, 12)
@@ -92,7 +92,7 @@ def test_latents_run_row_by_row():
 
 
 def test_the_decoder_reads_latents_row_by_row():
-    decoder = small_decoder((1,), layers=0, adaptive=False, patch_size=4)
+    decoder = small_decoder((1, 1, 1), layers=0, adaptive=False, patch_size=4)
     for conv in (decoder.stem, decoder.head):
         mask = torch.zeros(3, 3)
         mask[1, 1] = 1.0

@@ -2,8 +2,9 @@
 
 Paper: Wang et al. 2024, arXiv:2412.02632 section 3.1 and appendix B; sizes as in figure 3 (width 128, two blocks a level).
 Additions for small machines and short runs: `patch_size` > 1 folds patches into channels before the first convolution and unfolds them
-after the last. `linear_path` maps patches to latents and back by one matrix each, beside the networks, whose last layers then start at
-zero: training starts from a linear autoencoder (the idea of residual autoencoding, Chen et al. 2024, arXiv:2410.10733, with learned maps).
+after the last, in place of the finest levels, which cost the most. `linear_path` maps patches to latents and back by one matrix each,
+beside the networks, whose last layers then start at zero: training starts from a linear autoencoder (the idea of residual autoencoding,
+Chen et al. 2024, arXiv:2410.10733, with learned maps).
 """
 
 import torch
@@ -46,19 +47,20 @@ class ConvEncoder(Encoder):
             multipliers: of the width, one a level from fine to coarse; the map halves between levels.
             layers: residual blocks of each level and, last, of the middle; one number stands for all.
             mid_attention: attend between the middle blocks.
-            patch_size: side in pixels of the patches that are folded into channels at the entrance, 1 for none.
+            patch_size: side in pixels of the patches that are folded into channels at the entrance in place of the finest levels, a power
+                of 2; 1 for none.
             norm_groups: groups of every group norm.
             linear_path: add a linear map of each cell's pixels to its latents.
 
         Raises:
-            ValueError: `layers` has the wrong length, or the groups do not divide a width.
+            ValueError: `layers` has the wrong length, the patches leave no level, or the groups do not divide a width.
         """
         super().__init__()
-        blocks = _blocks_per_level(multipliers, layers)
-        widths = [width * multiplier for multiplier in multipliers]
         self.latent_dim = latent_dim
         self.patch_size = patch_size
-        self.downsample = patch_size * 2 ** (len(multipliers) - 1)
+        self.downsample = 2 ** (len(multipliers) - 1)
+        multipliers, blocks = _levels_left(multipliers, layers, patch_size)
+        widths = [width * multiplier for multiplier in multipliers]
         self.stem = ScaledConv2d(3 * patch_size**2, width, 3)
         stages: list[nn.Module] = []
         current = width
@@ -119,17 +121,18 @@ class ConvDecoder(Decoder):
             adaptive_norm: an `AdaptiveGroupNorm` after the middle and after each doubling.
             depth_to_space: double the map by depth-to-space in place of nearest neighbours.
             mid_attention: attend between the middle blocks.
-            patch_size: side in pixels of the patches that each cell of the last map becomes, 1 for none.
+            patch_size: as in the encoder: side in pixels of the patches that each cell of the last map becomes, 1 for none.
             norm_groups: groups of every group norm.
             linear_path: add a linear map of each cell's latents to its pixels.
 
         Raises:
-            ValueError: `layers` has the wrong length, or the groups do not divide a width.
+            ValueError: `layers` has the wrong length, the patches leave no level, or the groups do not divide a width.
         """
         super().__init__()
-        blocks = _blocks_per_level(multipliers, layers)
         self.latent_dim = latent_dim
         self.patch_size = patch_size
+        self.upsample = 2 ** (len(multipliers) - 1)
+        multipliers, blocks = _levels_left(multipliers, layers, patch_size)
         current = width * multipliers[-1]
         self.stem = ScaledConv2d(latent_dim, current, 3)
         stages = _middle(current, blocks[-1], mid_attention, norm_groups)
@@ -143,7 +146,6 @@ class ConvDecoder(Decoder):
         self.stages = nn.ModuleList(stages)
         self.norm = group_norm(current, norm_groups)
         self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=0.0 if linear_path else AFTER_SILU)
-        self.upsample = patch_size * 2 ** (len(multipliers) - 1)
         self.linear = ScaledConv2d(latent_dim, 3 * self.upsample**2, 1) if linear_path else None
 
     @property
@@ -177,6 +179,19 @@ class ConvDecoder(Decoder):
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         reset_layers(self)
+
+
+def _levels_left(multipliers: list[int], layers: int | list[int], patch_size: int) -> tuple[list[int], list[int]]:
+    """Multipliers of the levels that patches leave, and residual blocks of each of them and, last, of the middle."""
+    blocks = _blocks_per_level(multipliers, layers)
+    sizes = [2**level for level in range(len(multipliers))]
+    if patch_size not in sizes:
+        raise ValueError(
+            f"patch_size={patch_size} cannot stand in place of the finest of {len(multipliers)} levels; expected one of "
+            f"{', '.join(map(str, sizes))}; change patch_size or multipliers"
+        )
+    folded = sizes.index(patch_size)
+    return list(multipliers)[folded:], blocks[folded:]
 
 
 def _blocks_per_level(multipliers: list[int], layers: int | list[int]) -> list[int]:
