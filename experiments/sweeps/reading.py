@@ -1,6 +1,6 @@
 """Reads sweep files and judges each as a whole before any of it is used. Imports neither torch nor Hydra."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ import yaml
 
 from experiments.config_checks import nearest
 from experiments.signatures import ConfigError
-from experiments.sweeps.sweep_file import KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
+from experiments.sweeps.claims import parse
+from experiments.sweeps.plot_settings import check_plot
+from experiments.sweeps.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
 
 
 def sweep_names(config_dir: Path) -> list[str]:
@@ -58,6 +60,8 @@ class _Reader:
         if twice:
             raise self._wrong("", f"two rows are called {twice[0]}; give each its own name")
         self._check_base(content["base"], "")
+        plot = dict(content.get("plot", {}))
+        self._placed("plot", check_plot, plot, labels, columns, rows)
         return SweepFile(
             name=self.name,
             title=content["title"],
@@ -66,10 +70,10 @@ class _Reader:
             labels=labels,
             columns=columns,
             rows=rows,
-            claims=[self._claim(entry, number) for number, entry in enumerate(content.get("claims", []), 1)],
+            claims=[self._claim(entry, number, names, columns) for number, entry in enumerate(content.get("claims", []), 1)],
             notes=list(content.get("notes", [])),
             evaluate=dict(content.get("evaluate", {})),
-            plot=dict(content.get("plot", {})),
+            plot=plot,
             budgets={scale: dict(content[scale]) for scale in SCALES if scale in content},
         )
 
@@ -111,9 +115,23 @@ class _Reader:
         self._check_base(row.base, place)
         return row
 
-    def _claim(self, entry: Any, number: int) -> Claim:
-        self._check_keys(entry, f"claim {number}", ("text", "when", "scales"), ("text", "when"))
-        return Claim(entry["text"], entry["when"], tuple(entry.get("scales", SCALES)))
+    def _claim(self, entry: Any, number: int, names: list[str], columns: list[Column]) -> Claim:
+        place = f"claim {number}"
+        self._check_keys(entry, place, ("text", "when", "scales"), ("text", "when"))
+        claim = Claim(str(entry["text"]), str(entry["when"]), tuple(entry.get("scales", SCALES)))
+        unknown = [scale for scale in claim.scales if scale not in SCALES]
+        if unknown:
+            raise self._wrong(place, f"scales names {unknown[0]}{nearest(str(unknown[0]), SCALES)}; known: {', '.join(SCALES)}")
+        keys = dict.fromkeys([*(column.key for column in columns), *KNOWN_COLUMNS, BITS_PER_TOKEN])
+        self._placed(place, parse, claim.when, names, keys)
+        return claim
+
+    def _placed(self, place: str, check: Callable[..., Any], *arguments: Any) -> None:
+        """Call a check that knows nothing of files, and name file and place if it fails."""
+        try:
+            check(*arguments)
+        except ConfigError as error:
+            raise self._wrong(place, str(error)) from error
 
     def _check_base(self, base: str | None, place: str) -> None:
         folder = self.config_dir / "experiment"
