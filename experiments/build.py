@@ -69,16 +69,7 @@ def trainer(
         ValueError: a GPU is asked for and there is none, or a number of devices or nodes that there cannot be.
     """
     _quieten_lightning()
-    gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
-    if accelerator == "gpu" and not gpus:
-        raise ValueError("trainer.accelerator=gpu: torch finds no GPU on this machine; choose trainer=auto or trainer=cpu")
-    count = max(gpus, 1) if devices in ("auto", -1) else int(devices)
-    if count < 1:
-        raise ValueError(f"trainer.devices={devices}: expected a number of at least 1, or auto for all; change `trainer.devices`")
-    if gpus and count > gpus:
-        raise ValueError(f"trainer.devices={devices}: torch finds {gpus} GPUs on this machine; change `trainer.devices`, or trainer=cpu")
-    if num_nodes < 1:
-        raise ValueError(f"trainer.num_nodes={num_nodes}: expected at least 1; change `trainer.num_nodes`")
+    gpus, count = _devices(accelerator, devices, num_nodes, torch.cuda.device_count())
     several = num_nodes * count > 1
     # The discriminator takes no part in the generator's backward pass, and the other way round.
     strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
@@ -98,6 +89,36 @@ def trainer(
         enable_model_summary=False,
         plugins=[AtomicCheckpointIO()],
     )
+
+
+def count_devices(config: Mapping[str, Any], gpus: int | None = None) -> int:
+    """How many devices share a batch, on all nodes.
+
+    Args:
+        config: of the trainer.
+        gpus: of a node; None for those that this process sees.
+
+    Raises:
+        ValueError: as `trainer` does.
+    """
+    seen = torch.cuda.device_count() if gpus is None else gpus
+    nodes: int = config["num_nodes"]
+    return nodes * _devices(config["accelerator"], config["devices"], nodes, seen)[1]
+
+
+def _devices(accelerator: str, devices: int | str, num_nodes: int, seen: int) -> tuple[int, int]:
+    """How many of the `seen` GPUs may be used, and the number of devices of a node."""
+    gpus = 0 if accelerator == "cpu" else seen
+    if accelerator == "gpu" and not gpus:
+        raise ValueError("trainer.accelerator=gpu: torch finds no GPU on this machine; choose trainer=auto or trainer=cpu")
+    count = max(gpus, 1) if devices in ("auto", -1) else int(devices)
+    if count < 1:
+        raise ValueError(f"trainer.devices={devices}: expected a number of at least 1, or auto for all; change `trainer.devices`")
+    if gpus and count > gpus:
+        raise ValueError(f"trainer.devices={devices}: torch finds {gpus} GPUs on this machine; change `trainer.devices`, or trainer=cpu")
+    if num_nodes < 1:
+        raise ValueError(f"trainer.num_nodes={num_nodes}: expected at least 1; change `trainer.num_nodes`")
+    return gpus, count
 
 
 def _quieten_lightning() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,6 +37,26 @@ def prepare_process() -> None:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
         logger.handlers = [handler]
+
+
+def run_command(command: Callable[[list[str]], int | None]) -> None:
+    """Run a verb; ends the process. What the configuration has wrong is one message and exit status 1.
+
+    Args:
+        command: takes the words of the command line, gives the exit status.
+    """
+    prepare_process()
+    try:
+        status = command(sys.argv[1:]) or 0
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:
+        text = message_for_user(error)
+        if os.environ.get("TESSERA_TRACEBACK") or text is None:
+            raise
+        sys.stderr.write(f"error: {text}\n")
+        status = 1
+    sys.exit(status)
 
 
 def message_for_user(error: Exception) -> str | None:
@@ -73,12 +94,16 @@ def help_text(verb: str, description: str, config_dir: Path) -> str:
         lines += textwrap.wrap(f"{mount}={' | '.join(known)}", COLUMNS, initial_indent="  ", subsequent_indent="      ")
     settings = [(key, value, comment) for key, value, comment in SETTING.findall(text) if key != "defaults"]
     if settings:
-        lines += ["", "Settings:"]
-        width = max(len(f"{key}={value}") for key, value, _ in settings) + 2
-        lines += [f"  {f'{key}={value}':<{width}}{comment}".rstrip() for key, value, comment in settings]
+        lines += ["", "Settings:", *setting_lines(settings)]
     lines += ["", "Options:", "  -h, --help               this text"]
     lines += ["  --cfg job [--resolve]    print the configuration instead of using it", "  -m, --multirun           run every combination"]
     return "\n".join([*lines, "", "Examples:", *_examples(verb, groups, settings, config_dir), ""])
+
+
+def setting_lines(settings: list[tuple[str, str, str]]) -> list[str]:
+    """Settings with their defaults and comments, in two columns."""
+    width = max(len(f"{key}={value}") for key, value, _ in settings) + 2
+    return [f"  {f'{key}={value}':<{width}}{comment}".rstrip() for key, value, comment in settings]
 
 
 def _groups(defaults: list[Any]) -> dict[str, str | None]:

@@ -4,7 +4,6 @@ A verb is a file `experiments/<verb>.py` with `main("<verb>", run, description)`
 No Hydra folder and no Hydra log is written; every error of a configuration is one message and exit status 1.
 """
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
 
-from experiments.command_line import help_text, message_for_user, prepare_process, run_jobs
+from experiments.command_line import help_text, run_command, run_jobs
 from experiments.config_checks import (
     Draft,
     Source,
@@ -97,18 +96,7 @@ def main(verb: str, run: Callable[[Composition], int | None], description: str, 
         description: one sentence for --help.
         config_dir: where the configuration files lie.
     """
-    prepare_process()
-    try:
-        status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
-    except KeyboardInterrupt:
-        status = 130
-    except Exception as error:
-        text = message_for_user(error)
-        if os.environ.get("TESSERA_TRACEBACK") or text is None:
-            raise
-        sys.stderr.write(f"error: {text}\n")
-        status = 1
-    sys.exit(status)
+    run_command(lambda words: _command(verb, run, description, config_dir, words))
 
 
 def _command(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path, words: list[str]) -> int | None:

@@ -142,6 +142,19 @@ class RunFolder:
         return str(self.result.get("state", "absent"))
 
     @property
+    def in_use(self) -> bool:
+        """Whether a living process holds it."""
+        file = self.path / LOCK
+        if not file.is_file():
+            return False
+        with open(file, "r+") as opened:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                return isinstance(error, BlockingIOError)
+        return False
+
+    @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration.
 

@@ -40,9 +40,9 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
         The exit code.
     """
     source: ImageSource = build.build(config["data"])
-    _check_sizes(config, source)
-    _check_batch(config)
-    folder, contents = _find_folder(config, source, name)
+    check_sizes(config, source)
+    check_batch(config)
+    folder, contents = find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
         show(folder.result)
@@ -58,7 +58,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
         return _run(config, source, task, folder, checkpoint)
 
 
-def _check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
+def check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
     """Let the parts judge their sizes and the images' before any of them has weights: the meta device has no memory."""
     with torch.device("meta"):
         tokenizer = build.build(config["task"]["tokenizer"])
@@ -68,10 +68,14 @@ def _check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
             discriminator(torch.empty(2, 3, source.image_size, source.image_size))
 
 
-def _check_batch(config: Mapping[str, Any]) -> None:
-    """Every device takes an equal part of the batch, `accumulate` times."""
-    trainer = build.build(config["trainer"]).keywords
-    devices, accumulate = trainer["devices"] * trainer["num_nodes"], config["accumulate"]
+def check_batch(config: Mapping[str, Any], gpus: int | None = None) -> None:
+    """Every device takes an equal part of the batch, `accumulate` times.
+
+    Args:
+        config: resolved.
+        gpus: that the run will see; None for those of this process.
+    """
+    devices, accumulate = build.count_devices(config["trainer"], gpus), config["accumulate"]
     if config["batch_size"] % (devices * accumulate):
         expected = f"a multiple of {devices * accumulate} ({devices} devices, accumulate={accumulate})"
         raise ValueError(f"batch_size={config['batch_size']}: expected {expected}; change `batch_size`")
@@ -103,7 +107,7 @@ def _check_terms(task: TokenizerTask) -> None:
             log.info("loss.weights.%s has no effect: there is no discriminator", name)
 
 
-def _find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:
+def find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:
     """The folder of this configuration's run, or the one that `resume` names, and the contents that its identity knows.
 
     Raises:

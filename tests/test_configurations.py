@@ -17,7 +17,12 @@ CHOICES = sorted(
     for path in CONF.glob("*/**/*.yaml")
     if path.relative_to(CONF).parts[0] != "sweep"
 )
-NEEDED = {"evaluate": ["model={run}"], "export": ["run={run}"]}
+NEEDED = {
+    "evaluate": ["model={run}"],
+    "export": ["run={run}"],
+    "sweep": ["table=gsq/table01_codebook"],
+    "report": ["table=gsq/table01_codebook"],
+}
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The jobs of a sweep: every row with every seed, composed and judged before any of them starts. Imports no torch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.compose import Composition, compose
@@ -63,27 +63,47 @@ def compose_jobs(
         only: names of rows; empty for all.
 
     Raises:
-        ConfigError: the first wrong row, with file, row and reason, or an unknown name in `only`.
+        ConfigError: the first wrong row, with file, row and reason, or an unknown name in `only`, or what no sweep can do in `extra`.
         MissingWeightsError: likewise, at scale=paper.
     """
     names = [row.name for row in sweep.runs]
     unknown = [name for name in only if name not in names]
     if unknown:
         raise ConfigError(f"only={unknown[0]}: {sweep.name} has no such row{nearest(unknown[0], names)}; it has {', '.join(names)}")
+    extra = list(extra)
+    for word in extra:
+        if word.partition("=")[0] in ("rerun", "resume"):
+            raise ConfigError(f"{word}: a sweep repeats no run and names no folder of one; run the row by experiments.train")
     chosen = [row for row in sweep.runs if not only or row.name in only]
     return [_job(sweep, row, scale, seed, extra, config_dir) for row in chosen for seed in seeds]
 
 
-def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: Iterable[str], config_dir: Path) -> Job:
+def place_of(sweep: SweepFile, row: Row) -> str:
+    """Where a row is written."""
+    return f"conf/sweep/{sweep.name}.yaml, row {sweep.rows.index(row) + 1} ({row.name})"
+
+
+def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], config_dir: Path) -> Job:
     words = sweep.words(row, scale, seed, extra)
-    place = f"conf/sweep/{sweep.name}.yaml, row {sweep.rows.index(row) + 1} ({row.name})"
+    job = Job(row, seed, words, None, "weights absent")
+    place = place_of(sweep, row)
     try:
-        composition = compose("train", words, config_dir)
+        composition = compose("train", [*words, *_logger_words(sweep, job.name, extra)], config_dir)
         check(composition.config)
     except MissingWeightsError as error:
         if scale == "paper":
             raise MissingWeightsError(f"{place}: {error}") from error
-        return Job(row, seed, words, None, "weights absent")
+        return job
     except ValueError as error:
+        if any(str(error).startswith(word) for word in extra):
+            raise ConfigError(f"{error} (a word for the training of every row)") from error
         raise ConfigError(f"{place}: {error}") from error
-    return Job(row, seed, words, composition)
+    return replace(job, words=composition.overrides, composition=composition, why_not="")
+
+
+def _logger_words(sweep: SweepFile, name: str, extra: list[str]) -> list[str]:
+    """What groups a table's runs in W&B, but for what the command line sets itself."""
+    if "logger=wandb" not in extra:
+        return []
+    settings = {"logger.group": sweep.name, "logger.name": name, "logger.tags": f"[{sweep.name.replace('/', ',')}]"}
+    return [f"{key}={value}" for key, value in settings.items() if not any(word.startswith(f"{key}=") for word in extra)]

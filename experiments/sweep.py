@@ -1,0 +1,99 @@
+"""Run a published table: `python -m experiments.sweep gsq/table01_codebook scale=mini`, every row in processes of its own."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.signatures import CONF, ConfigError
+from experiments.sweeps.reading import read_sweep
+from experiments.sweeps.settings import main
+
+if TYPE_CHECKING:
+    from experiments.sweeps.entries import Entry
+    from experiments.sweeps.launchers import Launcher
+
+log = logging.getLogger("experiments.sweep")  # __name__ is __main__ here
+
+CHOICES = {"launcher": ("local", "slurm", "submitit_local")}
+
+
+def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> int:
+    """Judge every row, then run those that are not done, or show the plan.
+
+    Args:
+        settings: of conf/sweep.yaml.
+        words: for every row's training.
+        config_dir: where the configuration files lie.
+
+    Returns:
+        0 if all rows that can be run here are done; 1 if one is not; 128 plus the number of a signal that asked for an end.
+    """
+    sweep = read_sweep(settings["table"], config_dir)
+    only = [name for name in (settings["only"] or "").split(",") if name]
+    from experiments.sweeps.jobs import compose_jobs
+
+    jobs = compose_jobs(sweep, settings["scale"], range(settings["seeds"]), words, only, config_dir)
+    from experiments.sweeps.display import Display, plain_console, table_of
+    from experiments.sweeps.entries import prepare, tell_twins
+    from experiments.sweeps.runner import Runner
+
+    gpus = _gpus()
+    entries = prepare(sweep, settings["scale"], jobs, _gpus_of_a_job(settings, gpus))
+    if settings["plan"]:
+        from experiments.sweeps.plan import show_plan
+
+        show_plan(entries, settings["jobs"])
+        return 0
+    with Display(entries) as display:
+        status = Runner(entries, _launcher(settings, entries, gpus), display.update).run()
+    tell_twins(entries)
+    plain_console().print(table_of(entries))
+    _say_how_it_went(entries, sweep.name, settings)
+    return status or int(any(entry.state not in ("done", "weights absent") for entry in entries))
+
+
+def _gpus() -> list[str]:
+    """The names of the GPUs that this process sees."""
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible[:count] if len(visible) >= count else [str(number) for number in range(count)]
+
+
+def _gpus_of_a_job(settings: dict[str, Any], gpus: list[str]) -> int:
+    from experiments.sweeps.launchers import gpus_of_a_slot
+
+    return int(settings["slurm"]["gpus_per_node"]) if settings["launcher"] == "slurm" else gpus_of_a_slot(len(gpus), settings["jobs"])
+
+
+def _launcher(settings: dict[str, Any], entries: "list[Entry]", gpus: list[str]) -> "Launcher":
+    """The launcher that was chosen.
+
+    Raises:
+        ConfigError: it is absent, or cannot do what the rows ask for.
+    """
+    from experiments.sweeps.launchers import LocalLauncher, QueueLauncher
+
+    if settings["launcher"] == "local":
+        return LocalLauncher(settings["jobs"], gpus)
+    wide = [entry for entry in entries if entry.folder and entry.config["trainer"]["num_nodes"] > 1]
+    if wide:
+        raise ConfigError(f"trainer.num_nodes: launcher={settings['launcher']} gives a row one node; leave `trainer.num_nodes` out")
+    folder = next((entry.log.parent / "submitit" for entry in entries if entry.folder), Path("runs/sweeps/submitit"))
+    return QueueLauncher(settings["launcher"].removeprefix("submitit_"), folder, settings["jobs"], settings["slurm"])
+
+
+def _say_how_it_went(entries: "list[Entry]", name: str, settings: dict[str, Any]) -> None:
+    for entry in entries:
+        if entry.state == "failed":
+            log.warning("%s failed, %s; see %s", entry.job.name, entry.note, entry.log)
+    if any(entry.state in ("interrupted", "not run", "running") for entry in entries):
+        log.info("the same command again goes on with what is not done")
+    seeds = f" seeds={settings['seeds']}" if settings["seeds"] > 1 else ""
+    log.info("read the table by `python -m experiments.report %s scale=%s%s`", name, settings["scale"], seeds)
+
+
+if __name__ == "__main__":
+    main("sweep", run, "Run a published table, every row in processes of its own; what is done is not repeated.", CHOICES)

@@ -1,0 +1,238 @@
+"""Where the processes of a sweep's jobs run: on this machine side by side, or as jobs of SLURM.
+
+A launcher starts an entry and gives a handle: how it ended, and ways to end it. Locally every step is a process tree of its own;
+under SLURM one job takes all steps of an entry, and goes back into the queue when its time is over or somebody more important comes.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.signatures import ConfigError
+from experiments.sweeps.entries import Entry, Step
+
+LAUNCHERS = ("local", "slurm", "submitit_local")
+INSTALL = 'pip install "tessera-tokenizers[slurm]", or pip install submitit'
+
+
+class Handle(Protocol):
+    """A started entry."""
+
+    def poll(self) -> int | None:
+        """The exit status, minus the number of a signal that ended it; None while it runs."""
+
+    def interrupt(self, number: int) -> None:
+        """Pass a signal on; a training saves and leaves."""
+
+    def kill(self) -> None:
+        """End it at once, with all its processes."""
+
+
+class Launcher(Protocol):
+    """Starts entries."""
+
+    @property
+    def slots(self) -> int | None:
+        """How many may be on their way; None for all."""
+
+    def start(self, entry: Entry, slot: int) -> Handle:
+        """Start the steps of an entry that are not done."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Around starts that belong together."""
+
+
+class ProcessTree:
+    """A process with all that it starts, in a session of its own so that a Ctrl-C at the terminal does not reach it by itself."""
+
+    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        """Start `command`, with its output behind what `log` has."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a") as file:
+            file.write(f"$ {' '.join(command)}\n")
+            file.flush()
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
+            )
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs. What a process that failed leaves behind is ended."""
+        status = self.process.poll()
+        if status:
+            self.kill()
+        return status
+
+    def interrupt(self, number: int) -> None:
+        """Send a signal to the first process alone: it speaks for the others, and readers of pictures must not end before it."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class LocalHandle:
+    """The steps of an entry on this machine, one after another."""
+
+    def __init__(self, entry: Entry, environment: Mapping[str, str]) -> None:
+        """Start the first step that is not done."""
+        self.steps = [step for step in entry.steps if not step.done]
+        self.log = entry.log
+        self.environment = environment
+        self.asked = False
+        self.tree = self._next()
+
+    def poll(self) -> int | None:
+        """The status of the first step that fails, or of the last."""
+        status = self.tree.poll()
+        if status == 0 and self.steps and not self.asked:
+            self.tree = self._next()
+            return None
+        return status
+
+    def interrupt(self, number: int) -> None:
+        """Pass a signal on, and start no other step."""
+        self.asked = True
+        self.tree.interrupt(number)
+
+    def kill(self) -> None:
+        """End the step's processes."""
+        self.tree.kill()
+
+    def _next(self) -> ProcessTree:
+        return ProcessTree(self.steps.pop(0).command, self.log, self.environment)
+
+
+class LocalLauncher:
+    """Process trees on this machine, which share its cores and its GPUs."""
+
+    def __init__(self, slots: int, gpus: list[str]) -> None:
+        """Take `slots` entries at a time; `gpus` are those that CUDA may see, by the names that it has for them."""
+        self.slots = slots
+        self.gpus = gpus
+
+    def start(self, entry: Entry, slot: int) -> LocalHandle:
+        """Start an entry with the share of `slot`."""
+        return LocalHandle(entry, {**os.environ, **self.share(slot)})
+
+    def share(self, slot: int) -> dict[str, str]:
+        """The environment variables that give a slot its cores and GPUs."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        shares = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // self.slots))}
+        if len(self.gpus) > 1 and self.slots > 1:
+            each = gpus_of_a_slot(len(self.gpus), self.slots)
+            first = slot * each % len(self.gpus)
+            shares["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus[first : first + each])
+        return shares
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing special."""
+        return nullcontext()
+
+
+class QueuedSteps:
+    """What a job of SLURM does: the steps of an entry. Pickled on its way there, and again when the job goes back into the queue."""
+
+    def __init__(self, steps: list[Step], log: Path) -> None:
+        """Take the steps; their output goes behind what `log` has."""
+        self.steps = steps
+        self.log = log
+        self.tree: ProcessTree | None = None
+
+    def __call__(self) -> int:
+        """Run the steps that are not done; the exit status of the first that fails."""
+        # Lightning would take the one task of this job for a launch of its own, and expect a task for every GPU.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
+        for step in self.steps:
+            if step.done:
+                continue
+            self.tree = ProcessTree(step.command, self.log, environment)
+            status = self.tree.process.wait()
+            self.tree.poll()
+            if status:
+                return status
+        return 0
+
+    def checkpoint(self) -> Any:
+        """Let the training save and leave, and say what the job does when it comes again."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.tree is not None and self.tree.process.returncode is None:
+            self.tree.interrupt(signal.SIGTERM)
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.tree.process.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(QueuedSteps(self.steps, self.log))
+
+
+class QueuedHandle:
+    """A job of SLURM."""
+
+    def __init__(self, job: Any) -> None:
+        """Watch a submitit job."""
+        self.job = job
+
+    def poll(self) -> int | None:
+        """The status of its steps; 1 if the job itself came to an end."""
+        if not self.job.done():
+            return None
+        outcome = self.job.exception()
+        return 1 if outcome is not None else int(self.job.result())
+
+    def interrupt(self, number: int) -> None:
+        """Cancel it: SLURM asks all its processes to end."""
+        self.job.cancel()
+
+    def kill(self) -> None:
+        """Cancel it."""
+        self.job.cancel()
+
+
+class QueueLauncher:
+    """Jobs of SLURM through submitit, in one array, of which at most `slots` run side by side."""
+
+    def __init__(self, cluster: str, folder: Path, slots: int, settings: Mapping[str, Any]) -> None:
+        """Get ready to submit.
+
+        Args:
+            cluster: slurm, or local to do the same on this machine.
+            folder: for what submitit keeps of each job.
+            slots: jobs side by side.
+            settings: the block `slurm` of conf/sweep.yaml.
+
+        Raises:
+            ConfigError: submitit is absent, or there is no SLURM here.
+        """
+        try:
+            import submitit
+        except ImportError as error:
+            raise ConfigError(f"launcher={cluster} needs submitit: {INSTALL}; or leave `launcher` out") from error
+        self.slots: int | None = slots if cluster == "local" else None  # SLURM counts itself
+        try:
+            self.executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=settings["requeues"])
+        except RuntimeError as error:
+            raise ConfigError(f"launcher={cluster}: {error}; start it where sbatch is, or leave `launcher` out") from error
+        names = {"partition": "slurm_partition", "memory": "slurm_mem"}
+        shared = {key: settings[key] for key in ("timeout_min", "gpus_per_node", "cpus_per_task")}
+        chosen = {name: settings[key] for key, name in names.items() if settings[key] is not None}
+        self.executor.update_parameters(
+            name="tessera", nodes=1, tasks_per_node=1, slurm_array_parallelism=slots, slurm_signal_delay_s=120, **shared, **chosen
+        )
+
+    def start(self, entry: Entry, slot: int) -> QueuedHandle:
+        """Submit an entry."""
+        return QueuedHandle(self.executor.submit(QueuedSteps(entry.steps, entry.log.resolve())))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Around submissions that become one array."""
+        batch: AbstractContextManager[None] = self.executor.batch()
+        return batch
+
+
+def gpus_of_a_slot(gpus: int, slots: int) -> int:
+    """How many of a machine's GPUs each of `slots` jobs sees: an equal part, at least one."""
+    return max(1, gpus // slots) if gpus else 0

@@ -1,0 +1,159 @@
+"""Runs the entries of a sweep: starts what is left, keeps states, passes a request to end on, and says how it went."""
+
+import logging
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from experiments.run_folder import RunFolder
+from experiments.sweeps.entries import Entry, without_twins
+from experiments.sweeps.launchers import Handle, Launcher
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDED_BY_SIGNAL = {sign * number + offset for number in (*SIGNALS, signal.SIGUSR1) for sign, offset in ((1, 128), (-1, 0))}
+"""Exit statuses of a training that was asked to end, before or after it could save."""
+END_OF_LOG = 4096  # bytes
+
+
+@dataclass
+class _Started:
+    entry: Entry
+    handle: Handle
+    slot: int
+    since: float
+
+
+class Requests:
+    """Remembers the signals that ask for an end, while it is entered."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> "Requests":
+        self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class Runner:
+    """Runs entries through a launcher until nothing is left.
+
+    An entry that another process holds is waited for. On SIGINT or SIGTERM the signal is passed to what runs, which saves and leaves,
+    and nothing more is started; a SIGINT after that ends everything at once.
+    """
+
+    def __init__(self, entries: list[Entry], launcher: Launcher, changed: Callable[[], None]) -> None:
+        """Take entries whose states were looked at.
+
+        Args:
+            entries: all; those that are the same run are run once.
+            launcher: starts them.
+            changed: called at every look, to show the states.
+        """
+        self.waiting = [entry for entry in without_twins(entries) if entry.state != "done"]
+        self.launcher = launcher
+        self.changed = changed
+        self.started: list[_Started] = []
+        self.passed_on = 0
+
+    def run(self) -> int:
+        """Run them.
+
+        Returns:
+            0, or 128 plus the number of the signal that asked for an end.
+        """
+        with Requests() as requests:
+            while self.started or (self.waiting and not requests.received):
+                self._pass_on(requests.received)
+                if not requests.received:
+                    self._start()
+                self._look(stopping=bool(requests.received))
+                self.changed()
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        for entry in self.waiting:
+            entry.look()
+        return 128 + requests.received[0] if requests.received else 0
+
+    def _start(self) -> None:
+        free = len(self.waiting) if self.launcher.slots is None else self.launcher.slots - len(self.started)
+        ready: list[Entry] = []
+        for entry in self.waiting:
+            if len(ready) < free and entry.look() not in ("running", "done"):
+                ready.append(entry)
+        self.waiting = [entry for entry in self.waiting if entry not in ready and entry.state != "done"]
+        if not ready:
+            return
+        with self.launcher.together():
+            for entry in ready:
+                taken = {each.slot for each in self.started}
+                slot = next(number for number in range(len(taken) + 1) if number not in taken)
+                entry.state, entry.note = "running", ""
+                self.started.append(_Started(entry, self.launcher.start(entry, slot), slot, time.monotonic()))
+
+    def _pass_on(self, received: list[int]) -> None:
+        for number in received[self.passed_on :]:
+            for each in self.started:
+                if self.passed_on and number == signal.SIGINT:
+                    each.handle.kill()
+                elif not self.passed_on:
+                    each.handle.interrupt(number)
+            self.passed_on += 1
+
+    def _look(self, stopping: bool) -> None:
+        for each in list(self.started):
+            status = each.handle.poll()
+            if status is None:
+                each.entry.seconds = time.monotonic() - each.since
+                continue
+            self.started.remove(each)
+            judge(each.entry, status, stopping)
+
+
+def judge(entry: Entry, status: int, stopping: bool) -> None:
+    """Say how an entry ended, and write it down where its processes could not.
+
+    Args:
+        entry: that ran.
+        status: of its last process.
+        stopping: it was asked to end.
+    """
+    entry.note = ""
+    state = entry.look()
+    if state == "done" and status == 0:
+        return
+    if stopping or status in ENDED_BY_SIGNAL:
+        entry.state = "failed" if state == "done" else state
+        entry.note = "" if stopping else f"exit {status}: it was asked to end"
+        return
+    ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit {status}"
+    said = last_line(entry.log)
+    entry.state, entry.note = "failed", f"{ended}: {said}" if said and not said.startswith("$") else ended
+    folder = entry.folder
+    if isinstance(folder, RunFolder) and folder.state == "running" and not folder.in_use:
+        folder.write_result("failed", {}, {}, error=entry.note)
+
+
+def last_line(file: Path) -> str:
+    """The last line of a log that says something; empty if there is none."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as opened:
+        opened.seek(max(0, file.stat().st_size - END_OF_LOG))
+        text = opened.read().decode(errors="replace")
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
