@@ -1,7 +1,7 @@
 """The jobs of a sweep with their run folders: what is to be started for each, and how far it is."""
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def without_twins(entries: list[Entry]) -> list[Entry]:
 def tell_twins(entries: list[Entry]) -> None:
     """Give rows that are the same run the state of the one that was run."""
     told = {entry.folder.path: entry for entry in without_twins(entries) if entry.folder is not None}
-    for place, entry in enumerate(entries):
+    for entry in entries:
         if entry.folder is not None:
             known = told[entry.folder.path]
-            entries[place] = replace(entry, state=known.state, seconds=known.seconds, note=known.note)
+            entry.state, entry.seconds, entry.note = known.state, known.seconds, known.note

@@ -102,9 +102,8 @@ def _take_bare(word: str, settings: Settings, tables: list[str]) -> None:
     if word in switches:
         settings[word] = True
     elif settings["table"] != "???":
-        raise ConfigError(
-            f"{word}: expected key=value or {' or '.join(switches)}; the table is {settings['table']}{nearest(word, switches)}"
-        )
+        expected = " or ".join(["key=value", *switches])
+        raise ConfigError(f"{word}: expected {expected}; the table is {settings['table']}{nearest(word, switches)}")
     elif word.removesuffix(".yaml") in tables or any(name.startswith(f"{word}_") for name in tables):
         settings["table"] = word
     else:
