@@ -126,13 +126,20 @@ def judge_measured(
     differing = _differing(used, cards)
     if differing:
         return Verdict("undecidable", f"cards differ: {differing}")
-    missing = [f"{key} of row {row} is missing: {why_missing((row, key))}" for row, key in used if (row, key) not in means]
     outcome = judge(claim.when, means)
     if outcome is None:
-        return _decided(None, "; ".join(missing))
+        return _decided(None, _missing([operand for operand in used if operand not in means], why_missing))
     outcomes = [judge(claim.when, by_seed[seed]) for seed in sorted(by_seed)]
     decided = [one for one in outcomes if one is not None]
     return Verdict("holds" if outcome else "fails", _agreement(outcome, decided))
+
+
+def _missing(lacking: list[Operand], why_missing: Callable[[Operand], str]) -> str:
+    """What is missing and why, the rows of one reason together."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row, key in lacking:
+        rows.setdefault((key, why_missing((row, key))), []).append(row)
+    return "; ".join(f"{key} of row{'s' * (len(names) > 1)} {', '.join(names)} is missing: {why}" for (key, why), names in rows.items())
 
 
 def _agreement(outcome: bool, by_seed: list[bool]) -> str:

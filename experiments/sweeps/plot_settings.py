@@ -8,6 +8,7 @@
 * law: as lines, with the law of `experiments.sweeps.law` fitted to `y` over `x` and `series`; `law` holds the published coefficients
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,9 +32,10 @@ def number(cell: str | None) -> float | None:
     text = (cell or "").strip().removesuffix("%").replace(",", "").strip()
     factor = THOUSANDS.get(text[-1:], 1)
     try:
-        return float(text[:-1] if factor > 1 else text) * factor
+        value = float(text[:-1] if factor > 1 else text) * factor
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def check_plot(plot: Mapping[str, Any], labels: list[str], columns: list[Column], rows: Iterable[Row]) -> None:

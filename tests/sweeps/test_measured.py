@@ -1,0 +1,160 @@
+"""What was measured: runs found by configuration, their states, means and spreads over seeds."""
+
+import json
+import os
+import shutil
+import socket
+from dataclasses import replace
+
+import pytest
+
+from experiments.compose import compose
+from experiments.run_folder import LOCK, relevant
+from experiments.signatures import CONF, ConfigError
+from experiments.sweeps.measured import SEED, measure, published_values, with_seed
+from experiments.sweeps.reading import read_sweep
+from tests.sweeps.made_runs import share_compositions, write_run
+
+SWEEP = read_sweep("gsq/table01_codebook", CONF)
+ROWS = {row.name: row for row in SWEEP.rows}
+FIRST = replace(SWEEP, rows=SWEEP.rows[:1])
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    share_compositions(monkeypatch)
+
+
+def test_a_configuration_with_its_seed_replaced_is_the_one_composed_with_that_seed():
+    words = SWEEP.words(ROWS["sphere"], "mini", None)
+    marked = compose("train", [*words, f"seed={SEED}"]).config
+    assert relevant(with_seed(marked, 7)) == relevant(compose("train", [*words, "seed=7"]).config)
+
+
+def test_without_any_run_every_row_is_not_run_and_nothing_is_composed(monkeypatch):
+    monkeypatch.setattr("experiments.sweeps.measured.compose", lambda *_: pytest.fail("composed"))
+    assert [row.state for row in measure(SWEEP, "mini", 3, [])] == ["not run"] * 5
+
+
+def test_runs_are_found_by_row_and_seed():
+    two = replace(SWEEP, rows=[ROWS["uniform"], ROWS["sphere"]])
+    write_run(SWEEP, ROWS["sphere"], {"val/psnr": 21.0}, seed=0)
+    write_run(SWEEP, ROWS["sphere"], {"val/psnr": 22.0}, seed=2)
+    write_run(SWEEP, ROWS["sphere"], {"val/psnr": 99.0}, seed=5)
+    uniform, sphere = measure(two, "mini", 3, [])
+    assert (uniform.state, sphere.state) == ("not run", "done: seeds 0, 2")
+    assert [run.metrics["val/psnr"] for run in sphere.done] == [21.0, 22.0]
+
+
+def test_runs_of_another_scale_or_with_other_words_are_other_runs():
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 21.0})
+    assert measure(FIRST, "mini", 1, [])[0].state == "done"
+    assert measure(FIRST, "smoke", 1, [])[0].state == "not run"
+    assert measure(FIRST, "mini", 1, ["batch_size=32"])[0].state == "not run"
+
+
+def test_mean_and_spread_are_those_of_the_seeds():
+    for seed, value in enumerate((20.0, 21.0, 25.0)):
+        write_run(SWEEP, ROWS["uniform"], {"val/psnr": value}, seed)
+    (row,) = measure(FIRST, "mini", 10, [])
+    mean = row.mean("val/psnr")
+    assert mean is not None
+    # deviations -2, -1, 3: their squares sum to 14, over 2 degrees of freedom
+    assert (mean.value, mean.spread, mean.seeds) == (22.0, pytest.approx(7**0.5), 3)
+    assert row.mean("val/rfid") is None
+
+
+def test_a_single_seed_has_no_spread():
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    (row,) = measure(FIRST, "mini", 10, [])
+    mean = row.mean("val/psnr")
+    assert mean is not None
+    assert (mean.value, mean.spread, mean.seeds) == (20.0, None, 1)
+    assert row.state == "done"
+
+
+def test_only_finished_runs_have_numbers():
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, seed=0)
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 1.0}, seed=1, state="failed", error="loss is nan")
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 1.0}, seed=2, state="running")
+    (row,) = measure(FIRST, "mini", 10, [])
+    assert row.state == "done: seed 0; failed: seed 1; interrupted: seed 2"
+    assert [run.error for run in row.runs] == ["", "loss is nan", ""]
+    mean = row.mean("val/psnr")
+    assert mean is not None
+    assert mean.value == 20.0
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "state"),
+    [(socket.gethostname(), os.getpid(), "running"), (socket.gethostname(), 2**22 + 1, "interrupted"), ("elsewhere", 1, "running")],
+)
+def test_a_run_is_running_as_long_as_its_process_lives(host, pid, state):
+    folder = write_run(SWEEP, ROWS["uniform"], {}, state="running")
+    (folder.path / LOCK).write_text(json.dumps({"host": host, "pid": pid, "since": "now"}))
+    assert measure(FIRST, "mini", 1, [])[0].state == state
+
+
+def test_of_two_runs_of_one_configuration_the_newer_counts():
+    older = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    shutil.copytree(older.path, older.path.with_name("newer"))
+    for name, when in (("newer", 2000), (older.path.name, 1000)):
+        os.utime(older.path.with_name(name) / "environment.json", (when, when))
+    assert measure(FIRST, "mini", 1, [])[0].runs[0].folder.name == "newer"
+
+
+def test_why_a_number_is_missing_names_no_place_on_a_machine():
+    text = "the Inception network needs inception.pth, expected at /home/somebody/inception.pth: fetch it"
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": text, "ssim": "images are too small"})
+    (row,) = measure(FIRST, "mini", 1, [])
+    assert row.why_missing("val/rfid") == "weights absent: the Inception network needs inception.pth"
+    assert row.why_missing("val/ssim") == "images are too small"
+    assert row.why_missing("val/fvd") == "not in its results"
+
+
+def test_an_extra_evaluation_is_read_under_its_name():
+    sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
+    folder = write_run(SWEEP, ROWS["uniform"], {"val/rfid": 5.0})
+    assert measure(sweep, "mini", 1, [])[0].why_missing("val_twice/rfid") == "evaluation twice not run"
+    result = {"metrics": {"val/rfid": 2.0, "val_raw/rfid": 9.0}, "cards": {"val/rfid": {"n": 7}}, "skipped": {"lpips": "absent"}}
+    (folder.path / "evaluations/twice").mkdir(parents=True)
+    (folder.path / "evaluations/twice/result.json").write_text(json.dumps(result))
+    run = measure(sweep, "mini", 1, [])[0].runs[0]
+    assert (run.metrics["val/rfid"], run.metrics["val_twice/rfid"]) == (5.0, 2.0)
+    assert run.cards["val_twice/rfid"] == {"n": 7}
+    assert run.skipped == {"val_twice/lpips": "absent"}
+
+
+def test_a_row_whose_weights_are_absent_is_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "none"))
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    needy = replace(ROWS["sphere"], overrides={**ROWS["sphere"].overrides, "loss": "lpips", "loss.weights.perceptual": 1.0})
+    rows = measure(replace(SWEEP, rows=[ROWS["uniform"], needy]), "mini", 1, [])
+    assert [row.state for row in rows] == ["done", "weights absent"]
+    assert rows[1].why_missing("val/psnr") == "weights absent"
+
+
+def test_a_report_needs_no_data_folder_at_the_papers_scale():
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    assert [row.state for row in measure(FIRST, "paper", 1, ["loss.weights.perceptual=0"])] == ["not run"]
+
+
+def test_a_wrong_word_names_file_and_row():
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    with pytest.raises(ConfigError, match=r"table01_codebook.yaml, row 1 \(uniform\): batchsize=3: .*nearest: `batch_size`"):
+        measure(FIRST, "mini", 1, ["batchsize=3"])
+
+
+def test_the_runs_folder_may_be_named(tmp_path):
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert measure(FIRST, "mini", 1, ["runs_folder=elsewhere"])[0].state == "done"
+    assert measure(FIRST, "mini", 1, [])[0].state == "not run"
+
+
+def test_published_values_are_in_the_unit_of_results():
+    values = published_values(SWEEP)
+    assert values["uniform", "val/codebook_usage"] == pytest.approx(0.0338)
+    assert values["uniform", "val/rfid"] == 11.37
+    assert len(values) == 35
