@@ -8,9 +8,12 @@ import pytest
 import yaml
 from skimage import data
 
-from experiments import evaluate, export, train, weights
-from experiments.compose import compose, expand
+from experiments import evaluate, export, report, sweep, train, weights
+from experiments.compose import CONF, compose, expand
 from experiments.signatures import ROOT
+from experiments.sweeps.jobs import compose_jobs
+from experiments.sweeps.reading import read_sweep
+from experiments.sweeps.settings import read_settings
 from experiments.training import train as train_run
 
 README = (ROOT / "README.md").read_text()
@@ -47,7 +50,7 @@ def place(tmp_path_factory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "experiments." in c and "weights" not in c])
+@pytest.mark.parametrize("command", [c for c in commands() if re.search(r"experiments\.(train|evaluate|export)", c)])
 def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
     monkeypatch.chdir(place)
     python, option, module, *words = shlex.split(command)
@@ -59,6 +62,30 @@ def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
         extra = ["workers=0", *SMOKE] if verb == "train" else ["workers=0"] if verb == "evaluate" else []
         extra += ["data=image_folder"] if any(word.startswith("data.root=") for word in job) else []
         assert VERBS[verb].run(compose(verb, [*job, *extra])) == 0
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if re.search(r"experiments\.(sweep|report)", c)])
+def test_a_command_over_a_table_does_what_the_readme_says(command, place, monkeypatch, random_weights, capsys):
+    """Rows are composed as the command would and not run: that is tests/sweeps's."""
+    monkeypatch.chdir(place)
+    verb, *words = shlex.split(command.partition("experiments.")[2])
+    settings, others = read_settings(verb, words)
+    if verb == "report" or settings["plan"]:
+        assert {"report": report, "sweep": sweep}[verb].run(settings, others) == 0
+        assert "sphere_l2" in capsys.readouterr().out
+    else:
+        table = read_sweep(settings["table"], CONF)
+        assert len(compose_jobs(table, settings["scale"], range(settings["seeds"]), others)) == len(table.runs) * settings["seeds"]
+
+
+def test_the_experiment_and_the_table_that_the_text_names_compose(place, monkeypatch, random_weights):
+    monkeypatch.chdir(place)
+    named = re.findall(r"`python -m experiments\.train ([^`]+)`", README)
+    (experiment,) = [words.split() for words in named if "experiment=" in words]
+    assert compose("train", experiment).choices["experiment"] == "gsq/scale_f16"
+    (table,) = [words.split() for words in named if "sweep=" in words]
+    assert table.pop(0) == "--multirun"
+    assert [compose("train", [*job, "data.root=IMAGENET"]).config["seed"] for job in expand(table)] == [0] * 5
 
 
 def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):
