@@ -69,10 +69,10 @@ class Draft:
         return source.path.relative_to(self.folder).parts[0] in OVERRIDING_GROUPS
 
     def cause(self, key: str) -> str:
-        """`key=value`, and the experiment or scale file that sets it, if one does."""
+        """`key=value`, and the experiment or scale file that sets it so, if one does."""
         text = f"{key}={show(_at(self.raw, key))}"
         for source in self.sources:
-            if self.overrides(source) and _at(source.keys, key, missing=self) is not self:
+            if self.overrides(source) and _at(source.keys, key, missing=self) == _at(self.raw, key):
                 return f"{self.folder.name}/{source.path.relative_to(self.folder)} sets {text}"
         return text
 

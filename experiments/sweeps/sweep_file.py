@@ -148,9 +148,8 @@ class SweepFile:
             ConfigError: `extra` sets what the row studies.
         """
         extra = list(extra)
-        studied = [
-            word for word in extra if word.partition("=")[0].lstrip("+~") in {*row.overrides, "experiment", "scale", "seed", "sweep"}
-        ]
+        own = {*row.overrides, "experiment", "scale", "sweep", *(["seed"] if seed is not None else [])}
+        studied = [word for word in extra if word.partition("=")[0].lstrip("+~") in own]
         if studied:
             raise ConfigError(f"{studied[0]}: row {row.name} of {self.name} sets this itself; leave it out, or run it by experiments.train")
         budget = {**self.budgets.get(scale, {}), **row.budgets.get(scale, {})}

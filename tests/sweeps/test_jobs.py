@@ -1,0 +1,119 @@
+"""Rows with seeds as training commands, all judged before the first could start."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from experiments.compose import compose, expand
+from experiments.signatures import CONF, ConfigError
+from experiments.sweeps.jobs import compose_jobs
+from experiments.sweeps.reading import read_sweep
+from tokenizer.weights import MissingWeightsError
+
+TABLE = "gsq/table01_codebook"
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    shutil.copytree(CONF, tmp_path / "conf")
+    return tmp_path / "conf"
+
+
+def jobs(*extra: str, conf: Path = CONF, seeds: int = 1, only: str = "", scale: str = "smoke", table: str = TABLE):
+    return compose_jobs(read_sweep(table, conf), scale, range(seeds), extra, [name for name in only.split(",") if name], conf)
+
+
+def edit(conf: Path, old: str, new: str) -> None:
+    file = conf / "sweep" / f"{TABLE}.yaml"
+    assert file.read_text().count(old) == 1
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_rows_come_in_the_files_order_and_a_rows_seeds_together():
+    found = jobs(seeds=2, only="sphere_l1,uniform")
+    assert [(job.row.name, job.seed) for job in found] == [("uniform", 0), ("uniform", 1), ("sphere_l1", 0), ("sphere_l1", 1)]
+    assert [job.name for job in found] == ["uniform", "uniform-seed1", "sphere_l1", "sphere_l1-seed1"]
+    assert [job.composition.config["seed"] for job in found] == [0, 1, 0, 1]
+    assert found[2].composition.config["task"]["tokenizer"]["quantizer"]["normalization"] == "l1"
+
+
+def test_a_typo_in_the_fourth_row_is_named_with_file_row_and_nearest_key(conf):
+    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initialisation: sphere}")
+    with pytest.raises(ConfigError) as caught:
+        jobs(conf=conf)
+    for part in (
+        "conf/sweep/gsq/table01_codebook.yaml, row 4 (sphere_l1)",
+        "quantizer.initialisation",
+        "nearest: `quantizer.initialization`",
+    ):
+        assert part in str(caught.value)
+
+
+def test_of_two_wrong_rows_the_first_is_named(conf):
+    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initialization: spheer}")
+    edit(conf, "{quantizer.initialization: uniform, quantizer.normalization: l2}", "{quantizer.normalization: l3}")
+    with pytest.raises(ConfigError, match=r"row 2 \(uniform_l2\): quantizer.normalization=l3: expected one of none, l1, l2"):
+        jobs(conf=conf)
+
+
+def test_a_wrong_word_of_the_command_line_is_no_rows_fault():
+    with pytest.raises(ConfigError, match=r"^grups=3: .*nearest: `groups`.*\(a word for the training of every row\)$"):
+        jobs("grups=3")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("quantizer.normalization=l2", "row uniform of gsq/table01_codebook sets this itself"),
+        ("seed=3", "sets this itself"),
+        ("rerun=true", "a sweep repeats no run"),
+        ("resume=runs/gsq/0123456789ab", "a sweep repeats no run"),
+    ],
+)
+def test_what_a_row_or_the_sweep_decides_cannot_be_set_for_all(extra, message):
+    with pytest.raises(ConfigError, match=message):
+        jobs(extra)
+
+
+def test_an_unknown_row_is_told_with_the_nearest():
+    with pytest.raises(
+        ConfigError, match=r"only=unifrom: gsq/table01_codebook has no such row; nearest: `uniform`; it has uniform, uniform_l2"
+    ):
+        jobs(only="unifrom")
+
+
+def test_a_row_whose_weights_are_absent_is_set_apart_but_for_the_paper_s_scale(conf, tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{loss: lpips, loss.weights.perceptual: 1.0}")
+    found = jobs(conf=conf)
+    assert [job.why_not for job in found] == ["", "", "", "weights absent", ""]
+    assert found[3].composition is None
+    assert found[3].folders == []
+    with pytest.raises(MissingWeightsError, match=r"row 1 \(uniform\): "):
+        jobs(f"data.root={tmp_path}", conf=conf, scale="paper")
+
+
+def test_the_rows_of_a_table_are_grouped_in_wandb_and_their_runs_stay_the_same(tmp_path):
+    plain = jobs(only="uniform", seeds=2)[1]
+    logged = jobs("logger=wandb", only="uniform", seeds=2)[1]
+    settings = logged.composition.config["logger"]
+    assert (settings["group"], settings["name"], settings["tags"]) == (TABLE, "uniform-seed1", ["gsq", "table01_codebook"])
+    assert settings["name"] not in " ".join(plain.words)
+    assert logged.words[: len(logged.words) - 3] == [*plain.words[:2], "logger=wandb", *plain.words[2:]]
+    own = jobs("logger=wandb", "logger.group=mine", only="uniform")[0].composition.config["logger"]
+    assert (own["group"], own["name"]) == ("mine", "uniform")
+
+
+def test_multirun_expands_to_the_same_jobs():
+    words = expand([f"sweep={TABLE}", "scale=smoke", "seed=0,1", "workers=0"])
+    ours = [job.words for job in jobs("workers=0", seeds=2)]
+    assert [sorted(job) for job in words] == [sorted(job) for job in ours]
+    assert [sorted(job) for job in expand([f"sweep={TABLE}", "scale=smoke"])] == [
+        sorted(set(job) - {"seed=0", "workers=0"}) for job in ours[::2]
+    ]
+
+
+def test_a_table_is_no_single_run():
+    with pytest.raises(ConfigError, match=r"add --multirun, or use python -m experiments.sweep gsq/table01_codebook"):
+        compose("train", [f"sweep={TABLE}"])
