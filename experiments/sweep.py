@@ -35,15 +35,17 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
 
     jobs = compose_jobs(sweep, settings["scale"], range(settings["seeds"]), words, only, config_dir)
     from experiments.sweeps.display import Display, plain_console, table_of
-    from experiments.sweeps.entries import prepare, tell_twins
+    from experiments.sweeps.entries import tell_twins
+    from experiments.sweeps.prepare import prepare
     from experiments.sweeps.runner import Runner
 
     gpus = _gpus()
-    entries = prepare(sweep, settings["scale"], jobs, _gpus_of_a_job(settings, gpus))
+    share = _gpus_of_a_job(settings, gpus)
+    entries = prepare(sweep, settings["scale"], jobs, share)
     if settings["plan"]:
         from experiments.sweeps.plan import show_plan
 
-        show_plan(entries, settings["jobs"])
+        show_plan(entries, settings["jobs"], share, elsewhere=settings["launcher"] == "slurm")
         return 0
     with Display(entries) as display:
         status = Runner(entries, _launcher(settings, entries, gpus), display.update).run()

@@ -1,20 +1,14 @@
-"""The jobs of a sweep with their run folders: what is to be started for each, and how far it is."""
+"""The jobs of a sweep with their run folders: what is to be started for each, and how far it is. Imports no torch."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from experiments.run_folder import RunFolder
+from experiments.sweeps.jobs import Job
 
-from experiments import build
-from experiments.data.source import ImageSource
-from experiments.run_folder import RESULT, RunFolder
-from experiments.signatures import ConfigError
-from experiments.sweeps.jobs import Job, place_of
-from experiments.sweeps.sweep_file import SweepFile
-from experiments.train import run_name
-from experiments.training import check_batch, check_sizes, find_folder
+if TYPE_CHECKING:
+    from experiments.data.source import ImageSource
 
 UNFINISHED = {"absent": "not run", "running": "interrupted", "done": "interrupted", "failed": "failed"}
 """States of a run folder that nobody holds and of which something is left to do. One that is done lacks an extra evaluation."""
@@ -54,7 +48,7 @@ class Entry:
     """
 
     job: Job
-    source: ImageSource | None = None
+    source: "ImageSource | None" = None
     folder: RunFolder | None = None
     steps: list[Step] = field(default_factory=list)
     log: Path = Path()
@@ -81,62 +75,6 @@ class Entry:
             self.state = UNFINISHED[self.folder.state]
             self.note = self.note or str(self.folder.result.get("error", "")).partition("\n")[0]
         return self.state
-
-
-def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
-    """Let the parts of every job judge their sizes, without memory for weights, and find its folder. Nothing is written.
-
-    Args:
-        sweep: the file.
-        scale: for the place of the log.
-        jobs: all of them, composed.
-        gpus: that one job will see; None for those of this process.
-
-    Raises:
-        ConfigError: the first job whose parts do not fit together, with file, row and reason.
-    """
-    sources: dict[str, ImageSource] = {}
-    entries: list[Entry] = []
-    for job in jobs:
-        if job.composition is None:
-            entries.append(Entry(job))
-            continue
-        try:
-            entries.append(_entry(sweep, scale, job, sources, gpus, judged=bool(entries) and entries[-1].job.row is job.row))
-        except ValueError as error:
-            raise ConfigError(f"{place_of(sweep, job.row)}: {error}") from error
-    for entry in entries:
-        entry.look()
-    return entries
-
-
-def _entry(sweep: SweepFile, scale: str, job: Job, sources: dict[str, ImageSource], gpus: int | None, judged: bool) -> Entry:
-    assert job.composition is not None
-    config = job.composition.config
-    key = yaml.safe_dump(config["data"])
-    if key not in sources:
-        sources[key] = build.build(config["data"])
-    if not judged:  # the other seeds of a row have its sizes
-        check_sizes(config, sources[key])
-        check_batch(config, gpus)
-    folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
-    log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
-    train = Step([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)
-    return Entry(job, sources[key], folder, [train, *_evaluations(sweep, job, folder)], log)
-
-
-def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Step]:
-    """The sweep file's extra evaluations of a job's run."""
-    assert job.composition is not None
-    config, choices = job.composition.config, job.composition.choices
-    steps = []
-    for name, factor in sweep.evaluate.items():
-        output = folder.path / "evaluations" / name
-        words = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
-        words += [word for word in job.words if word.startswith("data.")]
-        words += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
-        steps.append(Step([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
-    return steps
 
 
 def without_twins(entries: list[Entry]) -> list[Entry]:

@@ -5,6 +5,7 @@ under SLURM one job takes all steps of an entry, and goes back into the queue wh
 """
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class ProcessTree:
         """Start `command`, with its output behind what `log` has."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a") as file:
-            file.write(f"$ {' '.join(command)}\n")
+            file.write("$ " + shlex.join(command).replace("\n", " ") + "\n")
             file.flush()
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True

@@ -1,0 +1,260 @@
+"""The runner over small programs that stand for trainings: states, failures, requests to end, rows that are the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.run_folder import RunFolder
+from experiments.signatures import ROOT
+from experiments.sweeps.entries import Entry, Step, tell_twins
+from experiments.sweeps.jobs import Job
+from experiments.sweeps.launchers import LocalLauncher
+from experiments.sweeps.runner import Runner, last_line
+from experiments.sweeps.sweep_file import Row
+
+DONE = "write('done')"
+
+
+def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed: int = 0) -> Entry:
+    """One whose steps run Python programs in which `write(state)` leaves a result; the second step writes in evaluations/."""
+    steps = []
+    for place, program in enumerate(programs or (DONE,)):
+        output = folder / name if place == 0 else folder / name / "evaluations" / "twice"
+        opening = f"""
+            import os, signal, sys, time
+            from pathlib import Path
+            from experiments.run_folder import RunFolder
+            folder = RunFolder(Path({str(output)!r}))
+            def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
+        """
+        steps.append(Step([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
+    job = Job(Row(name, []), seed, [], None)
+    return Entry(job, None, RunFolder(folder / name), steps, folder / "logs" / f"{job.name}.log", state)
+
+
+def run(entries: list[Entry], slots: int = 1) -> list[list[str]]:
+    """The states at every look; the entries have the last ones."""
+    seen: list[list[str]] = []
+    Runner(entries, LocalLauncher(slots, []), lambda: seen.append([each.state for each in entries])).run()
+    return seen
+
+
+def test_rows_run_one_after_another_and_each_says_what_it_took(tmp_path):
+    entries = [entry(tmp_path, "a"), entry(tmp_path, "b")]
+    seen = run(entries)
+    assert [(each.state, each.seconds) for each in entries] == [("done", 2.5)] * 2
+    assert ["running", "running"] not in seen
+    assert ["running", "not run"] in seen
+
+
+def test_what_is_done_is_not_started_again(tmp_path):
+    finished = entry(tmp_path, "a", "raise SystemExit(1)")
+    finished.folder.write_result("done", {"perf/seconds": 1.0}, {})
+    finished.look()
+    run([finished])
+    assert (finished.state, finished.log.exists()) == ("done", False)
+
+
+def test_a_row_that_crashes_is_marked_with_its_last_words_and_the_others_run(tmp_path):
+    entries = [entry(tmp_path, "a", "write('running'); raise ValueError('too wide')"), entry(tmp_path, "b")]
+    run(entries)
+    assert [each.state for each in entries] == ["failed", "done"]
+    assert entries[0].note == "exit 1: ValueError: too wide"
+    assert entries[0].folder.result["error"] == entries[0].note
+    assert entries[0].folder.state == "failed"
+
+
+def test_a_row_that_is_killed_before_it_can_write_is_marked(tmp_path):
+    killed = entry(tmp_path, "a", "write('running'); os.kill(os.getpid(), signal.SIGKILL)")
+    run([killed])
+    assert (killed.state, killed.note, killed.folder.state) == ("failed", "ended by SIGKILL", "failed")
+
+
+def test_a_row_that_crashes_before_it_has_a_folder_leaves_none(tmp_path):
+    crashed = entry(tmp_path, "a", "raise SystemExit('no such thing')")
+    run([crashed])
+    assert (crashed.state, crashed.note) == ("failed", "exit 1: no such thing")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_row_that_ends_well_without_a_result_is_failed(tmp_path):
+    silent = entry(tmp_path, "a", "pass")
+    run([silent])
+    assert silent.state == "failed"
+
+
+def test_a_row_that_somebody_asked_to_end_is_interrupted_and_goes_on_the_next_time(tmp_path):
+    stopped = entry(tmp_path, "a", "done = folder.state == 'running'; write('done' if done else 'running'); sys.exit(0 if done else 143)")
+    run([stopped])
+    assert (stopped.state, stopped.note) == ("interrupted", "exit 143: it was asked to end")
+    run([stopped])
+    assert (stopped.state, stopped.note) == ("done", "")
+
+
+def test_a_failed_row_is_tried_again(tmp_path):
+    failed = entry(tmp_path, "a")
+    failed.folder.write_result("failed", {}, {}, error="no memory\nat all")
+    assert (failed.look(), failed.note) == ("failed", "no memory")
+    run([failed])
+    assert (failed.state, failed.note) == ("done", "")
+
+
+def test_extra_evaluations_follow_the_training_and_alone_where_it_is_done(tmp_path):
+    row = entry(tmp_path, "a", DONE, "assert (folder.path.parents[1] / 'result.json').exists(); write('done')")
+    run([row])
+    assert row.state == "done"
+    row.steps[1].result.unlink()
+    row.steps[0].command[-1] = "raise SystemExit(1)"
+    assert row.look() == "interrupted"
+    run([row])
+    assert row.state == "done"
+
+
+def test_a_failed_evaluation_fails_the_row_and_leaves_the_training(tmp_path):
+    row = entry(tmp_path, "a", DONE, "raise SystemExit('no pictures')")
+    run([row])
+    assert (row.state, row.note) == ("failed", "exit 1: no pictures")
+    assert row.folder.state == "done"
+
+
+def test_rows_that_are_the_same_run_run_once(tmp_path):
+    first, second = (
+        entry(tmp_path, "a", "assert folder.state == 'absent'; write('done')"),
+        entry(tmp_path, "a", "raise SystemExit(1)", seed=1),
+    )
+    run([first, second])
+    tell_twins([first, second])
+    assert [first.state, second.state, second.seconds] == ["done", "done", 2.5]
+
+
+def test_a_row_that_cannot_run_here_is_left_out(tmp_path):
+    absent = Entry(Job(Row("a", []), 0, [], None, "weights absent"))
+    absent.look()
+    run([absent, entry(tmp_path, "b")])
+    assert absent.state == "weights absent"
+
+
+def test_two_jobs_run_side_by_side_with_half_the_cores_each(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    meet = """
+folder.path.mkdir()
+print(os.environ['OMP_NUM_THREADS'])
+while len(list(folder.path.parent.glob('?'))) < 2:
+    time.sleep(.01)
+write('done')
+"""
+    entries = [entry(tmp_path, "a", meet), entry(tmp_path, "b", meet)]
+    seen = run(entries, slots=2)
+    assert ["running", "running"] in seen
+    assert [each.state for each in entries] == ["done", "done"]
+    cores = len(os.sched_getaffinity(0))
+    assert {last_line(each.log) for each in entries} == {str(max(1, cores // 2))}
+
+
+def test_a_row_that_another_process_holds_is_waited_for(tmp_path):
+    held = entry(tmp_path, "a", "raise SystemExit('started twice')")
+    program = f"""
+import sys
+from experiments.run_folder import RunFolder
+folder = RunFolder({str(tmp_path / "a")!r})
+with folder.lock():
+    print(flush=True)
+    sys.stdin.readline()
+    folder.write_result('done', {{}}, {{}})
+"""
+    other = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other.stdout.readline()
+    assert held.look() == "running"
+    looks = []
+
+    def changed():
+        looks.append(held.state)
+        if len(looks) == 2:
+            other.stdin.write("\n")
+            other.stdin.flush()
+
+    Runner([held], LocalLauncher(1, []), changed).run()
+    assert held.state == "done"
+    assert looks[:2] == ["running", "running"]
+    assert other.wait() == 0
+
+
+def test_each_slot_sees_its_part_of_the_gpus(monkeypatch):
+    gpus = ["4", "5", "6", "7", "8"]
+    assert [LocalLauncher(2, gpus).share(slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["4,5", "6,7"]
+    assert [LocalLauncher(4, gpus[:2]).share(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["4", "5", "4", "5"]
+    assert "CUDA_VISIBLE_DEVICES" not in LocalLauncher(1, gpus).share(0)
+    assert "CUDA_VISIBLE_DEVICES" not in LocalLauncher(3, ["0"]).share(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert "OMP_NUM_THREADS" not in LocalLauncher(2, []).share(0)
+
+
+def test_the_last_words_of_a_log_are_its_last_line_that_says_something(tmp_path):
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    log.write_bytes(b"x" * 9000 + b"\nfirst\n\x1b[31m 10 %\r 20 % \xff\x1b[0m\n\n")
+    assert last_line(log) == "20 % \ufffd"
+
+
+SWEEP = """
+    import runpy, sys
+    from pathlib import Path
+    from experiments.sweeps.runner import Runner
+    from experiments.sweeps.launchers import LocalLauncher
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_end_reaches_what_runs_and_nothing_more_is_started(number, tmp_path):
+    program = (
+        "def leave(number, frame): Path('asked').write_text(str(number)); sys.exit(128 + number)\n"
+        "signal.signal(2, leave); signal.signal(15, leave); write('running'); Path('up').touch(); time.sleep(60)"
+    )
+    sweep = started(tmp_path, program)
+    sweep.send_signal(number)
+    states = json.loads(sweep.communicate(timeout=20)[0])
+    assert sweep.returncode == 128 + number
+    assert (tmp_path / "asked").read_text() == str(int(number))
+    assert states == ["interrupted", "not run"]
+    assert RunFolder(tmp_path / "a").state == "running"
+
+
+def test_a_second_ctrl_c_ends_everything_at_once(tmp_path):
+    program = (
+        "import subprocess; child = subprocess.Popen(['sleep', '60']); Path('child').write_text(str(child.pid))\n"
+        "signal.signal(2, signal.SIG_IGN); write('running'); Path('up').touch(); time.sleep(60)"
+    )
+    sweep = started(tmp_path, program)
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert sweep.poll() is None
+    sweep.send_signal(signal.SIGINT)
+    sweep.communicate(timeout=20)
+    assert sweep.returncode == 130
+    child = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def started(folder: Path, program: str) -> subprocess.Popen[str]:
+    """A process that runs two entries, the first of which is up."""
+    code = f"""
+        entry = runpy.run_path({__file__!r})["entry"]
+        entries = [entry(Path({str(folder)!r}), name, {program!r}) for name in "ab"]
+        status = Runner(entries, LocalLauncher(1, []), lambda: None).run()
+        import json; sys.stdout.write(json.dumps([entry.state for entry in entries])); sys.exit(status)
+    """
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    file = folder / "sweep.py"
+    file.write_text(textwrap.dedent(SWEEP) + textwrap.dedent(code))
+    process = subprocess.Popen([sys.executable, str(file)], cwd=folder, env=path, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not (folder / "up").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return process
