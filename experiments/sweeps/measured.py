@@ -1,8 +1,6 @@
 """What was measured for the rows of a sweep: their runs, found by configuration, with states, numbers and cards. Imports no torch."""
 
 import json
-import os
-import socket
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from typing import Any
 import yaml
 
 from experiments.compose import compose
-from experiments.run_folder import ENVIRONMENT, LOCK, RunFolder, digest_of_config
+from experiments.run_folder import ENVIRONMENT, RunFolder, digest_of_config
 from experiments.signatures import CONF, ConfigError
 from experiments.sweeps.claims import Operand
 from experiments.sweeps.plot_settings import number
@@ -180,7 +178,7 @@ def _read(folder: RunFolder, seed: int, sweep: SweepFile) -> Run:
     result = folder.result
     state = str(result.get("state", "interrupted"))
     if state != "done":
-        state = "interrupted" if state == "running" and not _is_held(folder.path) else state
+        state = "interrupted" if state == "running" and not folder.in_use else state
         return Run(seed, folder.path, state, error=str(result.get("error", "")))
     metrics, cards = dict(result["metrics"]), dict(result["cards"])
     skipped = {f"val/{name}": _reason(why) for name, why in result.get("skipped", {}).items()}
@@ -200,20 +198,6 @@ def _reason(why: str) -> str:
     """Why a metric was left out, without where on that machine a file was looked for."""
     what, looked_for, _ = why.partition(", expected at ")
     return f"weights absent: {what}" if looked_for else what
-
-
-def _is_held(path: Path) -> bool:
-    """Whether the process that trains in this folder lives. Looks only: a reader that tried the lock could turn a starting run away."""
-    try:
-        owner = json.loads((path / LOCK).read_text())
-        if owner["host"] != socket.gethostname():
-            return True
-        os.kill(int(owner["pid"]), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
 
 
 def published_values(sweep: SweepFile) -> dict[Operand, float]:

@@ -124,7 +124,12 @@ def _judged(claim: Claim, sweep: SweepFile, scale: str, rows: list[MeasuredRow],
             if key in run.metrics:
                 by_seed.setdefault(run.seed, {})[name, key] = run.metrics[key]
     cards = {(name, key): [run.cards[key] for run in by_name[name].done if key in run.cards] for name, key in used}
-    verdict = judge_measured(claim, scale, means, by_seed, cards, lambda operand: by_name[operand[0]].why_missing(operand[1]))
+
+    def why_missing(operand: Operand) -> str:
+        """In short; the remarks have the rest."""
+        return by_name[operand[0]].why_missing(operand[1]).partition(":")[0]
+
+    verdict = judge_measured(claim, scale, means, by_seed, cards, why_missing)
     columns = {**KNOWN_COLUMNS, **{column.key: column for column in sweep.columns}}
     values = [f"{name} {_shown(columns.get(key, Column(key, key)), means[name, key])}" for name, key in used if (name, key) in means]
     return JudgedClaim(claim.text, str(judge_published(claim, published)), str(verdict), ", ".join(values))

@@ -32,7 +32,7 @@ def show_report(report: Report, console: Console | None = None) -> None:
     if report.claims:
         claims = Table(title="What the paper concludes", title_justify="left", title_style="bold", show_lines=True)
         for head in ("claim", "published cells", "measured", "measured values"):
-            claims.add_column(head)
+            claims.add_column(head, overflow="fold")
         for claim in report.claims:
             claims.add_row(*(Text(text) for text in (claim.text, claim.published, claim.measured, claim.values)))
         console.print(claims)

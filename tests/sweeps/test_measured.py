@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import socket
 from dataclasses import replace
 
 import pytest
 
 from experiments.compose import compose
-from experiments.run_folder import LOCK, relevant
+from experiments.run_folder import relevant
 from experiments.signatures import CONF, ConfigError
 from experiments.sweeps.measured import SEED, measure, published_values, with_seed
 from experiments.sweeps.reading import read_sweep
@@ -86,14 +85,11 @@ def test_only_finished_runs_have_numbers():
     assert mean.value == 20.0
 
 
-@pytest.mark.parametrize(
-    ("host", "pid", "state"),
-    [(socket.gethostname(), os.getpid(), "running"), (socket.gethostname(), 2**22 + 1, "interrupted"), ("elsewhere", 1, "running")],
-)
-def test_a_run_is_running_as_long_as_its_process_lives(host, pid, state):
+def test_a_run_is_running_as_long_as_its_process_holds_the_folder():
     folder = write_run(SWEEP, ROWS["uniform"], {}, state="running")
-    (folder.path / LOCK).write_text(json.dumps({"host": host, "pid": pid, "since": "now"}))
-    assert measure(FIRST, "mini", 1, [])[0].state == state
+    with folder.lock():
+        assert measure(FIRST, "mini", 1, [])[0].state == "running"
+    assert measure(FIRST, "mini", 1, [])[0].state == "interrupted"
 
 
 def test_of_two_runs_of_one_configuration_the_newer_counts():

@@ -171,11 +171,15 @@ def test_a_picture_shows_what_was_published_and_what_was_measured(sweep, scale, 
     assert {0.488, 0.443} <= before["heights"]
     assert 9.0 not in before["heights"]
     assert {0.488, 0.443, 9.0, 7.0} <= drawn["heights"]
+    if sweep is not CURVES:
+        assert before["filling"] == {"white"}
+        assert "white" in drawn["filling"] != {"white"}
 
 
 def _remember(figure, drawn, path):
     drawn["panels"] = len(figure.axes)
     drawn["heights"] = {float(value) for axes in figure.axes for line in axes.lines for value in line.get_ydata()}
+    drawn["filling"] = {line.get_markerfacecolor() for axes in figure.axes for line in axes.lines if line.get_marker() == "o"}
     path.write_text("drawn")
 
 

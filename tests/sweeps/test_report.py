@@ -168,12 +168,12 @@ def test_failed_rows_and_absent_metrics_say_why():
 
 def test_claims_are_judged_on_cells_and_on_runs():
     write_run(SWEEP, UNIFORM, {"val/codebook_usage": 0.05, **BITS})
-    write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": "absent"})
+    write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": "it needs x.pth, expected at /a/x.pth: fetch it"})
     claims = {claim.text: claim for claim in report(replace(TWO, claims=[SWEEP.claims[0], SWEEP.claims[-1]])).claims}
     usage, rfid = claims.values()
     assert (usage.published, usage.measured) == ("holds", "holds")
     assert usage.values == "uniform usage 5 %, sphere_l2 usage 90 %"
-    why = "val/rfid of row uniform is missing: not in its results; val/rfid of row sphere_l2 is missing: absent"
+    why = "val/rfid of row uniform is missing: not in its results; val/rfid of row sphere_l2 is missing: weights absent"
     assert (rfid.published, rfid.measured) == ("holds", f"undecidable: {why}")
 
 
