@@ -153,7 +153,11 @@ class QueuedSteps:
             if step.done:
                 continue
             self.tree = ProcessTree(step.command, self.log, environment)
-            status = self.tree.process.wait()
+            try:
+                status = self.tree.process.wait()
+            except BaseException:  # the job is cancelled
+                self.tree.interrupt(signal.SIGTERM)
+                raise
             self.tree.poll()
             if status:
                 return status
@@ -176,21 +180,24 @@ class QueuedHandle:
     def __init__(self, job: Any) -> None:
         """Watch a submitit job."""
         self.job = job
+        self.cancelled = False
 
     def poll(self) -> int | None:
         """The status of its steps; 1 if the job itself came to an end."""
         if not self.job.done():
             return None
-        outcome = self.job.exception()
-        return 1 if outcome is not None else int(self.job.result())
+        if self.cancelled or self.job.exception() is not None:  # of a cancelled job submitit would wait for a result
+            return 1
+        return int(self.job.result())
 
     def interrupt(self, number: int) -> None:
         """Cancel it: SLURM asks all its processes to end."""
+        self.cancelled = True
         self.job.cancel()
 
     def kill(self) -> None:
         """Cancel it."""
-        self.job.cancel()
+        self.interrupt(signal.SIGKILL)
 
 
 class QueueLauncher:

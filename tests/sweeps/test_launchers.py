@@ -1,0 +1,118 @@
+"""SLURM's way, tried with submitit's executor on this machine."""
+
+import builtins
+import sys
+import time
+
+import pytest
+
+from experiments.run_folder import RunFolder
+from experiments.signatures import ConfigError
+from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.jobs import Job
+from experiments.sweeps.launchers import QueuedSteps, QueueLauncher, gpus_of_a_slot
+from experiments.sweeps.runner import Runner
+from experiments.sweeps.sweep_file import Row
+
+SLURM = {"partition": None, "timeout_min": 30, "gpus_per_node": 0, "cpus_per_task": 1, "memory": "1GB", "requeues": 2}
+OPENING = "import os, signal, sys, time\nfrom experiments.run_folder import RunFolder\nfolder = RunFolder({folder!r})\n"
+DONE = "folder.write_result('done', {'perf/seconds': 1.0}, {})"
+
+
+def entry(folder, name, program=DONE):
+    step = Step([sys.executable, "-c", OPENING.format(folder=str(folder / name)) + program], folder / name / "result.json")
+    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [step], folder / f"{name}.log", "not run")
+
+
+@pytest.fixture
+def launcher(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("SLURM_NTASKS", "8")  # as inside a job; Lightning would count on it
+    return QueueLauncher("local", tmp_path / "submitit", 1, SLURM)
+
+
+def test_jobs_of_the_queue_end_as_local_ones_do(launcher, tmp_path):
+    program = f"assert not [name for name in os.environ if name.startswith(('SLURM_', 'SUBMITIT_'))]; {DONE}"
+    entries = [entry(tmp_path, "a", program), entry(tmp_path, "b", "raise SystemExit('no such thing')")]
+    seen = []
+    status = Runner(entries, launcher, lambda: seen.append([each.state for each in entries])).run()
+    assert (status, [each.state for each in entries]) == (0, ["done", "failed"])
+    assert entries[1].note == "exit 1: no such thing"
+    assert ["running", "running"] not in seen
+
+
+def test_a_job_that_is_put_back_into_the_queue_lets_its_training_save_and_goes_on(launcher, tmp_path):
+    program = f"""
+def leave(number, frame):
+    time.sleep(0.3)  # it saves
+    folder.write_result('running', {{'saved': 1.0}}, {{}})
+    sys.exit(128 + number)
+
+signal.signal(signal.SIGTERM, leave)
+if folder.state == 'absent':
+    os.kill(os.getppid(), signal.SIGUSR2)
+    time.sleep(60)
+assert folder.result['metrics'] == {{'saved': 1.0}}
+{DONE}
+"""
+    row = entry(tmp_path, "a", program)
+    Runner([row], launcher, lambda: None).run()
+    assert row.state == "done", row.note
+    assert row.log.read_text().count("$ ") == 2
+
+
+def test_a_cancelled_job_lets_its_training_save(launcher, tmp_path):
+    program = """
+def leave(number, frame):
+    folder.write_result('running', {'saved': 1.0}, {})
+    sys.exit(128 + number)
+
+signal.signal(signal.SIGTERM, leave)
+folder.write_result('running', {}, {})
+time.sleep(60)
+"""
+    row = entry(tmp_path, "a", program)
+    with launcher.together():
+        handle = launcher.start(row, 0)
+    wait_until(lambda: row.folder.state == "running")
+    handle.interrupt(2)
+    wait_until(lambda: handle.poll() is not None and "saved" in row.folder.result["metrics"])
+    assert handle.poll() == 1
+
+
+def wait_until(met, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_finished_steps_are_not_repeated(tmp_path):
+    row = entry(tmp_path, "a", "raise SystemExit(1)")
+    row.folder.write_result("done", {}, {})
+    assert QueuedSteps(row.steps, row.log)() == 0
+    assert not row.log.exists()
+
+
+def test_without_submitit_the_message_says_how_to_install_it(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *rest):
+        if name == "submitit":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ConfigError, match=r"launcher=slurm needs submitit: pip install .*\[slurm\]"):
+        QueueLauncher("slurm", tmp_path, 1, SLURM)
+
+
+def test_without_slurm_the_message_says_where_to_start_it(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"launcher=slurm: .*start it where sbatch is"):
+        QueueLauncher("slurm", tmp_path, 1, SLURM)
+
+
+def test_jobs_share_gpus_evenly_and_each_gets_one():
+    assert [gpus_of_a_slot(*numbers) for numbers in ((8, 1), (8, 3), (2, 4), (0, 2))] == [8, 2, 1, 0]

@@ -1,0 +1,187 @@
+"""The verb sweep: judged before anything starts, then rows in processes of their own; killed and started again."""
+
+import csv
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import sweep
+from experiments.run_folder import LOCK, RunFolder
+from experiments.signatures import CONF, ROOT, ConfigError
+from experiments.sweeps import prepare as preparing
+from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.jobs import Job, compose_jobs
+from experiments.sweeps.launchers import LAUNCHERS
+from experiments.sweeps.reading import read_sweep
+from experiments.sweeps.settings import read_settings
+from experiments.sweeps.sweep_file import Row
+
+TABLE = "gsq/table01_codebook"
+LENGTH = ["updates=60", "checkpoint_every=4", "validate_every=60", "workers=0", "data.cuts_per_picture=1"]
+
+
+def prepared(folder: Path, *words: str, table: str = TABLE, conf: Path = CONF) -> list[Entry]:
+    file = read_sweep(table, conf)
+    return preparing.prepare(file, "smoke", compose_jobs(file, "smoke", [0], [f"runs_folder={folder}", *words], (), conf), None)
+
+
+def test_a_typo_in_the_fourth_row_is_one_message_before_torch_is_imported_and_nothing_is_written(tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    file = conf / "sweep" / f"{TABLE}.yaml"
+    right = "{quantizer.initialization: sphere, quantizer.normalization: l1}"
+    assert right in file.read_text()
+    file.write_text(file.read_text().replace(right, "{quantizer.initialization: sphere, quantizer.normalisation: l1}"))
+    code = f"""
+import functools, sys
+from pathlib import Path
+from experiments import sweep
+from experiments.sweeps.settings import main
+conf = Path({str(conf)!r})
+try:
+    main("sweep", functools.partial(sweep.run, config_dir=conf), "Run it.", sweep.CHOICES, conf)
+except SystemExit as end:
+    sys.stdout.write(f"{{end.code}} {{'torch' in sys.modules}}")
+"""
+    command = [sys.executable, "-c", code, TABLE, "scale=smoke"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.stdout == "1 False"
+    assert done.stderr.startswith("error: conf/sweep/gsq/table01_codebook.yaml, row 4 (sphere_l1): ")
+    assert "nearest: `quantizer.normalization`" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+def test_parts_that_do_not_fit_are_the_rows_fault_and_nothing_is_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"row 1 \(uniform\): .*image_size"):
+        prepared(tmp_path / "runs", "image_size=36")
+    with pytest.raises(ConfigError, match=r"row 1 \(uniform\): batch_size=4: expected a multiple of 3"):
+        prepared(tmp_path / "runs", "trainer=cpu", "trainer.devices=3")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, monkeypatch):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    file = conf / "sweep" / f"{TABLE}.yaml"
+    file.write_text(file.read_text() + "evaluate: {twice: 2}\n")
+    entry = prepared(tmp_path / "runs", "data.largest_cut=1.5", conf=conf)[0]
+    train, twice = entry.steps
+    assert train.command == [sys.executable, "-m", "experiments.train", *entry.job.words]
+    assert train.result == entry.folder.path / "result.json"
+    assert twice.result == entry.folder.path / "evaluations" / "twice" / "result.json"
+    words = twice.command[3:]
+    for word in (f"model={entry.folder.path}", "image_size=64", "data=photos", "data.largest_cut=1.5", "evaluated=held_out", "seed=0"):
+        assert word in words
+    assert f"output={twice.result.parent}" in words
+    assert entry.log == tmp_path / "runs" / "sweeps" / "gsq" / "table01_codebook" / "smoke" / "uniform.log"
+    assert not (tmp_path / "runs").exists()
+
+
+def stand_in(folder: Path, name: str, program: str) -> Entry:
+    step = Step([sys.executable, "-c", program], folder / name / "result.json")
+    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [step], folder / f"{name}.log", "not run")
+
+
+@pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
+def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_status(broken, status, tmp_path, monkeypatch, capsys, caplog):
+    done = f"import os, json; os.mkdir({str(tmp_path / 'a')!r}); open({str(tmp_path / 'a' / 'result.json')!r}, 'w')"
+    done += ".write(json.dumps({'state': 'done', 'metrics': {'perf/seconds': 3.2}}))"
+    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent"), state="weights absent")
+    entries = [stand_in(tmp_path, "a", done), absent]
+    entries += [stand_in(tmp_path, "b", "raise SystemExit('too wide')")] * broken
+    monkeypatch.setattr(preparing, "prepare", lambda *settings: entries)
+    settings, _ = read_settings("sweep", [TABLE, "scale=smoke", "seeds=2", "only=uniform"])
+    caplog.set_level("INFO", "experiments")
+    assert sweep.run(settings, []) == status
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    told = [["a", "0", "done", "3", str(tmp_path / "a")], ["c", "0", "weights absent", "", ""]]
+    assert [row[:3] for row in rows] == [row[:3] for row in told] + [["b", "0", "failed"]] * broken
+    assert "python -m experiments.report gsq/table01_codebook scale=smoke seeds=2" in caplog.text
+    assert ("b failed, exit 1: too wide" in caplog.text) == broken
+
+
+def test_the_launchers_of_the_command_line_are_those_that_there_are():
+    assert sweep.CHOICES["launcher"] == LAUNCHERS
+
+
+def test_a_row_of_the_queue_has_one_node(tmp_path, monkeypatch):
+    settings, _ = read_settings("sweep", [TABLE, "launcher=slurm", "scale=smoke", "only=uniform"])
+    with pytest.raises(ConfigError, match=r"trainer.num_nodes: launcher=slurm gives a row one node"):
+        sweep.run(settings, ["trainer.num_nodes=2", f"runs_folder={tmp_path}"])
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.sweep", TABLE, "scale=smoke", "only=uniform,sphere", *LENGTH, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run_folders(folder: Path) -> dict[str, RunFolder]:
+    return {entry.job.name: entry.folder for entry in prepared(folder / "runs", *LENGTH) if entry.job.name in ("uniform", "sphere")}
+
+
+def updates_done(folder: RunFolder) -> int:
+    table = folder.path / "metrics.csv"
+    return sum(1 for _ in csv.reader(table.open())) - 1 if table.is_file() else 0
+
+
+def wait_for_updates(folder: RunFolder, number: int, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while updates_done(folder) < number:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_stopped_and_killed_ends_as_one_that_was_not(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    whole = start(tmp_path / "whole", "jobs=2")
+    assert "done" in whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0
+    folders = run_folders(Path("."))
+    relative = {name: folder.path.relative_to("runs") for name, folder in folders.items()}
+    expected = {name: RunFolder(tmp_path / "whole" / "runs" / path).result for name, path in relative.items()}
+    ours = {name: RunFolder(tmp_path / "broken" / "runs" / path) for name, path in relative.items()}
+
+    stopped = start(tmp_path / "broken")
+    wait_for_updates(ours["uniform"], 6, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    told = stopped.communicate(timeout=120)[0]
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert "uniform: interrupted" in told
+    assert (ours["uniform"].state, ours["sphere"].state) == ("running", "absent")
+    saved_at = ours["uniform"].checkpoint_files[-1].name
+
+    killed = start(tmp_path / "broken")
+    wait_for_updates(ours["sphere"], 6, killed)
+    os.kill(json.loads((ours["sphere"].path / LOCK).read_text())["pid"], signal.SIGKILL)
+    told = killed.communicate(timeout=120)[0]
+    assert killed.returncode == 1
+    assert "sphere: failed, ended by SIGKILL" in told
+    assert (ours["uniform"].state, ours["sphere"].state) == ("done", "failed")
+    log = (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/uniform.log").read_text()
+    assert f"going on from update {int(saved_at[8:16])}" in log
+
+    untouched = (ours["uniform"].path / "environment.json").stat().st_mtime_ns
+    again = start(tmp_path / "broken")
+    told = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, told
+    assert "done: uniform" in told
+    assert "sphere: done" in told
+    assert (ours["uniform"].path / "environment.json").stat().st_mtime_ns == untouched
+    assert "going on from update" in (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/sphere.log").read_text()
+    for name, folder in ours.items():
+        plain = functools.partial(filter, lambda item: not item[0].startswith("perf/"))
+        assert dict(plain(folder.result["metrics"].items())) == dict(plain(expected[name]["metrics"].items()))
+        assert folder.result["metrics"]["val/psnr"] > 0
