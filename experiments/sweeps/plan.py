@@ -33,15 +33,15 @@ def show_plan(entries: list[Entry], jobs: int, gpus: int, elsewhere: bool = Fals
         table.add_column(title, justify="right")
     costs: dict[str, Cost] = {}
     own = without_twins(entries)
-    left = 0.0
+    left: dict[Any, float] = {}
     for entry in entries:
         cells, seconds = _cells(entry, costs, jobs, gpus)
-        if entry.state != "done" and any(entry is each for each in own):
-            left += seconds
+        if entry.folder is not None and entry.state != "done":
+            left[entry.folder.path] = seconds
         color = COLORS.get(entry.state, "default")
         table.add_row(escape(entry.job.row.name), str(entry.job.seed), f"[{color}]{entry.state}[/]", *cells)
     console.print(table)
-    _explain(console, entries, own, left, jobs, gpus, elsewhere)
+    _explain(console, entries, own, sum(left.values()), jobs, gpus, elsewhere)
 
 
 def _explain(console: Console, entries: list[Entry], own: list[Entry], left: float, jobs: int, gpus: int, elsewhere: bool) -> None:
@@ -51,7 +51,8 @@ def _explain(console: Console, entries: list[Entry], own: list[Entry], left: flo
     same = sum(entry.folder is not None for entry in entries) - len(own)
     lines += [f"{same} of them are the same run as another row, and run once"] * bool(same)
     together = f", ~{duration(left / min(jobs, len(own)))} with jobs={jobs}" if jobs > 1 and left else ""
-    lines.append(f"left to run: ~{duration(left)}{together}" if left else "nothing is left to run")
+    nothing = "nothing is left to run" if own else "no row can be run here"
+    lines.append(f"left to run: ~{duration(left)}{together}" if left else nothing)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

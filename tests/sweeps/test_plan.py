@@ -11,10 +11,11 @@ from experiments.signatures import CONF
 from experiments.sweeps import cost, plan
 from experiments.sweeps.cost import Cost, cost_of
 from experiments.sweeps.entries import Entry
-from experiments.sweeps.jobs import compose_jobs
+from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.plan import duration, show_plan
 from experiments.sweeps.prepare import prepare
 from experiments.sweeps.reading import read_sweep
+from experiments.sweeps.sweep_file import Row
 
 WORDS = ["scale=smoke", "discriminator=none", "quantizer=vq", "codebook_size=64"]
 
@@ -121,3 +122,11 @@ def test_durations_are_in_the_unit_that_one_would_say():
 def test_the_speed_of_this_machine_is_measured():
     found = cost.rate(8, 16, 2, "cpu", False, 1)
     assert 1e7 < found < 1e13
+
+
+def test_rows_without_weights_have_no_estimate(capsys):
+    absent = Entry(Job(Row("a", []), 0, [], None, "weights absent"), state="weights absent")
+    show_plan([absent], jobs=2, gpus=0)
+    told = capsys.readouterr().out
+    assert [cell.strip() for cell in told.splitlines()[3].split("│")[1:-1]] == ["a", "0", "weights absent", "", "", "", ""]
+    assert "no row can be run here" in told
