@@ -15,7 +15,7 @@ UNFINISHED = {"absent": "not run", "running": "interrupted", "done": "interrupte
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """One process of a job.
 
     Attributes:
@@ -40,7 +40,7 @@ class Entry:
         job: the row and the seed.
         source: its data; None for a job that cannot be run here.
         folder: of its run; None likewise.
-        steps: its training, then the extra evaluations.
+        stages: its training, then the extra evaluations.
         log: what its processes say.
         state: done, running, interrupted, failed, not run, or weights absent.
         seconds: that its run took.
@@ -50,7 +50,7 @@ class Entry:
     job: Job
     source: "ImageSource | None" = None
     folder: RunFolder | None = None
-    steps: list[Step] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     log: Path = Path()
     state: str = ""
     seconds: float | None = None
@@ -68,7 +68,7 @@ class Entry:
             self.state = self.job.why_not
         elif self.folder.in_use:
             self.state = "running"
-        elif all(step.done for step in self.steps):
+        elif all(stage.done for stage in self.stages):
             self.state = "done"
             self.seconds = self.folder.result["metrics"].get("perf/seconds")
         else:

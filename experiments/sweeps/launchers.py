@@ -1,7 +1,7 @@
 """Where the processes of a sweep's jobs run: on this machine side by side, or as jobs of SLURM.
 
-A launcher starts an entry and gives a handle: how it ended, and ways to end it. Locally every step is a process tree of its own;
-under SLURM one job takes all steps of an entry, and goes back into the queue when its time is over or somebody more important comes.
+A launcher starts an entry and gives a handle: how it ended, and ways to end it. Locally every stage is a process tree of its own;
+under SLURM one job takes all stages of an entry, and goes back into the queue when its time is over or somebody more important comes.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.signatures import ConfigError
-from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.entries import Entry, Stage
 
 LAUNCHERS = ("local", "slurm", "submitit_local")
 INSTALL = 'pip install "tessera-tokenizers[slurm]", or pip install submitit'
@@ -41,7 +41,7 @@ class Launcher(Protocol):
         """How many may be on their way; None for all."""
 
     def start(self, entry: Entry, slot: int) -> Handle:
-        """Start the steps of an entry that are not done."""
+        """Start the stages of an entry that are not done."""
 
     def together(self) -> AbstractContextManager[None]:
         """Around starts that belong together."""
@@ -78,35 +78,35 @@ class ProcessTree:
 
 
 class LocalHandle:
-    """The steps of an entry on this machine, one after another."""
+    """The stages of an entry on this machine, one after another."""
 
     def __init__(self, entry: Entry, environment: Mapping[str, str]) -> None:
-        """Start the first step that is not done."""
-        self.steps = [step for step in entry.steps if not step.done]
+        """Start the first stage that is not done."""
+        self.stages = [stage for stage in entry.stages if not stage.done]
         self.log = entry.log
         self.environment = environment
         self.asked = False
         self.tree = self._next()
 
     def poll(self) -> int | None:
-        """The status of the first step that fails, or of the last."""
+        """The status of the first stage that fails, or of the last."""
         status = self.tree.poll()
-        if status == 0 and self.steps and not self.asked:
+        if status == 0 and self.stages and not self.asked:
             self.tree = self._next()
             return None
         return status
 
     def interrupt(self, number: int) -> None:
-        """Pass a signal on, and start no other step."""
+        """Pass a signal on, and start no other stage."""
         self.asked = True
         self.tree.interrupt(number)
 
     def kill(self) -> None:
-        """End the step's processes."""
+        """End the stage's processes."""
         self.tree.kill()
 
     def _next(self) -> ProcessTree:
-        return ProcessTree(self.steps.pop(0).command, self.log, self.environment)
+        return ProcessTree(self.stages.pop(0).command, self.log, self.environment)
 
 
 class LocalLauncher:
@@ -136,23 +136,23 @@ class LocalLauncher:
         return nullcontext()
 
 
-class QueuedSteps:
-    """What a job of SLURM does: the steps of an entry. Pickled on its way there, and again when the job goes back into the queue."""
+class QueuedStages:
+    """What a job of SLURM does: the stages of an entry. Pickled on its way there, and again when the job goes back into the queue."""
 
-    def __init__(self, steps: list[Step], log: Path) -> None:
-        """Take the steps; their output goes behind what `log` has."""
-        self.steps = steps
+    def __init__(self, stages: list[Stage], log: Path) -> None:
+        """Take the stages; their output goes behind what `log` has."""
+        self.stages = stages
         self.log = log
         self.tree: ProcessTree | None = None
 
     def __call__(self) -> int:
-        """Run the steps that are not done; the exit status of the first that fails."""
+        """Run the stages that are not done; the exit status of the first that fails."""
         # Lightning would take the one task of this job for a launch of its own, and expect a task for every GPU.
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
-        for step in self.steps:
-            if step.done:
+        for stage in self.stages:
+            if stage.done:
                 continue
-            self.tree = ProcessTree(step.command, self.log, environment)
+            self.tree = ProcessTree(stage.command, self.log, environment)
             try:
                 status = self.tree.process.wait()
             except BaseException:  # the job is cancelled
@@ -171,7 +171,7 @@ class QueuedSteps:
             self.tree.interrupt(signal.SIGTERM)
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.tree.process.pid, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(QueuedSteps(self.steps, self.log))
+        return DelayedSubmission(QueuedStages(self.stages, self.log))
 
 
 class QueuedHandle:
@@ -183,7 +183,7 @@ class QueuedHandle:
         self.cancelled = False
 
     def poll(self) -> int | None:
-        """The status of its steps; 1 if the job itself came to an end."""
+        """The status of its stages; 1 if the job itself came to an end."""
         if not self.job.done():
             return None
         if self.cancelled or self.job.exception() is not None:  # of a cancelled job submitit would wait for a result
@@ -233,7 +233,7 @@ class QueueLauncher:
 
     def start(self, entry: Entry, slot: int) -> QueuedHandle:
         """Submit an entry."""
-        return QueuedHandle(self.executor.submit(QueuedSteps(entry.steps, entry.log.resolve())))
+        return QueuedHandle(self.executor.submit(QueuedStages(entry.stages, entry.log.resolve())))
 
     def together(self) -> AbstractContextManager[None]:
         """Around submissions that become one array."""

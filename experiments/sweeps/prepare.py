@@ -9,7 +9,7 @@ from experiments import build
 from experiments.data.source import ImageSource
 from experiments.run_folder import RESULT, RunFolder
 from experiments.signatures import ConfigError
-from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, place_of
 from experiments.sweeps.sweep_file import SweepFile
 from experiments.train import run_name
@@ -54,19 +54,19 @@ def _entry(sweep: SweepFile, scale: str, job: Job, sources: dict[str, ImageSourc
         check_batch(config, gpus)
     folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
-    train = Step([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)
+    train = Stage([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)
     return Entry(job, sources[key], folder, [train, *_evaluations(sweep, job, folder)], log)
 
 
-def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Step]:
+def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Stage]:
     """The sweep file's extra evaluations of a job's run."""
     assert job.composition is not None
     config, choices = job.composition.config, job.composition.choices
-    steps = []
+    stages = []
     for name, factor in sweep.evaluate.items():
         output = folder.path / "evaluations" / name
         words = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
         words += [word for word in job.words if word.startswith("data.")]
         words += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
-        steps.append(Step([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
-    return steps
+        stages.append(Stage([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
+    return stages

@@ -8,9 +8,9 @@ import pytest
 
 from experiments.run_folder import RunFolder
 from experiments.signatures import ConfigError
-from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job
-from experiments.sweeps.launchers import QueuedSteps, QueueLauncher, gpus_of_a_slot
+from experiments.sweeps.launchers import QueuedStages, QueueLauncher, gpus_of_a_slot
 from experiments.sweeps.runner import Runner
 from experiments.sweeps.sweep_file import Row
 
@@ -20,8 +20,8 @@ DONE = "folder.write_result('done', {'perf/seconds': 1.0}, {})"
 
 
 def entry(folder, name, program=DONE):
-    step = Step([sys.executable, "-c", OPENING.format(folder=str(folder / name)) + program], folder / name / "result.json")
-    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [step], folder / f"{name}.log", "not run")
+    stage = Stage([sys.executable, "-c", OPENING.format(folder=str(folder / name)) + program], folder / name / "result.json")
+    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def wait_until(met, seconds=20.0):
 def test_finished_steps_are_not_repeated(tmp_path):
     row = entry(tmp_path, "a", "raise SystemExit(1)")
     row.folder.write_result("done", {}, {})
-    assert QueuedSteps(row.steps, row.log)() == 0
+    assert QueuedStages(row.stages, row.log)() == 0
     assert not row.log.exists()
 
 

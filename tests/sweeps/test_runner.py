@@ -13,7 +13,7 @@ import pytest
 
 from experiments.run_folder import RunFolder
 from experiments.signatures import ROOT
-from experiments.sweeps.entries import Entry, Step, tell_twins
+from experiments.sweeps.entries import Entry, Stage, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner, last_line
@@ -23,8 +23,8 @@ DONE = "write('done')"
 
 
 def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed: int = 0) -> Entry:
-    """One whose steps run Python programs in which `write(state)` leaves a result; the second step writes in evaluations/."""
-    steps = []
+    """One whose stages run Python programs in which `write(state)` leaves a result; the second stage writes in evaluations/."""
+    stages = []
     for place, program in enumerate(programs or (DONE,)):
         output = folder / name if place == 0 else folder / name / "evaluations" / "twice"
         opening = f"""
@@ -34,9 +34,9 @@ def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed:
             folder = RunFolder(Path({str(output)!r}))
             def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
         """
-        steps.append(Step([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
+        stages.append(Stage([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
     job = Job(Row(name, []), seed, [], None)
-    return Entry(job, None, RunFolder(folder / name), steps, folder / "logs" / f"{job.name}.log", state)
+    return Entry(job, None, RunFolder(folder / name), stages, folder / "logs" / f"{job.name}.log", state)
 
 
 def run(entries: list[Entry], slots: int = 1) -> list[list[str]]:
@@ -110,8 +110,8 @@ def test_extra_evaluations_follow_the_training_and_alone_where_it_is_done(tmp_pa
     row = entry(tmp_path, "a", DONE, "assert (folder.path.parents[1] / 'result.json').exists(); write('done')")
     run([row])
     assert row.state == "done"
-    row.steps[1].result.unlink()
-    row.steps[0].command[-1] = "raise SystemExit(1)"
+    row.stages[1].result.unlink()
+    row.stages[0].command[-1] = "raise SystemExit(1)"
     assert row.look() == "interrupted"
     run([row])
     assert row.state == "done"

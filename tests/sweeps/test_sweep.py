@@ -17,7 +17,7 @@ from experiments import sweep
 from experiments.run_folder import LOCK, RunFolder
 from experiments.signatures import CONF, ROOT, ConfigError
 from experiments.sweeps import prepare as preparing
-from experiments.sweeps.entries import Entry, Step
+from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.launchers import LAUNCHERS
 from experiments.sweeps.reading import read_sweep
@@ -74,7 +74,7 @@ def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, 
     file = conf / "sweep" / f"{TABLE}.yaml"
     file.write_text(file.read_text() + "evaluate: {twice: 2}\n")
     entry = prepared(tmp_path / "runs", "data.largest_cut=1.5", conf=conf)[0]
-    train, twice = entry.steps
+    train, twice = entry.stages
     assert train.command == [sys.executable, "-m", "experiments.train", *entry.job.words]
     assert train.result == entry.folder.path / "result.json"
     assert twice.result == entry.folder.path / "evaluations" / "twice" / "result.json"
@@ -87,8 +87,8 @@ def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, 
 
 
 def stand_in(folder: Path, name: str, program: str) -> Entry:
-    step = Step([sys.executable, "-c", program], folder / name / "result.json")
-    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [step], folder / f"{name}.log", "not run")
+    stage = Stage([sys.executable, "-c", program], folder / name / "result.json")
+    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
 
 
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
