@@ -41,11 +41,13 @@ class Cell:
 
     @property
     def measured_text(self) -> str:
-        """The mean, and of several seeds ± sample standard deviation and their number."""
+        """The mean, and of several seeds ± sample standard deviation, unless that is 0, and their number."""
         if self.measured is None:
             return ""
         text = f"{self.measured.value:.{self.decimals}f}"
-        return text if self.measured.spread is None else f"{text} ± {self.measured.spread:.{self.decimals}f} ({self.measured.seeds})"
+        if self.measured.spread is None:
+            return text
+        return f"{text}{f' ± {self.measured.spread:.{self.decimals}f}' if self.measured.spread else ''} ({self.measured.seeds})"
 
     @property
     def difference_text(self) -> str:
@@ -104,7 +106,7 @@ def make_metric(column: Column, place: int | None, rows: list[MeasuredRow]) -> M
 
 
 def _cell(column: Column, printed: str, finest: int, row: MeasuredRow) -> Cell:
-    """Measured numbers have the decimals of the printed cell beside them, and more if that shows fewer than three digits of them."""
+    """Measured numbers have the decimals of the printed cell beside them, and more where they or their spread would not show."""
     correction = row.row.corrections.get(column.key)
     corrected = correction.cell if correction else None
     mean = row.mean(column.key)
@@ -112,8 +114,9 @@ def _cell(column: Column, printed: str, finest: int, row: MeasuredRow) -> Cell:
         return Cell(printed, corrected)
     spread = None if mean.spread is None else mean.spread * column.factor
     measured = Mean(mean.value * column.factor, spread, mean.seeds)
-    needed = 0 if measured.value.is_integer() else DIGITS - 1 - math.floor(math.log10(abs(measured.value)))
-    decimals = max(decimals_of(printed) if printed else finest, min(needed, MOST_DECIMALS), 0)
+    needed = [0 if measured.value.is_integer() else DIGITS - 1 - math.floor(math.log10(abs(measured.value)))]
+    needed += [-math.floor(math.log10(spread))] if spread else []
+    decimals = max(decimals_of(printed) if printed else finest, min(max(needed), MOST_DECIMALS), 0)
     published = number(corrected or printed)
     return Cell(printed, corrected, measured, None if published is None else measured.value - published, decimals)
 

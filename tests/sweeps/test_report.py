@@ -87,11 +87,17 @@ def test_measured_numbers_stand_beside_printed_ones_in_their_unit():
     assert cells["usage (%) difference (mini - paper)"] == "+3.62"
     assert cells["PSNR (dB) measured"] == "22.0 ± 2.6 (3)"  # the square root of 7 is 2.65
     assert cells["PSNR (dB) difference (mini - paper)"] == "-0.3"
-    assert cells["bits/token measured"] == "8 ± 0 (3)"
+    assert cells["bits/token measured"] == "8 (3)"
     assert cells["run"] == "uniform: done: seeds 0, 1, 2"
     assert "rFID measured" not in cells
     assert line_of(made, "sphere_l2")["usage (%) measured"] == ""
     assert "mini and paper are not the same setting" in made.legend
+
+
+def test_a_small_spread_is_not_printed_as_zero():
+    for seed, psnr in enumerate([20.00, 20.02, 20.04]):
+        write_run(SWEEP, UNIFORM, {"val/psnr": psnr, **BITS}, seed)
+    assert line_of(report(), "uniform")["PSNR (dB) measured"] == "20.02 ± 0.02 (3)"
 
 
 def test_a_measured_number_shows_at_least_three_digits():
@@ -228,7 +234,7 @@ def test_the_terminal_folds_what_is_too_wide_and_loses_nothing():
     assert max(map(len, text.splitlines())) <= 140
     assert "…" not in text
     assert text.count("initialisation") > 1
-    for cell in ("11.37", "0.123 ± 0.000 (2)", "12.35 ± 0.00 (2)", "uniform: done: seeds 0, 1"):
+    for cell in ("11.37", "0.123 (2)", "12.35 (2)", "uniform: done: seeds 0, 1"):
         assert cell in text
     assert all(column.label in text for column in SWEEP.columns)
 
