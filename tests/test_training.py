@@ -1,6 +1,7 @@
 """Whole runs through the command's own path: results, interruption, resuming, repeating, refusing."""
 
 import csv
+import gc
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import torch
 
 from experiments.build import load_tokenizer
 from experiments.callbacks.checkpoints import DiskFullError, load_checkpoint, newest_checkpoint
+from experiments.callbacks.interruption import SIGNALS
 from experiments.callbacks.validation import Validation
 from experiments.compose import compose
 from experiments.run_folder import RunFolder, RunFolderError
@@ -179,6 +181,14 @@ def test_a_request_to_end_finishes_the_update_and_saves_it(uninterrupted, tmp_pa
     assert newest_checkpoint(folder.checkpoints).name == "updates_00000003.ckpt"
     assert run(tmp_path) == 0
     assert_same(final_state(folder), final_state(uninterrupted))
+
+
+def test_a_run_that_has_ended_leaves_signals_to_whoever_had_them_and_holds_no_memory(tmp_path):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    assert run(tmp_path, "updates=1") == 0
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if type(kept) is TokenizerTask] == []
 
 
 def test_a_finished_run_is_reported_and_not_repeated(uninterrupted, capsys, monkeypatch):

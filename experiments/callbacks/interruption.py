@@ -34,10 +34,15 @@ class Interruption(Callback):
         """The same on every rank; 0 if the run was not stopped."""
         return 0 if self.stopped_by is None else 128 + self.stopped_by
 
+    def setup(self, trainer: Trainer, task: Any, stage: str) -> None:
+        """Remember who listened before Lightning did: it leaves before our own teardown."""
+        self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Listen. Ranks agree over a group of their own on the CPU, so that nobody waits for an accelerator."""
         self._group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
-        self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, self._receive)
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save and stop, if the step is complete on every rank and any rank was asked to stop."""
