@@ -11,7 +11,7 @@ from hydra.errors import OverrideParseException
 from experiments.command_line import choices_of
 from experiments.config_checks import nearest
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.reading import read_sweep
+from experiments.tables.reading import read_sweep
 
 
 def parse(overrides: list[str]) -> list[Override]:

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from experiments.reports.formats import comma_separated, latex, markdown
+from experiments.reports.measured import runs_folder
+from experiments.reports.report import make_report
+from experiments.reports.terminal import show_report
 from experiments.run_folder import write_atomic
 from experiments.signatures import CONF
-from experiments.sweeps.formats import comma_separated, latex, markdown
-from experiments.sweeps.measured import runs_folder
-from experiments.sweeps.reading import read_sweep
-from experiments.sweeps.report_table import make_report
 from experiments.sweeps.settings import main
-from experiments.sweeps.terminal import show_report
+from experiments.tables.reading import read_sweep
 
 log = logging.getLogger("experiments.report")  # __name__ is __main__ here
 
@@ -33,7 +33,7 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
     for file, text in texts.values():
         write_atomic(file, text)
     if sweep.plot:
-        from experiments.sweeps.plots import draw
+        from experiments.reports.plots import draw
 
         draw(report, folder / "plot.png")
     log.info("report in %s", folder)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.reading import read_sweep
 from experiments.sweeps.settings import main
+from experiments.tables.reading import read_sweep
 
 if TYPE_CHECKING:
     from experiments.sweeps.entries import Entry

@@ -12,8 +12,8 @@ from experiments import evaluate, export, report, sweep, train, weights
 from experiments.compose import CONF, compose, expand
 from experiments.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
-from experiments.sweeps.reading import read_sweep
 from experiments.sweeps.settings import read_settings
+from experiments.tables.reading import read_sweep
 from experiments.training import train as train_run
 
 README = (ROOT / "README.md").read_text()

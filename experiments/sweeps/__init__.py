@@ -1,1 +1,1 @@
-"""Published tables as runs: sweep files, their rows, the processes that run them, and the reports."""
+"""Running published tables: rows as jobs, the processes that run them, states and plans."""

@@ -8,7 +8,7 @@ from experiments.compose import Composition, compose
 from experiments.config_checks import nearest
 from experiments.run_folder import RunFolder, find_runs
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.sweep_file import Row, SweepFile
+from experiments.tables.sweep_file import Row, SweepFile
 from experiments.train import check, run_name
 from tokenizer.weights import MissingWeightsError
 

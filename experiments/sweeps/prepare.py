@@ -11,7 +11,7 @@ from experiments.run_folder import RESULT, RunFolder
 from experiments.signatures import ConfigError
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, place_of
-from experiments.sweeps.sweep_file import SweepFile
+from experiments.tables.sweep_file import SweepFile
 from experiments.train import run_name
 from experiments.training import check_batch, check_sizes, find_folder
 

@@ -17,7 +17,7 @@ import yaml
 from experiments.command_line import COLUMNS, choices_of, run_command, setting_lines
 from experiments.config_checks import nearest
 from experiments.signatures import CONF, NUMBERS, ConfigError
-from experiments.sweeps.reading import sweep_names
+from experiments.tables.reading import sweep_names
 
 LINE = re.compile(r"^( *)(\w+):\s*([^#\n]*?)\s*(?:#\s*(.*))?$", re.MULTILINE)
 

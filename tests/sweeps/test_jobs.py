@@ -8,7 +8,7 @@ import pytest
 from experiments.compose import compose, expand
 from experiments.signatures import CONF, ConfigError
 from experiments.sweeps.jobs import compose_jobs
-from experiments.sweeps.reading import read_sweep
+from experiments.tables.reading import read_sweep
 from tokenizer.weights import MissingWeightsError
 
 TABLE = "gsq/table01_codebook"

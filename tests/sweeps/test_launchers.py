@@ -12,7 +12,7 @@ from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import QueuedStages, QueueLauncher, gpus_of_a_slot
 from experiments.sweeps.runner import Runner
-from experiments.sweeps.sweep_file import Row
+from experiments.tables.sweep_file import Row
 
 SLURM = {"partition": None, "timeout_min": 30, "gpus_per_node": 0, "cpus_per_task": 1, "memory": "1GB", "requeues": 2}
 OPENING = "import os, signal, sys, time\nfrom experiments.run_folder import RunFolder\nfolder = RunFolder({folder!r})\n"

@@ -14,8 +14,8 @@ from experiments.sweeps.entries import Entry
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.plan import duration, show_plan
 from experiments.sweeps.prepare import prepare
-from experiments.sweeps.reading import read_sweep
-from experiments.sweeps.sweep_file import Row
+from experiments.tables.reading import read_sweep
+from experiments.tables.sweep_file import Row
 
 WORDS = ["scale=smoke", "discriminator=none", "quantizer=vq", "codebook_size=64"]
 

@@ -17,7 +17,7 @@ from experiments.sweeps.entries import Entry, Stage, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner, last_line
-from experiments.sweeps.sweep_file import Row
+from experiments.tables.sweep_file import Row
 
 DONE = "write('done')"
 

@@ -12,7 +12,7 @@ from experiments.callbacks.checkpoints import load_checkpoint
 from experiments.run_folder import RunFolder
 from experiments.signatures import CONF
 from experiments.sweeps.jobs import compose_jobs
-from experiments.sweeps.reading import read_sweep, sweep_names
+from experiments.tables.reading import read_sweep, sweep_names
 from experiments.tasks.tokenizer import STATE
 from experiments.training import train
 from tokenizer.weights import FILES

@@ -20,9 +20,9 @@ from experiments.sweeps import prepare as preparing
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.launchers import LAUNCHERS
-from experiments.sweeps.reading import read_sweep
 from experiments.sweeps.settings import read_settings
-from experiments.sweeps.sweep_file import Row
+from experiments.tables.reading import read_sweep
+from experiments.tables.sweep_file import Row
 
 TABLE = "gsq/table01_codebook"
 LENGTH = ["updates=60", "checkpoint_every=4", "validate_every=60", "workers=0", "data.cuts_per_picture=1"]

@@ -12,9 +12,9 @@ import yaml
 from experiments.compose import compose
 from experiments.run_folder import ENVIRONMENT, RunFolder, digest_of_config
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.claims import Operand
-from experiments.sweeps.plot_settings import number
-from experiments.sweeps.sweep_file import Row, SweepFile
+from experiments.tables.claims import Operand
+from experiments.tables.plot_settings import number
+from experiments.tables.sweep_file import Row, SweepFile
 from tokenizer.weights import MissingWeightsError
 
 SEED = 987_654_321

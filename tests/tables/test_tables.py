@@ -10,8 +10,8 @@ from PIL import Image
 from experiments import build
 from experiments.signatures import CONF
 from experiments.sweeps.jobs import Job, compose_jobs
-from experiments.sweeps.reading import read_sweep, sweep_names
-from experiments.sweeps.sweep_file import SweepFile
+from experiments.tables.reading import read_sweep, sweep_names
+from experiments.tables.sweep_file import SweepFile
 
 ROWS = {  # rows that are run, rows that are quoted
     "gsq/figure01b_latent_dim": (10, 0),

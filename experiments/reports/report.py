@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.reports.cards import card_lines
+from experiments.reports.cells import Metric, make_metric
+from experiments.reports.law import Law, Point, fitted
+from experiments.reports.measured import MeasuredRow, measure, published_values
+from experiments.reports.remarks import changes, remarks
 from experiments.signatures import CONF
-from experiments.sweeps.cards import card_lines
-from experiments.sweeps.claims import Operand, judge_measured, judge_published, operands
-from experiments.sweeps.law import Law, Point, fitted
-from experiments.sweeps.measured import MeasuredRow, measure, published_values
-from experiments.sweeps.remarks import changes, remarks
-from experiments.sweeps.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, Claim, Column, SweepFile
-from experiments.sweeps.table import Metric, make_metric
+from experiments.tables.claims import Operand, judge_measured, judge_published, operands
+from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, Claim, Column, SweepFile
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from experiments.config_checks import nearest
 from experiments.metrics.card import comparable
 from experiments.signatures import ConfigError
-from experiments.sweeps.sweep_file import Claim
+from experiments.tables.sweep_file import Claim
 
 Operand = tuple[str, str]
 """Name of a row and key of a metric."""

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.reading import read_sweep, sweep_names
-from experiments.sweeps.sweep_file import spelled
+from experiments.tables.reading import read_sweep, sweep_names
+from experiments.tables.sweep_file import spelled
 
 TABLE = {
     "title": "Codebooks",

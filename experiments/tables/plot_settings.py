@@ -5,7 +5,7 @@
 * lines: metric `y` over the label `x`, a line for each value of the label `series`
 * scatter: metric `y` over metric `x`, a point a row
 * curves: metric `y` over the updates of every run
-* law: as lines, with the law of `experiments.sweeps.law` fitted to `y` over `x` and `series`; `law` holds the published coefficients
+* law: as lines, with the law of `experiments.reports.law` fitted to `y` over `x` and `series`; `law` holds the published coefficients
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.config_checks import nearest
 from experiments.signatures import ConfigError
-from experiments.sweeps.sweep_file import Column, Row
+from experiments.tables.sweep_file import Column, Row
 
 KINDS: dict[str, tuple[str, ...]] = {
     "lines": ("x", "series", "y"),

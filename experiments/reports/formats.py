@@ -1,12 +1,12 @@
-"""The layouts of a report that are files: Markdown, CSV and LaTeX. The terminal's is in `experiments.sweeps.terminal`."""
+"""The layouts of a report that are files: Markdown, CSV and LaTeX. The terminal's is in `experiments.reports.terminal`."""
 
 import csv
 import io
 import re
 from dataclasses import dataclass
 
-from experiments.sweeps.report_table import Report
-from experiments.sweeps.table import MISPRINT, Metric
+from experiments.reports.cells import MISPRINT, Metric
+from experiments.reports.report import Report
 
 LATEX = {
     "\\": r"\textbackslash{}",

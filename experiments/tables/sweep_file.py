@@ -110,7 +110,7 @@ class SweepFile:
         claims: what the paper concludes.
         notes: on the table as a whole.
         evaluate: extra evaluations of every row: name to factor of the training's image_size.
-        plot: how the report draws it, see `experiments.sweeps.plots`; empty for no picture.
+        plot: how the report draws it, see `experiments.reports.plots`; empty for no picture.
     """
 
     name: str

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from experiments.compose import compose
+from experiments.reports.measured import SEED, measure, published_values, with_seed
 from experiments.run_folder import relevant
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.measured import SEED, measure, published_values, with_seed
-from experiments.sweeps.reading import read_sweep
-from tests.sweeps.made_runs import share_compositions, write_run
+from experiments.tables.reading import read_sweep
+from tests.reports.made_runs import share_compositions, write_run
 
 SWEEP = read_sweep("gsq/table01_codebook", CONF)
 ROWS = {row.name: row for row in SWEEP.rows}
@@ -32,7 +32,7 @@ def test_a_configuration_with_its_seed_replaced_is_the_one_composed_with_that_se
 
 
 def test_without_any_run_every_row_is_not_run_and_nothing_is_composed(monkeypatch):
-    monkeypatch.setattr("experiments.sweeps.measured.compose", lambda *_: pytest.fail("composed"))
+    monkeypatch.setattr("experiments.reports.measured.compose", lambda *_: pytest.fail("composed"))
     assert [row.state for row in measure(SWEEP, "mini", 3, [])] == ["not run"] * 5
 
 

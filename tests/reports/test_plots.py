@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.reports.law import Law, fit, points_of
+from experiments.reports.measured import published_values
+from experiments.reports.plots import curve, draw, points
+from experiments.reports.report import make_report
 from experiments.signatures import CONF, ConfigError
-from experiments.sweeps.law import Law, fit, points_of
-from experiments.sweeps.measured import published_values
-from experiments.sweeps.plot_settings import check_plot, number
-from experiments.sweeps.plots import curve, draw, points
-from experiments.sweeps.reading import read_sweep
-from experiments.sweeps.report_table import make_report
-from experiments.sweeps.sweep_file import Column, Row
-from tests.sweeps.made_runs import share_compositions, write_run
+from experiments.tables.plot_settings import check_plot, number
+from experiments.tables.reading import read_sweep
+from experiments.tables.sweep_file import Column, Row
+from tests.reports.made_runs import share_compositions, write_run
 
 TABLE = read_sweep("gsq/table01_codebook", CONF)
 COLUMNS = [Column("val/rfid", "rFID", better="lower"), Column("model/parameters", "parameters", "M")]

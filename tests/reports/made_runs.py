@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compose import Composition, compose
+from experiments.reports.measured import SEED, with_seed
 from experiments.run_folder import RunFolder
 from experiments.signatures import CONF
-from experiments.sweeps.measured import SEED, with_seed
-from experiments.sweeps.sweep_file import Row, SweepFile
+from experiments.tables.sweep_file import Row, SweepFile
 
 CARD = {
     "backend": "tessera",
@@ -32,7 +32,7 @@ def composed(verb: str, words: tuple[str, ...], config_dir: Path) -> Composition
 
 def share_compositions(monkeypatch: Any) -> None:
     """Let reports compose each row once a process."""
-    monkeypatch.setattr("experiments.sweeps.measured.compose", lambda verb, words, folder: composed(verb, tuple(words), folder))
+    monkeypatch.setattr("experiments.reports.measured.compose", lambda verb, words, folder: composed(verb, tuple(words), folder))
 
 
 def write_run(

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass, replace
 
 from experiments.metrics.card import comparable
-from experiments.sweeps.measured import Mean, MeasuredRow
-from experiments.sweeps.plot_settings import number
-from experiments.sweeps.sweep_file import BITS_PER_TOKEN, Column
+from experiments.reports.measured import Mean, MeasuredRow
+from experiments.tables.plot_settings import number
+from experiments.tables.sweep_file import BITS_PER_TOKEN, Column
 
 MISPRINT = "†"
 DIGITS = 3

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from experiments.sweeps.measured import MeasuredRow
-from experiments.sweeps.sweep_file import SweepFile, spelled
-from experiments.sweeps.table import MISPRINT, Metric
+from experiments.reports.cells import MISPRINT, Metric
+from experiments.reports.measured import MeasuredRow
+from experiments.tables.sweep_file import SweepFile, spelled
 
 
 def remarks(sweep: SweepFile, rows: list[MeasuredRow], metrics: list[Metric]) -> list[str]:

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from experiments.report import FORMATS, run
+from experiments.reports.formats import comma_separated, latex, markdown
+from experiments.reports.report import make_report
+from experiments.reports.terminal import show_report
 from experiments.signatures import CONF, ROOT
-from experiments.sweeps.formats import comma_separated, latex, markdown
-from experiments.sweeps.reading import read_sweep
-from experiments.sweeps.report_table import make_report
-from experiments.sweeps.sweep_file import Correction
-from experiments.sweeps.terminal import show_report
-from tests.sweeps.made_runs import share_compositions, write_run
+from experiments.tables.reading import read_sweep
+from experiments.tables.sweep_file import Correction
+from tests.reports.made_runs import share_compositions, write_run
 
 SWEEP = replace(read_sweep("gsq/table01_codebook", CONF), notes=["A note."])
 ROWS = {row.name: row for row in SWEEP.rows}

@@ -8,9 +8,9 @@ import yaml
 
 from experiments.config_checks import nearest
 from experiments.signatures import ConfigError
-from experiments.sweeps.claims import parse
-from experiments.sweeps.plot_settings import check_plot
-from experiments.sweeps.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
+from experiments.tables.claims import parse
+from experiments.tables.plot_settings import check_plot
+from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
 
 
 def sweep_names(config_dir: Path) -> list[str]:

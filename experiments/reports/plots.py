@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.sweeps.claims import Operand
-from experiments.sweeps.formats import head_of
-from experiments.sweeps.law import spaced
-from experiments.sweeps.measured import published_values
-from experiments.sweeps.plot_settings import number
-from experiments.sweeps.report_table import Report
+from experiments.reports.formats import head_of
+from experiments.reports.law import spaced
+from experiments.reports.measured import published_values
+from experiments.reports.report import Report
+from experiments.tables.claims import Operand
+from experiments.tables.plot_settings import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,9 @@
 import pytest
 
 from experiments.signatures import ConfigError
-from experiments.sweeps.claims import judge, judge_measured, judge_published, operands, parse
-from experiments.sweeps.reading import read_sweep
-from experiments.sweeps.sweep_file import Claim
+from experiments.tables.claims import judge, judge_measured, judge_published, operands, parse
+from experiments.tables.reading import read_sweep
+from experiments.tables.sweep_file import Claim
 
 A, B = ("a", "val/psnr"), ("b", "val/psnr")
 BETTER = "row('a')['val/psnr'] > row('b')['val/psnr']"

@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.sweeps.claims import Operand
-from experiments.sweeps.measured import MeasuredRow
-from experiments.sweeps.plot_settings import number
-from experiments.sweeps.sweep_file import SweepFile
+from experiments.reports.measured import MeasuredRow
+from experiments.tables.claims import Operand
+from experiments.tables.plot_settings import number
+from experiments.tables.sweep_file import SweepFile
 
 START = (400.0, 2.8, 0.15, 0.2)
 FEWEST_POINTS = 5

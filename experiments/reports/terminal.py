@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.sweeps.formats import Block, blocks, has_best
-from experiments.sweeps.report_table import Report
+from experiments.reports.formats import Block, blocks, has_best
+from experiments.reports.report import Report
 
 WIDTH = 140
 """Of output that is no terminal."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.metrics.card import NOT_COMPARED
-from experiments.sweeps.measured import MeasuredRow
-from experiments.sweeps.sweep_file import Column
+from experiments.reports.measured import MeasuredRow
+from experiments.tables.sweep_file import Column
 
 OF_ALL = ("image_size", "n", "reference", "transform", "subject", "dtype", "guidance")
 """Fields that usually agree in all metrics; the others say how one metric is computed."""

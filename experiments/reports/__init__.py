@@ -1,0 +1,1 @@
+"""Reports of published tables: what was measured, set beside what is printed."""

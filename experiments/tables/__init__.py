@@ -1,0 +1,1 @@
+"""Published tables as files: what one holds, reading it, and judging what a paper concludes."""
