@@ -31,6 +31,10 @@ CHECKPOINT_PATTERN = "updates_*.ckpt"
 ENVIRONMENT = "environment.json"
 WEIGHTS = "model.safetensors"
 LOCK = "lock.json"
+PLACES = ("*", "*/*")
+"""Where run folders lie below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`."""
+PLAYED = ("adversarial", "discriminator", "lecam", "gradient_penalty")
+"""Losses that only a discriminator gives a meaning."""
 
 
 class RunFolderError(ValueError):
@@ -38,9 +42,20 @@ class RunFolderError(ValueError):
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers or names."""
+    """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers or names, nothing without effect."""
     data = {key: value for key, value in config["data"].items() if key != "root"}
-    return {"task": config["task"], "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
+    task = effective(config["task"])
+    return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
+
+
+def effective(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task without the losses that weigh nothing and, where there is no discriminator, without all that is for one."""
+    objective, alone = task["objective"], task["discriminator"] is None
+    counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in PLAYED)}
+    idle = {name for name in objective["weights"] if name not in counted and (alone or name != "adversarial")}
+    kept = {key: value for key, value in objective.items() if key not in idle and not (alone and key == "adaptive_limit")}
+    others = {key: value for key, value in task.items() if not (alone and key.startswith("discriminator_"))}
+    return {**others, "objective": {**kept, "weights": counted}}
 
 
 def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:
@@ -59,15 +74,20 @@ def digest_of_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(relevant(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def find_runs(parent: Path, config: Mapping[str, Any]) -> "list[RunFolder]":
-    """The run folders below `parent` that were made with this configuration, the one started last first.
+def find_run(runs_folder: Path, identity: str) -> "RunFolder | None":
+    """The run folder of an identity, under whatever experiment it was made: one run serves every table whose rows are the same run."""
+    found = sorted(file.parent for pattern in PLACES for file in runs_folder.glob(f"{pattern}/{identity}/{CONFIG}"))
+    return RunFolder(found[0]) if found else None
 
-    There is more than one where the data changed in between.
-    """
-    wanted = digest_of_config(config)
-    found = [RunFolder(file.parent) for file in parent.glob(f"*/{ENVIRONMENT}")]
-    matching = [folder for folder in found if folder.described.get("config_digest") == wanted]
-    return sorted(matching, key=lambda folder: (folder.path / ENVIRONMENT).stat().st_mtime, reverse=True)
+
+def runs_by_config(runs_folder: Path) -> "dict[str, list[RunFolder]]":
+    """All run folders by `digest_of_config`, the one started last first: there are several of one where the data changed in between."""
+    files = [file for pattern in PLACES for file in runs_folder.glob(f"{pattern}/*/{ENVIRONMENT}")]
+    runs: dict[str, list[RunFolder]] = {}
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        folder = RunFolder(file.parent)
+        runs.setdefault(str(folder.described.get("config_digest")), []).append(folder)
+    return runs
 
 
 def digest_of_weights(init_from: str | None) -> str | None:

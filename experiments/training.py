@@ -22,7 +22,7 @@ from experiments.data.source import ImageSource
 from experiments.evaluation import Evaluation, evaluate
 from experiments.metrics.card import describe_losses
 from experiments.results import show
-from experiments.run_folder import RunFolder, RunFolderError, digest_of_weights, identity, is_first_process
+from experiments.run_folder import RunFolder, RunFolderError, digest_of_weights, find_run, identity, is_first_process
 from experiments.tasks.tokenizer import STATE, TokenizerTask
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tu
         advice = f"resume={folder.path}: only `updates` and the logger may change"
     else:
         contents["init_from"] = digest_of_weights(config["init_from"])
-        folder = RunFolder(Path(config["runs_folder"]) / name / identity(config, contents))
+        runs, name_of_run = Path(config["runs_folder"]), identity(config, contents)
+        folder = find_run(runs, name_of_run) or RunFolder(runs / name / name_of_run)
         changes = [] if folder.state == "absent" or config["rerun"] else folder.changes(config, contents)
         advice = f"{folder.path} was continued: go on with resume={folder.path} and what it has now, or begin again with rerun=true"
     if changes:

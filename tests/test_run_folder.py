@@ -12,7 +12,18 @@ import time
 import pytest
 
 from experiments.compose import compose
-from experiments.run_folder import RunFolder, RunFolderError, differences, digest_of_weights, identity, is_first_process, write_atomic
+from experiments.run_folder import (
+    RunFolder,
+    RunFolderError,
+    differences,
+    digest_of_config,
+    digest_of_weights,
+    find_run,
+    identity,
+    is_first_process,
+    runs_by_config,
+    write_atomic,
+)
 
 CONTENTS = {"data": "x", "init_from": None}
 
@@ -51,6 +62,46 @@ def test_what_changes_no_number_changes_no_identity(words):
 )
 def test_what_changes_numbers_changes_the_identity(words):
     assert identity(config_of(*words), CONTENTS) != identity(config_of(), CONTENTS)
+
+
+ALONE = ("discriminator=none",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["discriminator_start=0"],
+        ["discriminator_learning_rate=0.5"],
+        ["schedule@discriminator_schedule=constant"],
+        ["loss.weights.adversarial=0.3"],
+        ["loss.adversarial.generator=hinge"],
+        ["loss.adaptive_limit=10.0"],
+        ["loss.lecam.decay=0.5"],
+        ["loss.entropy.temperature=2"],
+    ],
+)
+def test_settings_without_effect_change_no_identity(words):
+    """What is for a discriminator, where there is none; and of a loss that weighs nothing."""
+    assert identity(config_of(*ALONE, *words), CONTENTS) == identity(config_of(*ALONE), CONTENTS)
+    if "entropy" not in words[0] and "lecam" not in words[0]:
+        assert identity(config_of(*words), CONTENTS) != identity(config_of(), CONTENTS)
+
+
+def test_a_setting_of_a_loss_that_weighs_something_changes_the_identity():
+    weighed = (*ALONE, "loss.weights.entropy=0.1")
+    assert identity(config_of(*weighed, "loss.entropy.temperature=2"), CONTENTS) != identity(config_of(*weighed), CONTENTS)
+
+
+def test_a_run_is_found_under_whatever_experiment_it_was_made(tmp_path):
+    config = config_of()
+    for place in ("gsq/0123", "gsq/vae_f8_raw/4567"):
+        RunFolder(tmp_path / place).start(config, [], CONTENTS)
+        assert find_run(tmp_path, place[-4:]).path == tmp_path / place
+    assert find_run(tmp_path, "89ab") is None
+    os.utime(tmp_path / "gsq/0123/environment.json", (1, 1))
+    found = runs_by_config(tmp_path)[digest_of_config(config)]
+    assert [folder.path.name for folder in found] == ["4567", "0123"]
+    assert digest_of_config(config_of("seed=1")) not in runs_by_config(tmp_path)
 
 
 def test_other_data_changes_the_identity_but_another_place_of_the_same_data_does_not(tmp_path):

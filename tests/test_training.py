@@ -203,6 +203,14 @@ def test_a_finished_run_is_reported_and_not_repeated(uninterrupted, capsys, monk
     assert (uninterrupted.path / "result.json").stat().st_mtime_ns == before
 
 
+def test_a_run_of_the_same_configuration_serves_another_experiment(uninterrupted, capsys):
+    folder = uninterrupted.path.parent.parent
+    overrides = [*WORDS, f"runs_folder={folder}"]
+    assert train(compose("train", overrides).config, overrides, "another") == 0
+    assert "psnr" in capsys.readouterr().out
+    assert not (folder / "another").exists()
+
+
 def test_rerun_repeats_a_finished_run(uninterrupted, tmp_path):
     assert run(tmp_path) == 0
     assert run(tmp_path, "rerun=true") == 0

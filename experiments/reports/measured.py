@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from experiments.compose import compose
-from experiments.run_folder import ENVIRONMENT, RunFolder, digest_of_config
+from experiments.run_folder import RunFolder, digest_of_config, runs_by_config
 from experiments.signatures import CONF, ConfigError
 from experiments.tables.claims import Operand
 from experiments.tables.plot_settings import number
@@ -104,7 +104,7 @@ def _seeds(seeds: list[int]) -> str:
 def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_dir: Path = CONF) -> list[MeasuredRow]:
     """The rows with the runs that were made of them.
 
-    Where no run of any row's experiment is there, nothing is composed.
+    Where there are no runs at all, nothing is composed.
 
     Args:
         sweep: the file.
@@ -116,16 +116,15 @@ def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_d
     Raises:
         ConfigError: a row, or a word, that is no configuration.
     """
-    parent = runs_folder(words, config_dir)
-    found = {base: _by_digest(parent / base) for base in dict.fromkeys(sweep.base_of(row) for row in sweep.runs)}
+    found = {digest: folders[0] for digest, folders in runs_by_config(runs_folder(words, config_dir)).items()}
     rows = []
     for row in sweep.rows:
         if row.quoted:
             rows.append(MeasuredRow(row, [], "quoted"))
-        elif not any(found.values()):
+        elif not found:
             rows.append(MeasuredRow(row, [], "not run"))
         else:
-            rows.append(_measured(sweep, row, sweep.words(row, scale, SEED, words), seeds, found[sweep.base_of(row)], config_dir))
+            rows.append(_measured(sweep, row, sweep.words(row, scale, SEED, words), seeds, found, config_dir))
     return rows
 
 
@@ -134,13 +133,6 @@ def runs_folder(words: list[str], config_dir: Path) -> Path:
     given = [word.partition("=")[2] for word in words if word.startswith("runs_folder=")]
     default = yaml.safe_load((config_dir / "train.yaml").read_text())["runs_folder"]
     return Path(str([default, *given][-1]))
-
-
-def _by_digest(parent: Path) -> dict[str, RunFolder]:
-    """The newest run folder of every configuration below `parent`: there are several of one where the data changed in between."""
-    files = sorted(parent.glob(f"*/{ENVIRONMENT}"), key=lambda file: file.stat().st_mtime)
-    folders = [RunFolder(file.parent) for file in files]
-    return {str(folder.described.get("config_digest")): folder for folder in folders}
 
 
 def _measured(sweep: SweepFile, row: Row, words: list[str], seeds: int, found: Mapping[str, RunFolder], config_dir: Path) -> MeasuredRow:

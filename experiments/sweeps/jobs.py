@@ -6,10 +6,9 @@ from pathlib import Path
 
 from experiments.compose import Composition, compose
 from experiments.config_checks import nearest
-from experiments.run_folder import RunFolder, find_runs
 from experiments.signatures import CONF, ConfigError
 from experiments.tables.sweep_file import Row, SweepFile
-from experiments.train import check, run_name
+from experiments.train import check
 from tokenizer.weights import MissingWeightsError
 
 
@@ -35,17 +34,6 @@ class Job:
     def name(self) -> str:
         """Of the row, with the seed behind it unless that is 0."""
         return f"{self.row.name}-seed{self.seed}" if self.seed else self.row.name
-
-    @property
-    def parent(self) -> Path:
-        """The folder that its run folder lies in."""
-        assert self.composition is not None
-        return Path(self.composition.config["runs_folder"]) / run_name(self.composition.choices)
-
-    @property
-    def folders(self) -> list[RunFolder]:
-        """Runs of this configuration, the one started last first."""
-        return find_runs(self.parent, self.composition.config) if self.composition else []
 
 
 def compose_jobs(

@@ -42,7 +42,8 @@ def test_a_discriminator_is_its_formula(size):
 
     x = F.leaky_relu(conv((images + 1) / 2, "stem.0"), 0.01)
     for block in ("blocks.0", "blocks.1"):
-        x = conv(halve(F.leaky_relu(conv(x, f"{block}.conv1"), 0.01)), f"{block}.conv2") + conv(halve(x), f"{block}.skip")
+        main = halve(F.leaky_relu(conv(x, f"{block}.conv1"), 0.01))
+        x = F.leaky_relu(conv(main, f"{block}.conv2"), 0.01) + conv(halve(x), f"{block}.skip")
     x = F.leaky_relu(conv(x, "head.0"), 0.01).mean((2, 3))
     x = F.leaky_relu(F.linear(x, weights["head.4.weight"], weights["head.4.bias"]), 0.01)
     torch.testing.assert_close(discriminator(images), F.linear(x, weights["head.6.weight"], weights["head.6.bias"]))
@@ -119,3 +120,12 @@ def test_it_can_be_differentiated_twice():
 def test_a_wrong_choice_is_refused_with_its_key(arguments, message):
     with pytest.raises(ValueError, match=message):
         stylegan(**arguments)
+
+
+def test_pictures_of_either_player_are_augmented_in_full_precision():
+    seen = []
+    discriminator = stylegan(**SMALL, augmentation=["color"])
+    discriminator.augmentation.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        discriminator(torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16))
+    assert seen == [torch.float32]

@@ -89,7 +89,6 @@ def test_a_row_whose_weights_are_absent_is_set_apart_but_for_the_paper_s_scale(c
     found = jobs(conf=conf)
     assert [job.why_not for job in found] == ["", "", "", "weights absent", ""]
     assert found[3].composition is None
-    assert found[3].folders == []
     with pytest.raises(MissingWeightsError, match=r"row 1 \(uniform\): "):
         jobs(f"data.root={tmp_path}", conf=conf, scale="paper")
 

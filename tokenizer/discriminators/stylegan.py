@@ -77,6 +77,7 @@ class StyleGANDiscriminator(Discriminator):
                 f"a discriminator that halves the image {len(self.blocks)} times needs at least {self.smallest_side} pixels a side, got "
                 f"{tuple(images.shape[-2:])}; raise image_size or shorten discriminator.multipliers"
             )
+        images = images.to(torch.promote_types(images.dtype, torch.float32))  # both players' pictures are augmented alike
         images = self.augmentation(images / 2 + 0.5)
         if self.input_range == "symmetric":
             images = 2 * images - 1
@@ -89,7 +90,7 @@ class StyleGANDiscriminator(Discriminator):
 
 
 class _HalvingBlock(nn.Module):
-    """halve(leaky(conv(x))), convolved again, plus halve(x) through a 1x1 convolution; the sum is not scaled."""
+    """leaky(conv(halve(leaky(conv(x))))) plus halve(x) through a 1x1 convolution; the sum is not scaled."""
 
     def __init__(self, in_channels: int, out_channels: int, negative_slope: float) -> None:
         super().__init__()
@@ -101,8 +102,8 @@ class _HalvingBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C', h // 2, w // 2)."""
-        inner = F.leaky_relu(self.conv1(features), self.negative_slope)
-        summed: Tensor = self.conv2(self.halve(inner)) + self.skip(self.halve(features))
+        inner = self.halve(F.leaky_relu(self.conv1(features), self.negative_slope))
+        summed: Tensor = F.leaky_relu(self.conv2(inner), self.negative_slope) + self.skip(self.halve(features))
         return summed
 
 
