@@ -131,8 +131,7 @@ class Tolerant(Logger):
             call(*arguments)
         except Exception as error:
             if not self.told:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                log.warning("%s does not log (%s); metrics.csv is written all the same", type(self.logger).__name__, reason)
+                log.warning("%s does not log (%s); metrics.csv is written all the same", type(self.logger).__name__, _first_line(error))
             self.told = True
 
 
@@ -183,7 +182,7 @@ class WeightsAndBiases:
             logger = WandbRun(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
             _ = logger.experiment
         except Exception as error:
-            log.warning("W&B did not start (%s); metrics.csv is written all the same", str(error).splitlines()[0])
+            log.warning("W&B did not start (%s); metrics.csv is written all the same", _first_line(error))
             return None
         return Tolerant(logger)
 
@@ -198,6 +197,11 @@ class TensorBoard:
         except ModuleNotFoundError:
             log.warning("TensorBoard is not installed (`pip install tensorboard`); metrics.csv is written all the same")
             return None
+
+
+def _first_line(error: Exception) -> str:
+    """Of its message, or its name if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _has_key() -> bool:

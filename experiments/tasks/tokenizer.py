@@ -68,7 +68,7 @@ class TokenizerTask(LightningModule):
             discriminator_optimizer: of the discriminator.
             discriminator_schedule: of its learning rate.
             updates: generator steps of the whole run.
-            accumulate: parts that a batch is computed in.
+            accumulate: parts that a batch is computed in; an adaptive adversarial weight is that of each part.
             discriminator_start: from which update on the discriminator plays; a fraction, or a whole number of updates.
             ema_decay: of the averaged weights.
             seed: of all noise inside a step.
@@ -125,16 +125,17 @@ class TokenizerTask(LightningModule):
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
-        self._parts.append(terms)
+        self._parts.append(terms | self._health)
         if not self.step_complete:
             return
-        terms = {name: torch.stack([part[name] for part in self._parts]).mean() for name in terms}
+        means = {name: torch.stack([part[name] for part in self._parts]).mean() for name in self._parts[-1]}
+        terms, health = {name: means[name] for name in terms}, {name: means[name] for name in self._health}
         self._parts = []
         norms = self._step(terms, players=2 if adversarial else 1)
         self.updates += 1
         self.average.update(self.tokenizer, self.updates)
         if self._logs_at(self.updates):
-            self._log(terms, norms, len(batch.keys))
+            self._log(terms, norms, health, len(batch.keys))
 
     @property
     def average_tokenizer(self) -> ImageTokenizer:
@@ -244,10 +245,10 @@ class TokenizerTask(LightningModule):
         words = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
-    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], batch_size: int) -> None:
+    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor], batch_size: int) -> None:
         """The one read of the device: every `log_every` updates."""
         self.finite.verify()
-        values = read_step(self.objective, terms, norms, self._health)
+        values = read_step(self.objective, terms, norms, health)
         values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
         updates, then = self._logged_at
         now = time.monotonic()

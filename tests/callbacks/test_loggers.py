@@ -148,3 +148,15 @@ def test_a_run_without_a_name_of_its_own_has_its_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(MetricsTable, "experiment", None, raising=False)
     WeightsAndBiases("tessera", group=None, name=None, tags=[]).build(RunFolder(tmp_path), name="gsq/0123456789ab", config={})
     assert asked[0]["name"] == "gsq/0123456789ab"
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("no network")])
+def test_a_start_that_fails_stops_no_run_even_without_a_message(error, tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(loggers, "WandbRun", fail)
+    with caplog.at_level(logging.WARNING, "experiments"):
+        assert WeightsAndBiases("tessera", None, None, []).build(RunFolder(tmp_path), "name", {}) is None
+    assert f"W&B did not start ({str(error) or 'TimeoutError'})" in caplog.text

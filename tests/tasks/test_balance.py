@@ -81,6 +81,18 @@ def test_the_adaptive_weight_is_its_definition_and_told_with_the_ratio_of_length
     assert not task._health[ADAPTIVE_WEIGHT].requires_grad
 
 
+def test_what_is_told_of_an_accumulated_batch_is_the_mean_over_its_parts():
+    task = make_task("accumulate=2", "loss.weights.adversarial=0.3", "loss.adaptive_limit=1e4")
+    told, factors = [], []
+    task.trainer.log_every_n_steps = 1
+    task._log = lambda terms, norms, health, size: told.append(health)
+    for number in range(2):
+        task.training_step(batch(number, 2), number)
+        factors.append(task._health[ADAPTIVE_WEIGHT].item())
+    assert factors[0] != factors[1]
+    assert told[0][ADAPTIVE_WEIGHT].item() == pytest.approx(sum(factors) / 2)
+
+
 def test_a_fixed_weight_tells_the_ratio_of_lengths_where_it_logs_and_only_there():
     task, images = double_task(), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
