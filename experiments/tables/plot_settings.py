@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.config_checks import nearest
 from experiments.signatures import ConfigError
+from experiments.tables.kinds import PLOT, check
 from experiments.tables.sweep_file import Column, Row
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -46,12 +47,13 @@ def check_plot(plot: Mapping[str, Any], labels: list[str], columns: list[Column]
     """
     if not plot:
         return
-    kind = plot.get("kind")
+    check(plot, PLOT, ("kind",))
+    kind = plot["kind"]
     if kind not in KINDS:
-        raise ConfigError(f"kind {kind} is not known{nearest(str(kind), KINDS)}; known: {', '.join(KINDS)}")
+        raise ConfigError(f"kind {kind} is not known{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
     for key in plot:
         if key not in ("kind", *KINDS[kind]):
-            raise ConfigError(f"unknown key `{key}`{nearest(str(key), KINDS[kind])}; kind {kind} has {', '.join(KINDS[kind])}")
+            raise ConfigError(f"unknown key `{key}`{nearest(key, KINDS[kind])}; kind {kind} has {', '.join(KINDS[kind])}")
     for key in KINDS[kind]:
         if key not in plot and key not in OPTIONAL:
             raise ConfigError(f"`{key}` is missing; kind {kind} has {', '.join(KINDS[kind])}")
@@ -59,7 +61,7 @@ def check_plot(plot: Mapping[str, Any], labels: list[str], columns: list[Column]
     for key in KINDS[kind]:
         known = metrics if key == "y" or kind == "scatter" else labels
         if key != "law" and plot[key] not in known:
-            raise ConfigError(f"{key} {plot[key]} is not there{nearest(str(plot[key]), known)}; known: {', '.join(known)}")
+            raise ConfigError(f"{key} {plot[key]} is not there{nearest(plot[key], known)}; known: {', '.join(known)}")
     for key in ("x", "series") if kind == "law" else ("x",) if kind == "lines" else ():
         place = labels.index(plot[key])
         wrong = [row for row in rows if not row.quoted and number(row.label[place]) is None]

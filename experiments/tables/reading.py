@@ -1,6 +1,6 @@
 """Reads sweep files and judges each as a whole before any of it is used. Imports neither torch nor Hydra."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,13 @@ import yaml
 from experiments.config_checks import nearest
 from experiments.signatures import ConfigError
 from experiments.tables.claims import parse
+from experiments.tables.kinds import CLAIM, COLUMN, CORRECTION, FILE, ROW, check
 from experiments.tables.plot_settings import check_plot
-from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
+from experiments.tables.sweep_file import BITS_PER_TOKEN, DECIDING, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
+
+BETTER = ("lower", "higher", "none")
+RESERVED = ("raw", "completed")
+"""Names that no extra evaluation may have: `val_raw` are the weights that are not averaged, `completed` fills in what was left out."""
 
 
 def sweep_names(config_dir: Path) -> list[str]:
@@ -35,7 +40,7 @@ def read_sweep(name: str, config_dir: Path) -> SweepFile:
     path = config_dir / "sweep" / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"conf/sweep/{name}.yaml cannot be read: {' '.join(str(error).split())}") from error
     return _Reader(name, config_dir).read(content)
 
@@ -48,19 +53,18 @@ class _Reader:
         self.config_dir = config_dir
 
     def read(self, content: Any) -> SweepFile:
-        if not isinstance(content, dict):
-            raise self._wrong("", "expected the keys of a sweep file: title, source, base, columns, rows")
-        needed = ("title", "source", "base", "columns", "rows")
-        self._check_keys(content, "", (*needed, "labels", "claims", "notes", "evaluate", "plot", *SCALES), needed)
-        columns = [self._column(entry) for entry in content["columns"]]
-        labels = [str(label) for label in content.get("labels", [])]
+        self._placed("", check, content, FILE, ("title", "source", "base", "columns", "rows"))
+        reserved = [name for name in content.get("evaluate", {}) if name in RESERVED]
+        if reserved:
+            raise self._wrong("", f"evaluate names {reserved[0]}, which means something else; choose another name")
+        columns = [self._column(entry, number, content.get("evaluate", {})) for number, entry in enumerate(content["columns"], 1)]
+        self._check_once([column.key for column in columns], "two columns hold {}")
+        labels = content.get("labels", [])
         rows = [self._row(entry, number, labels, columns) for number, entry in enumerate(content["rows"], 1)]
         names = [row.name for row in rows]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise self._wrong("", f"two rows are called {twice[0]}; give each its own name")
+        self._check_once(names, "two rows are called {}; give each its own name")
         self._check_base(content["base"], "")
-        plot = dict(content.get("plot", {}))
+        plot = content.get("plot", {})
         self._placed("plot", check_plot, plot, labels, columns, rows)
         return SweepFile(
             name=self.name,
@@ -71,34 +75,44 @@ class _Reader:
             columns=columns,
             rows=rows,
             claims=[self._claim(entry, number, names, columns) for number, entry in enumerate(content.get("claims", []), 1)],
-            notes=list(content.get("notes", [])),
-            evaluate=dict(content.get("evaluate", {})),
+            notes=content.get("notes", []),
+            evaluate=content.get("evaluate", {}),
             plot=plot,
-            budgets={scale: dict(content[scale]) for scale in SCALES if scale in content},
+            budgets={scale: content[scale] for scale in SCALES if scale in content},
         )
 
-    def _column(self, entry: Any) -> Column:
+    def _column(self, entry: Any, number: int, evaluate: Mapping[str, int]) -> Column:
+        place = f"column {number}"
+        known = [*KNOWN_COLUMNS, BITS_PER_TOKEN]
+        known += [f"val_{name}/{key.removeprefix('val/')}" for name in evaluate for key in known if key.startswith("val/")]
+        key = entry.get("key", "") if isinstance(entry, dict) else entry
+        if isinstance(key, str) and key and key not in known:
+            raise self._wrong(place, f"{key} is no metric{nearest(key, known)}; known: {', '.join(known)}")
         if isinstance(entry, str):
             if entry not in KNOWN_COLUMNS:
-                raise self._wrong("columns", f"{entry} is not known{nearest(entry, KNOWN_COLUMNS)}; write {{key: {entry}, label: ...}}")
+                raise self._wrong(place, f"{entry} has no label of its own; write {{key: {entry}, label: ...}}")
             return KNOWN_COLUMNS[entry]
-        self._check_keys(entry, "columns", ("key", "label", "unit", "better"), ("key", "label"))
-        return Column(**entry)
+        self._placed(place, check, entry, COLUMN, ("key", "label"))
+        column = Column(**entry)
+        if column.better not in BETTER:
+            raise self._wrong(place, f"better is {column.better}{nearest(column.better, BETTER)}; expected one of {', '.join(BETTER)}")
+        return column
 
     def _row(self, entry: Any, number: int, labels: list[str], columns: list[Column]) -> Row:
         place = f"row {number}" + (f" ({entry['name']})" if isinstance(entry, dict) and "name" in entry else "")
-        allowed = ("name", "label", "base", "overrides", "published", "corrections", "quoted", "note", *SCALES)
-        self._check_keys(entry, place, allowed, ("name",))
+        self._placed(place, check, entry, ROW, ("name",))
         row = Row(
-            name=str(entry["name"]),
+            name=entry["name"],
             label=[str(cell) for cell in entry.get("label", [])],
             base=entry.get("base"),
-            overrides=dict(entry.get("overrides", {})),
-            budgets={scale: dict(entry[scale]) for scale in SCALES if scale in entry},
-            published=list(entry.get("published", [])) or [None] * len(columns),
-            corrections={key: Correction(**value) for key, value in entry.get("corrections", {}).items()},
-            quoted=bool(entry.get("quoted", False)),
-            note=str(entry.get("note", "")),
+            overrides=entry.get("overrides", {}),
+            budgets={scale: entry[scale] for scale in SCALES if scale in entry},
+            published=entry.get("published", []) or [None] * len(columns),
+            corrections={
+                key: self._correction(value, f"{place}, correction of {key}") for key, value in entry.get("corrections", {}).items()
+            },
+            quoted=entry.get("quoted", False),
+            note=entry.get("note", ""),
         )
         if len(row.label) != len(labels):
             raise self._wrong(place, f"label has {len(row.label)} cells, labels names {len(labels)}: {', '.join(labels)}")
@@ -109,22 +123,33 @@ class _Reader:
             raise self._wrong(place, f'published cell {unquoted[0]} must be quoted as "{unquoted[0]}", so that it prints as it is printed')
         astray = [key for key in row.corrections if key not in [column.key for column in columns]]
         if astray:
-            raise self._wrong(place, f"corrections names {astray[0]}, which is no column{nearest(astray[0], [c.key for c in columns])}")
+            raise self._wrong(
+                place, f"corrections names {astray[0]}, which is no column{nearest(str(astray[0]), [c.key for c in columns])}"
+            )
         if row.quoted and (row.overrides or row.budgets or row.base):
             raise self._wrong(place, "a quoted row is never run: it has no base and no overrides")
         self._check_base(row.base, place)
         return row
 
+    def _correction(self, entry: Any, place: str) -> Correction:
+        self._placed(place, check, entry, CORRECTION, ("cell", "why"))
+        return Correction(**entry)
+
     def _claim(self, entry: Any, number: int, names: list[str], columns: list[Column]) -> Claim:
         place = f"claim {number}"
-        self._check_keys(entry, place, ("text", "when", "scales"), ("text", "when"))
-        claim = Claim(str(entry["text"]), str(entry["when"]), tuple(entry.get("scales", SCALES)))
+        self._placed(place, check, entry, CLAIM, ("text", "when"))
+        claim = Claim(**{**entry, "scales": tuple(entry.get("scales", DECIDING))})
         unknown = [scale for scale in claim.scales if scale not in SCALES]
         if unknown:
-            raise self._wrong(place, f"scales names {unknown[0]}{nearest(str(unknown[0]), SCALES)}; known: {', '.join(SCALES)}")
+            raise self._wrong(place, f"scales names {unknown[0]}{nearest(unknown[0], SCALES)}; known: {', '.join(SCALES)}")
         keys = dict.fromkeys([*(column.key for column in columns), *KNOWN_COLUMNS, BITS_PER_TOKEN])
         self._placed(place, parse, claim.when, names, keys)
         return claim
+
+    def _check_once(self, names: list[str], message: str) -> None:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise self._wrong("", message.format(twice[0]))
 
     def _placed(self, place: str, check: Callable[..., Any], *arguments: Any) -> None:
         """Call a check that knows nothing of files, and name file and place if it fails."""
@@ -138,17 +163,6 @@ class _Reader:
         if base is not None and not (folder / f"{base}.yaml").is_file():
             known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
             raise self._wrong(place, f"base {base} is no experiment{nearest(base, known)}")
-
-    def _check_keys(self, entry: Any, place: str, allowed: Iterable[str], needed: Iterable[str]) -> None:
-        if not isinstance(entry, Mapping):
-            raise self._wrong(place, f"expected keys and values, found {entry!r}")
-        allowed = list(allowed)
-        for key in entry:
-            if key not in allowed:
-                raise self._wrong(place, f"unknown key `{key}`{nearest(str(key), allowed)}; known: {', '.join(allowed)}")
-        for key in needed:
-            if key not in entry:
-                raise self._wrong(place, f"`{key}` is missing")
 
     def _wrong(self, place: str, text: str) -> ConfigError:
         return ConfigError(f"conf/sweep/{self.name}.yaml{f', {place}' if place else ''}: {text}")
