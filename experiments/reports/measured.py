@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from experiments.compose import compose
-from experiments.run_folder import RunFolder, digest_of_config, runs_by_config
+from experiments.run_folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.signatures import CONF, ConfigError
 from experiments.tables.claims import Operand
 from experiments.tables.plot_settings import number
-from experiments.tables.sweep_file import Row, SweepFile
+from experiments.tables.sweep_file import COMPLETED, Row, SweepFile
 from tokenizer.weights import MissingWeightsError
 
 SEED = 987_654_321
@@ -33,6 +33,7 @@ class Run:
         cards: of the metrics.
         skipped: why a metric is missing, by its key.
         error: of a failed run.
+        failed: errors of evaluations that failed, by their names.
     """
 
     seed: int
@@ -42,6 +43,12 @@ class Run:
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_words(self) -> str:
+        """The state, with the evaluations that failed."""
+        return ", ".join([self.state, *(f"evaluation {name} failed" for name in self.failed)])
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,9 @@ class MeasuredRow:
         if self.why_none:
             return self.why_none
         if len(self.runs) == 1 and self.runs[0].seed == 0:
-            return self.runs[0].state
-        states = list(dict.fromkeys(run.state for run in self.runs))
-        return "; ".join(f"{state}: {_seeds([run.seed for run in self.runs if run.state == state])}" for state in states)
+            return self.runs[0].in_words
+        states = list(dict.fromkeys(run.in_words for run in self.runs))
+        return "; ".join(f"{state}: {_seeds([run.seed for run in self.runs if run.in_words == state])}" for state in states)
 
     def mean(self, key: str) -> Mean | None:
         """Of a metric, in the unit of results; None if no run has it."""
@@ -104,7 +111,7 @@ def _seeds(seeds: list[int]) -> str:
 def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_dir: Path = CONF) -> list[MeasuredRow]:
     """The rows with the runs that were made of them.
 
-    Where there are no runs at all, nothing is composed.
+    Where there are no runs at all, no more is composed than shows whether `words` can be.
 
     Args:
         sweep: the file.
@@ -117,14 +124,17 @@ def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_d
         ConfigError: a row, or a word, that is no configuration.
     """
     found = {digest: folders[0] for digest, folders in runs_by_config(runs_folder(words, config_dir)).items()}
+    train = {row.name: sweep.words(row, scale, SEED, words) for row in sweep.runs}
     rows = []
     for row in sweep.rows:
         if row.quoted:
             rows.append(MeasuredRow(row, [], "quoted"))
-        elif not found:
-            rows.append(MeasuredRow(row, [], "not run"))
+        elif found:
+            rows.append(_measured(sweep, row, train[row.name], seeds, found, config_dir))
         else:
-            rows.append(_measured(sweep, row, sweep.words(row, scale, SEED, words), seeds, found, config_dir))
+            if words and row is sweep.runs[0]:  # a misspelled word must not look like a table that was never run
+                _measured(sweep, row, train[row.name], 0, {}, config_dir)
+            rows.append(MeasuredRow(row, [], "not run"))
     return rows
 
 
@@ -172,18 +182,33 @@ def _read(folder: RunFolder, seed: int, sweep: SweepFile) -> Run:
     if state != "done":
         state = "interrupted" if state == "running" and not folder.in_use else state
         return Run(seed, folder.path, state, error=str(result.get("error", "")))
-    metrics, cards = dict(result["metrics"]), dict(result["cards"])
-    skipped = {f"val/{name}": _reason(why) for name, why in result.get("skipped", {}).items()}
-    for name in sweep.evaluate:
-        file = folder.path / "evaluations" / name / "result.json"
-        if not file.is_file():
-            skipped |= {column.key: f"evaluation {name} not run" for column in sweep.columns if column.key.startswith(f"val_{name}/")}
-            continue
-        extra = json.loads(file.read_text())
-        metrics |= {f"val_{name}/{key.removeprefix('val/')}": value for key, value in extra["metrics"].items() if key.startswith("val/")}
-        cards |= {f"val_{name}/{key.removeprefix('val/')}": card for key, card in extra["cards"].items() if key.startswith("val/")}
-        skipped |= {f"val_{name}/{key}": _reason(why) for key, why in extra.get("skipped", {}).items()}
-    return Run(seed, folder.path, state, metrics, cards, skipped)
+    keys = [column.key for column in sweep.columns]
+    metrics, cards, skipped = dict(result["metrics"]), dict(result["cards"]), _skipped(result, "val")
+    failed: dict[str, str] = {}
+    for name in (COMPLETED, *sweep.evaluate):
+        file = folder.path / "evaluations" / name / RESULT
+        extra = json.loads(file.read_text()) if file.is_file() else {}
+        prefix = "val" if name == COMPLETED else f"val_{name}"
+        metrics = {**_renamed(extra.get("metrics", {}), prefix), **metrics}
+        cards = {**_renamed(extra.get("cards", {}), prefix), **cards}
+        skipped |= _skipped(extra, prefix)
+        wanted = list(skipped) if name == COMPLETED else [key for key in keys if key.startswith(f"{prefix}/")]
+        if extra.get("state") == "failed":
+            failed[name] = str(extra.get("error", ""))
+            skipped |= dict.fromkeys(wanted, f"evaluation {name} failed")
+        elif not extra and name != COMPLETED:
+            skipped |= dict.fromkeys(wanted, f"evaluation {name} not run")
+    skipped = {key: why for key, why in skipped.items() if key not in metrics}
+    return Run(seed, folder.path, state, metrics, cards, skipped, failed=failed)
+
+
+def _renamed(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What an evaluation says of averaged weights, under the prefix of its name."""
+    return {f"{prefix}/{key.removeprefix('val/')}": value for key, value in values.items() if key.startswith("val/")}
+
+
+def _skipped(result: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    return {f"{prefix}/{name}": _reason(why) for name, why in result.get("skipped", {}).items()}
 
 
 def _reason(why: str) -> str:

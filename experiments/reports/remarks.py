@@ -36,12 +36,15 @@ def _misprints(sweep: SweepFile) -> list[str]:
 
 
 def _failures(rows: list[MeasuredRow]) -> list[str]:
-    return [
-        f"{row.row.name}, seed {run.seed}, failed: {' '.join(run.error.split()) or 'it left no message'} ({run.folder})"
-        for row in rows
-        for run in row.runs
-        if run.state == "failed"
-    ]
+    lines = []
+    for row in rows:
+        for run in row.runs:
+            errors = {"": run.error} if run.state == "failed" else {}
+            errors |= {f", evaluation {name}": error for name, error in run.failed.items()}
+            for what, error in errors.items():
+                said = " ".join(error.split()) or "it left no message"
+                lines.append(f"{row.row.name}, seed {run.seed}{what}, failed: {said} ({run.folder})")
+    return lines
 
 
 def _unmeasured(metrics: list[Metric], rows: list[MeasuredRow]) -> list[str]:

@@ -11,11 +11,22 @@ from experiments.signatures import ConfigError
 from experiments.tables.claims import parse
 from experiments.tables.kinds import CLAIM, COLUMN, CORRECTION, FILE, ROW, check
 from experiments.tables.plot_settings import check_plot
-from experiments.tables.sweep_file import BITS_PER_TOKEN, DECIDING, KNOWN_COLUMNS, SCALES, Claim, Column, Correction, Row, SweepFile
+from experiments.tables.sweep_file import (
+    BITS_PER_TOKEN,
+    COMPLETED,
+    DECIDING,
+    KNOWN_COLUMNS,
+    SCALES,
+    Claim,
+    Column,
+    Correction,
+    Row,
+    SweepFile,
+)
 
 BETTER = ("lower", "higher", "none")
-RESERVED = ("raw", "completed")
-"""Names that no extra evaluation may have: `val_raw` are the weights that are not averaged, `completed` fills in what was left out."""
+RESERVED = ("raw", COMPLETED)
+"""Names that no extra evaluation may have; `val_raw` is of the weights that are not averaged."""
 
 
 def sweep_names(config_dir: Path) -> list[str]:

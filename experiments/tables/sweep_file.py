@@ -12,6 +12,8 @@ from experiments.signatures import ConfigError
 SCALES = ("paper", "gpu", "mini", "smoke")
 DECIDING = ("paper", "gpu", "mini")
 """Scales whose runs can bear out a claim: two updates at smoke decide nothing."""
+COMPLETED = "completed"
+"""The evaluation of a run that computes what its training had to skip for want of weights."""
 BITS_PER_TOKEN = "val/bits_per_token"
 """Measured for every table: the same vocabulary is not the same rate."""
 

@@ -122,6 +122,46 @@ def test_an_extra_evaluation_is_read_under_its_name():
     assert run.skipped == {"val_twice/lpips": "absent"}
 
 
+def evaluated(folder, name, **result):
+    """Leave the result of an evaluation in a run folder."""
+    (folder.path / "evaluations" / name).mkdir(parents=True)
+    (folder.path / "evaluations" / name / "result.json").write_text(json.dumps(result))
+
+
+def test_what_training_skipped_is_read_from_the_evaluation_that_completed_it():
+    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": "it needs x, expected at /x", "lpips": "it needs y"})
+    metrics = {"val/rfid": 2.0, "val/psnr": 99.0, "val_raw/rfid": 9.0}
+    cards = {key: {"metric": key, "n": 7} for key in metrics}
+    evaluated(folder, "completed", state="done", metrics=metrics, cards=cards, skipped={"lpips": "it needs y, expected at /y"})
+    run = measure(FIRST, "mini", 1, [])[0].runs[0]
+    assert run.metrics == {"val/psnr": 20.0, "val/rfid": 2.0}
+    assert (run.cards["val/psnr"]["n"], run.cards["val/rfid"]) == (516, {"metric": "val/rfid", "n": 7})
+    assert run.skipped == {"val/lpips": "weights absent: it needs y"}
+    assert run.in_words == "done"
+
+
+def test_a_failed_evaluation_is_told_beside_the_state_and_leaves_the_other_numbers():
+    sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
+    for seed in range(2):
+        folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, seed)
+        if seed == 0:
+            evaluated(folder, "twice", state="done", metrics={"val/rfid": 2.0}, cards={"val/rfid": {"n": 7}})
+        else:
+            evaluated(folder, "twice", state="failed", error="out of memory")
+    (row,) = measure(sweep, "mini", 2, [])
+    assert row.state == "done: seed 0; done, evaluation twice failed: seed 1"
+    assert [run.failed for run in row.runs] == [{}, {"twice": "out of memory"}]
+    assert row.runs[1].skipped == {"val_twice/rfid": "evaluation twice failed"}
+    assert [mean.seeds for mean in (row.mean("val/psnr"), row.mean("val_twice/rfid")) if mean] == [2, 1]
+
+
+def test_a_completion_that_failed_says_why_numbers_are_missing():
+    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": "it needs x, expected at /x"})
+    evaluated(folder, "completed", state="failed", error="killed")
+    (row,) = measure(FIRST, "mini", 1, [])
+    assert (row.state, row.why_missing("val/rfid")) == ("done, evaluation completed failed", "evaluation completed failed")
+
+
 def test_a_row_whose_weights_are_absent_is_told_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "none"))
     write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
@@ -140,6 +180,19 @@ def test_a_wrong_word_names_file_and_row():
     write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
     with pytest.raises(ConfigError, match=r"table01_codebook.yaml, row 1 \(uniform\): batchsize=3: .*nearest: `batch_size`"):
         measure(FIRST, "mini", 1, ["batchsize=3"])
+
+
+@pytest.mark.parametrize("scale", ["paper", "mini", "smoke"])
+def test_a_wrong_word_is_told_though_nothing_was_run(scale):
+    with pytest.raises(ConfigError, match=r"row 1 \(uniform\): runs_foldr=/x: .*nearest: `runs_folder`"):
+        measure(SWEEP, scale, 1, ["runs_foldr=/x"])
+    with pytest.raises(ConfigError, match=r"row sphere_l1 of .* sets this itself"):
+        measure(replace(SWEEP, rows=[replace(SWEEP.rows[0], overrides={}), ROWS["sphere_l1"]]), scale, 1, ["quantizer.normalization=l2"])
+
+
+def test_a_right_word_needs_no_run_no_data_and_no_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "none"))
+    assert [row.state for row in measure(SWEEP, "paper", 1, ["batch_size=32"])] == ["not run"] * 5
 
 
 def test_the_runs_folder_may_be_named(tmp_path):

@@ -172,6 +172,16 @@ def test_failed_rows_and_absent_metrics_say_why():
     assert "Not measured: rFID. weights absent: it needs x.pth" in made.remarks
 
 
+def test_a_failed_evaluation_is_in_the_run_column_and_in_the_notes():
+    folder = write_run(SWEEP, UNIFORM, {"val/psnr": 20.0, **BITS})
+    (folder.path / "evaluations/twice").mkdir(parents=True)
+    (folder.path / "evaluations/twice/result.json").write_text('{"state": "failed", "error": "out of\\nmemory"}')
+    made = report(replace(TWO, evaluate={"twice": 2}))
+    assert line_of(made, "uniform")["run"] == "uniform: done, evaluation twice failed"
+    assert "uniform, seed 0, evaluation twice, failed: out of memory (runs/gsq/vae_f8_raw/uniform-0)" in made.remarks
+    assert line_of(made, "uniform")["PSNR (dB) measured"] == "20.0"
+
+
 def test_claims_are_judged_on_cells_and_on_runs():
     write_run(SWEEP, UNIFORM, {"val/codebook_usage": 0.05, **BITS})
     write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": "it needs x.pth, expected at /a/x.pth: fetch it"})
