@@ -1,11 +1,13 @@
 """The jobs of a sweep with their run folders: what is to be started for each, and how far it is. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.run_folder import RunFolder
 from experiments.sweeps.jobs import Job
+from tokenizer.weights import FILES
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
@@ -27,9 +29,30 @@ class Stage:
     result: Path
 
     @property
+    def folder(self) -> RunFolder:
+        """Where it leaves its result."""
+        return RunFolder(self.result.parent)
+
+    @property
     def done(self) -> bool:
         """Whether its result is there."""
-        return RunFolder(self.result.parent).state == "done"
+        return self.folder.state == "done"
+
+
+class EvaluationStage(Stage):
+    """The process of an extra evaluation."""
+
+    @property
+    def done(self) -> bool:
+        """Whether its result is there, with all that can be computed on this machine."""
+        return super().done and not computable(self.folder.result)
+
+
+def computable(result: Mapping[str, Any]) -> list[str]:
+    """The metrics that a result lacks for want of weights which lie on this machine now."""
+    here = [file.filename for file in FILES.values() if file.path.is_file()]
+    said = [text for name in here for text in (f"{name}, expected at", f"{name} is absent")]  # of a file that is not there
+    return [metric for metric, why in result.get("skipped", {}).items() if any(text in why for text in said)]
 
 
 @dataclass
@@ -72,8 +95,9 @@ class Entry:
             self.state = "done"
             self.seconds = self.folder.result["metrics"].get("perf/seconds")
         else:
-            self.state = UNFINISHED[self.folder.state]
-            self.note = self.note or str(self.folder.result.get("error", "")).partition("\n")[0]
+            result = next(stage for stage in self.stages if not stage.done).folder.result
+            self.state = "failed" if result.get("state") == "failed" else UNFINISHED[self.folder.state]
+            self.note = self.note or str(result.get("error", "")).partition("\n")[0]
         return self.state
 
 

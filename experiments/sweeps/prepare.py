@@ -9,9 +9,9 @@ from experiments import build
 from experiments.data.source import ImageSource
 from experiments.run_folder import RESULT, RunFolder
 from experiments.signatures import ConfigError
-from experiments.sweeps.entries import Entry, Stage
+from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
 from experiments.sweeps.jobs import Job, place_of
-from experiments.tables.sweep_file import SweepFile
+from experiments.tables.sweep_file import COMPLETED, SweepFile
 from experiments.train import run_name
 from experiments.training import check_batch, check_sizes, find_folder
 
@@ -29,13 +29,15 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
         ConfigError: the first job whose parts do not fit together, with file, row and reason.
     """
     sources: dict[str, ImageSource] = {}
+    folders: dict[str, RunFolder] = {}
     entries: list[Entry] = []
     for job in jobs:
         if job.composition is None:
             entries.append(Entry(job))
             continue
         try:
-            entries.append(_entry(sweep, scale, job, sources, gpus, judged=bool(entries) and entries[-1].job.row is job.row))
+            judged = bool(entries) and entries[-1].job.row is job.row
+            entries.append(_entry(sweep, scale, job, sources, folders, gpus, judged))
         except ValueError as error:
             raise ConfigError(f"{place_of(sweep, job.row)}: {error}") from error
     for entry in entries:
@@ -43,7 +45,15 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
     return entries
 
 
-def _entry(sweep: SweepFile, scale: str, job: Job, sources: dict[str, ImageSource], gpus: int | None, judged: bool) -> Entry:
+def _entry(
+    sweep: SweepFile,
+    scale: str,
+    job: Job,
+    sources: dict[str, ImageSource],
+    folders: dict[str, RunFolder],
+    gpus: int | None,
+    judged: bool,
+) -> Entry:
     assert job.composition is not None
     config = job.composition.config
     key = yaml.safe_dump(config["data"])
@@ -53,20 +63,23 @@ def _entry(sweep: SweepFile, scale: str, job: Job, sources: dict[str, ImageSourc
         check_sizes(config, sources[key])
         check_batch(config, gpus)
     folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
+    folder = folders.setdefault(folder.path.name, folder)  # the same run, should rows come to it from two experiments
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
     train = Stage([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)
     return Entry(job, sources[key], folder, [train, *_evaluations(sweep, job, folder)], log)
 
 
 def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Stage]:
-    """The sweep file's extra evaluations of a job's run."""
+    """The sweep file's extra evaluations of a job's run, and one of its own data if its training left out what can be computed now."""
     assert job.composition is not None
     config, choices = job.composition.config, job.composition.choices
-    stages = []
-    for name, factor in sweep.evaluate.items():
+    factors = {**sweep.evaluate, **({COMPLETED: 1} if computable(folder.result) else {})}
+    stages: list[Stage] = []
+    for name, factor in factors.items():
         output = folder.path / "evaluations" / name
         words = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
         words += [word for word in job.words if word.startswith("data.")]
         words += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
-        stages.append(Stage([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
+        words += ["device=cpu"] if config["trainer"]["accelerator"] == "cpu" else []
+        stages.append(EvaluationStage([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
     return stages

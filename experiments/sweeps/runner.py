@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from experiments.run_folder import RunFolder
 from experiments.sweeps.entries import Entry, without_twins
 from experiments.sweeps.launchers import Handle, Launcher
 
@@ -121,31 +120,43 @@ class Runner:
                 each.entry.seconds = time.monotonic() - each.since
                 continue
             self.started.remove(each)
-            judge(each.entry, status, stopping)
+            if not judge(each.entry, status, stopping):
+                self.waiting.append(each.entry)
 
 
-def judge(entry: Entry, status: int, stopping: bool) -> None:
+def judge(entry: Entry, status: int, stopping: bool) -> bool:
     """Say how an entry ended, and write it down where its processes could not.
 
     Args:
         entry: that ran.
         status: of its last process.
         stopping: it was asked to end.
+
+    Returns:
+        Whether that was its end; False if another process took its folder first, so that it has to wait for that.
     """
     entry.note = ""
     state = entry.look()
-    if state == "done" and status == 0:
-        return
+    if state == "running":
+        return stopping
+    if state == "done":
+        return True
     if stopping or status in ENDED_BY_SIGNAL:
-        entry.state = "failed" if state == "done" else state
         entry.note = "" if stopping else f"exit {status}: it was asked to end"
-        return
-    ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit {status}"
+        return True
+    ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit {status}" if status else "exit 0 without a whole result"
     said = last_line(entry.log)
     entry.state, entry.note = "failed", f"{ended}: {said}" if said and not said.startswith("$") else ended
-    folder = entry.folder
-    if isinstance(folder, RunFolder) and folder.state == "running" and not folder.in_use:
-        folder.write_result("failed", {}, {}, error=entry.note)
+    _write_down(entry)
+    return True
+
+
+def _write_down(entry: Entry) -> None:
+    """Mark the stage that failed: a training that could not do it itself, or an evaluation, which keeps what an earlier one found."""
+    stage = next(stage for stage in entry.stages if not stage.done)
+    result = stage.folder.result
+    if stage is not entry.stages[0] or result.get("state") == "running":
+        stage.folder.write_result(**{"metrics": {}, "cards": {}, **result, "state": "failed", "error": entry.note})
 
 
 def last_line(file: Path) -> str:

@@ -13,11 +13,12 @@ import pytest
 
 from experiments.run_folder import RunFolder
 from experiments.signatures import ROOT
-from experiments.sweeps.entries import Entry, Stage, tell_twins
+from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner, last_line
 from experiments.tables.sweep_file import Row
+from tokenizer.weights import FILES, MissingWeightsError, find_weights
 
 DONE = "write('done')"
 
@@ -122,6 +123,35 @@ def test_a_failed_evaluation_fails_the_row_and_leaves_the_training(tmp_path):
     run([row])
     assert (row.state, row.note) == ("failed", "exit 1: no pictures")
     assert row.folder.state == "done"
+    assert row.stages[1].folder.result == {"state": "failed", "metrics": {}, "cards": {}, "error": "exit 1: no pictures"}
+    again = entry(tmp_path, "a", "raise SystemExit(1)", DONE)
+    assert (again.look(), again.note) == ("failed", "exit 1: no pictures")
+    run([again])
+    assert (again.state, again.note) == ("done", "")
+
+
+def test_an_evaluation_is_repeated_when_the_weights_that_it_lacked_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "weights"))
+    with pytest.raises(MissingWeightsError) as caught:
+        find_weights("inception")
+    skipped = {"rfid": str(caught.value), "lpips": f"{FILES['alexnet'].filename} is absent on another machine", "ssim": "too small"}
+    row = entry(tmp_path, "a", DONE, DONE)
+    row.stages[1] = EvaluationStage(row.stages[1].command, row.stages[1].result)
+    row.folder.write_result("done", {"perf/seconds": 1.0}, {})
+    row.stages[1].folder.write_result("done", {"val/psnr": 20.0}, {}, skipped=skipped)
+    assert row.look() == "done"
+    for name in ("inception", "alexnet"):
+        FILES[name].path.parent.mkdir(exist_ok=True)
+        FILES[name].path.touch()
+    assert computable({"skipped": skipped}) == ["rfid", "lpips"]
+    assert row.look() == "interrupted"
+    row.stages[1].command[-1] = "raise SystemExit('no memory')"
+    run([row])
+    kept = row.stages[1].folder.result
+    assert (row.state, kept["state"], kept["error"], kept["metrics"]) == ("failed", "failed", "exit 1: no memory", {"val/psnr": 20.0})
+    row.stages[1].command[-1] = entry(tmp_path, "a", DONE, DONE).stages[1].command[-1]
+    run([row])
+    assert (row.state, row.stages[1].folder.result.get("skipped")) == ("done", None)
 
 
 def test_rows_that_are_the_same_run_run_once(tmp_path):
@@ -184,6 +214,32 @@ with folder.lock():
     assert held.state == "done"
     assert looks[:2] == ["running", "running"]
     assert other.wait() == 0
+
+
+def test_a_row_that_another_process_took_first_is_waited_for(tmp_path):
+    """The other one takes the folder while ours is starting, and ours says so and ends."""
+    other = f"""
+import time
+from experiments.run_folder import RunFolder
+folder = RunFolder({str(tmp_path / "a")!r})
+with folder.lock():
+    folder.write_result('running', {{}}, {{}})
+    print(flush=True)
+    time.sleep(1)
+    folder.write_result('done', {{'perf/seconds': 7.0}}, {{}})
+"""
+    program = f"""
+import subprocess
+assert folder.state == 'absent', 'started twice'
+other = subprocess.Popen([sys.executable, '-c', {other!r}], stdout=subprocess.PIPE, text=True, start_new_session=True)
+other.stdout.readline()
+with folder.lock(): pass
+"""
+    row = entry(tmp_path, "a", program)
+    states = [look for (look,) in run([row])]
+    assert "is in use by" in row.log.read_text()
+    assert set(states) == {"running", "done"}
+    assert (row.state, row.note, row.seconds) == ("done", "", 7.0)
 
 
 def test_each_slot_sees_its_part_of_the_gpus(monkeypatch):
