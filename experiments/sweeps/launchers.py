@@ -4,15 +4,17 @@ A launcher starts an entry and gives a handle: how it ended, and ways to end it.
 under SLURM one job takes all stages of an entry, and goes back into the queue when its time is over or somebody more important comes.
 """
 
+import json
 import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from experiments.run_folder import write_atomic
 from experiments.signatures import ConfigError
 from experiments.sweeps.entries import Entry, Stage
 
@@ -175,17 +177,24 @@ class QueuedStages:
 
 
 class QueuedHandle:
-    """A job of SLURM."""
+    """A job of SLURM. A file says which, as long as it is in the queue or runs: a sweep that is started again watches it."""
 
-    def __init__(self, job: Any) -> None:
-        """Watch a submitit job."""
+    def __init__(self, file: Path, job: Any = None) -> None:
+        """Watch a submitit job; None until it is submitted."""
+        self.file = file
         self.job = job
         self.cancelled = False
+
+    def submitted(self, job: Any, folder: Path) -> None:
+        """Watch a job, and write down its number and the folder in which submitit keeps it."""
+        self.job = job
+        write_atomic(self.file, json.dumps({"folder": str(folder), "job": job.job_id}) + "\n")
 
     def poll(self) -> int | None:
         """The status of its stages; 1 if the job itself came to an end."""
         if not self.job.done():
             return None
+        self.file.unlink(missing_ok=True)
         if self.cancelled or self.job.exception() is not None:  # of a cancelled job submitit would wait for a result
             return 1
         return int(self.job.result())
@@ -194,6 +203,7 @@ class QueuedHandle:
         """Cancel it: SLURM asks all its processes to end."""
         self.cancelled = True
         self.job.cancel()
+        self.file.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Cancel it."""
@@ -220,6 +230,8 @@ class QueueLauncher:
         except ImportError as error:
             raise ConfigError(f"launcher={cluster} needs submitit: {INSTALL}; or leave `launcher` out") from error
         self.slots: int | None = slots if cluster == "local" else None  # SLURM counts itself
+        self.job_class = submitit.LocalJob if cluster == "local" else submitit.SlurmJob
+        self.new: list[tuple[QueuedHandle, QueuedStages]] = []
         try:
             self.executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=settings["requeues"])
         except RuntimeError as error:
@@ -232,13 +244,41 @@ class QueueLauncher:
         )
 
     def start(self, entry: Entry, slot: int) -> QueuedHandle:
-        """Submit an entry."""
-        return QueuedHandle(self.executor.submit(QueuedStages(entry.stages, entry.log.resolve())))
+        """Submit an entry, or watch its job if an earlier sweep submitted one that is not over.
 
-    def together(self) -> AbstractContextManager[None]:
-        """Around submissions that become one array."""
-        batch: AbstractContextManager[None] = self.executor.batch()
-        return batch
+        Raises:
+            ConfigError: SLURM does not say how it is with the earlier job.
+        """
+        file = entry.log.with_suffix(".job")
+        earlier = self._earlier(file)
+        handle = QueuedHandle(file, earlier)
+        if earlier is None:
+            self.new.append((handle, QueuedStages(entry.stages, entry.log.resolve())))
+        return handle
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around starts: what is submitted in there becomes one array at its end."""
+        self.new = []
+        yield
+        if self.new:
+            with self.executor.batch():
+                jobs = [self.executor.submit(stages) for _, stages in self.new]
+            for (handle, _), job in zip(self.new, jobs, strict=True):
+                handle.submitted(job, self.executor.folder)
+
+    def _earlier(self, file: Path) -> Any:
+        """The job that a file speaks of, None if there is none or it is over."""
+        if not file.is_file():
+            return None
+        kept = json.loads(file.read_text())
+        job: Any = self.job_class(kept["folder"], kept["job"])
+        if job.done(force_check=True):
+            return None
+        if job.state.upper() == "UNKNOWN":
+            unknown = f"SLURM does not know the state of job {kept['job']}"
+            raise ConfigError(f"{file}: {unknown}; try again in a minute, or remove this file if the job is over")
+        return job
 
 
 def gpus_of_a_slot(gpus: int, slots: int) -> int:

@@ -1,6 +1,7 @@
 """SLURM's way, tried with submitit's executor on this machine."""
 
 import builtins
+import json
 import sys
 import time
 
@@ -85,6 +86,59 @@ def wait_until(met, seconds=20.0):
     while not met():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+class Standing:
+    """Stands for a submitit job that an earlier sweep submitted."""
+
+    state = "PENDING"
+    looks = 3
+
+    def __init__(self, folder, job_id):
+        self.seen = (folder, job_id)
+
+    def done(self, force_check=False):
+        type(self).looks -= 1
+        return self.looks < 0
+
+    def exception(self):
+        return None
+
+    def result(self):
+        RunFolder(self.seen[0]).write_result("done", {"perf/seconds": 5.0}, {})
+        return 0
+
+
+def test_a_sweep_that_is_started_again_watches_the_jobs_of_the_first_one(launcher, tmp_path, monkeypatch):
+    program = "time.sleep(60)"
+    first = entry(tmp_path, "a", program)
+    with launcher.together():
+        handle = launcher.start(first, 0)
+    kept = json.loads((tmp_path / "a.job").read_text())
+    assert kept == {"folder": str(tmp_path / "submitit"), "job": handle.job.job_id}
+    handle.interrupt(15)
+    assert not (tmp_path / "a.job").exists()
+
+    (tmp_path / "a.job").write_text(json.dumps({"folder": str(tmp_path / "a"), "job": "17_0"}))
+    monkeypatch.setattr(Standing, "looks", 3)
+    monkeypatch.setattr(launcher, "job_class", Standing)
+    monkeypatch.setattr(launcher.executor, "submit", lambda stages: pytest.fail("submitted twice"))
+    row = entry(tmp_path, "a", program)
+    seen = []
+    Runner([row], launcher, lambda: seen.append(row.state)).run()
+    assert (row.state, row.seconds, seen[0]) == ("done", 5.0, "running")
+    assert not (tmp_path / "a.job").exists()
+
+
+def test_a_job_that_is_over_is_submitted_again_and_one_of_unknown_state_is_not(launcher, tmp_path, monkeypatch):
+    (tmp_path / "a.job").write_text(json.dumps({"folder": str(tmp_path / "submitit"), "job": "1"}))
+    row = entry(tmp_path, "a")
+    Runner([row], launcher, lambda: None).run()
+    assert row.state == "done"
+    (tmp_path / "b.job").write_text(json.dumps({"folder": str(tmp_path / "submitit"), "job": "17_0"}))
+    monkeypatch.setattr(launcher, "job_class", type("Lost", (Standing,), {"state": "UNKNOWN", "looks": 3}))
+    with pytest.raises(ConfigError, match=r"b\.job: SLURM does not know the state of job 17_0; .*remove this file"):
+        Runner([entry(tmp_path, "b")], launcher, lambda: None).run()
 
 
 def test_finished_steps_are_not_repeated(tmp_path):
