@@ -27,10 +27,14 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
         config_dir: where the configuration files lie.
 
     Returns:
-        0 if all rows that can be run here are done; 1 if one is not; 128 plus the number of a signal that asked for an end.
+        0 if all rows that can be run here are done; 1 if one is not, or if none can be run; 128 plus the number of a signal that asked
+        for an end.
+
+    Raises:
+        ConfigError: a row, a word or a setting that is wrong.
     """
     sweep = read_sweep(settings["table"], config_dir)
-    only = [name for name in (settings["only"] or "").split(",") if name]
+    only = _names(settings["only"], [row.name for row in sweep.runs])
     from experiments.sweeps.jobs import compose_jobs
 
     jobs = compose_jobs(sweep, settings["scale"], range(settings["seeds"]), words, only, config_dir)
@@ -47,12 +51,22 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
 
         show_plan(entries, settings["jobs"], share, elsewhere=settings["launcher"] == "slurm")
         return 0
+    launcher = _launcher(settings, entries, gpus)
     with Display(entries) as display:
-        status = Runner(entries, _launcher(settings, entries, gpus), display.update).run()
+        status = Runner(entries, launcher, display.update).run()
     tell_twins(entries)
     plain_console().print(table_of(entries))
     _say_how_it_went(entries, sweep.name, settings)
-    return status or int(any(entry.state not in ("done", "weights absent") for entry in entries))
+    able = [entry for entry in entries if entry.folder is not None]
+    return status or int(not able or any(entry.state != "done" for entry in able))
+
+
+def _names(text: str | None, known: list[str]) -> list[str]:
+    """The names of rows in a text such as uniform,sphere; none for all rows."""
+    names = [name for name in (text or "").split(",") if name]
+    if text is not None and not names:
+        raise ConfigError(f"only={text}: expected names of rows with commas between them, of {', '.join(known)}; leave `only` out for all")
+    return names
 
 
 def _gpus() -> list[str]:
@@ -65,9 +79,15 @@ def _gpus() -> list[str]:
 
 
 def _gpus_of_a_job(settings: dict[str, Any], gpus: list[str]) -> int:
+    """How many GPUs each row will see."""
     from experiments.sweeps.launchers import gpus_of_a_slot
 
-    return int(settings["slurm"]["gpus_per_node"]) if settings["launcher"] == "slurm" else gpus_of_a_slot(len(gpus), settings["jobs"])
+    asked = int(settings["slurm"]["gpus_per_node"])
+    return {
+        "local": gpus_of_a_slot(len(gpus), settings["jobs"]),
+        "slurm": asked,
+        "submitit_local": min(asked, len(gpus)),
+    }[settings["launcher"]]
 
 
 def _launcher(settings: dict[str, Any], entries: "list[Entry]", gpus: list[str]) -> "Launcher":
@@ -88,6 +108,9 @@ def _launcher(settings: dict[str, Any], entries: "list[Entry]", gpus: list[str])
 
 
 def _say_how_it_went(entries: "list[Entry]", name: str, settings: dict[str, Any]) -> None:
+    if all(entry.folder is None for entry in entries):
+        log.warning("no row could run, weights are absent; `python -m experiments.weights` lists them and says where they belong")
+        return
     for entry in entries:
         if entry.state == "failed":
             log.warning("%s failed, %s; see %s", entry.job.name, entry.note, entry.log)

@@ -23,6 +23,7 @@ from experiments.sweeps.launchers import LAUNCHERS
 from experiments.sweeps.settings import read_settings
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Row
+from tokenizer.weights import FILES, MissingWeightsError, find_weights
 
 TABLE = "gsq/table01_codebook"
 LENGTH = ["updates=60", "checkpoint_every=4", "validate_every=60", "workers=0", "data.cuts_per_picture=1"]
@@ -79,11 +80,47 @@ def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, 
     assert train.result == entry.folder.path / "result.json"
     assert twice.result == entry.folder.path / "evaluations" / "twice" / "result.json"
     words = twice.command[3:]
+    assert "device=cpu" not in words
     for word in (f"model={entry.folder.path}", "image_size=64", "data=photos", "data.largest_cut=1.5", "evaluated=held_out", "seed=0"):
         assert word in words
     assert f"output={twice.result.parent}" in words
     assert entry.log == tmp_path / "runs" / "sweeps" / "gsq" / "table01_codebook" / "smoke" / "uniform.log"
     assert not (tmp_path / "runs").exists()
+    on_cpu = prepared(tmp_path / "runs", "trainer=cpu", conf=conf)[0]
+    assert "device=cpu" in on_cpu.stages[1].command
+
+
+def test_what_a_training_left_out_for_want_of_weights_is_computed_once_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    entry = prepared(tmp_path / "runs")[0]
+    with pytest.raises(MissingWeightsError) as caught:
+        find_weights("alexnet")
+    entry.folder.start(entry.config, [], {"data": entry.source.fingerprint(), "init_from": None})
+    entry.folder.write_result("done", {"val/psnr": 20.0}, {}, skipped={"lpips": str(caught.value), "ssim": "too small"})
+    assert [stage.done for stage in prepared(tmp_path / "runs")[0].stages] == [True]
+    FILES["alexnet"].path.touch()
+    found = prepared(tmp_path / "runs")[0]
+    assert (found.state, [stage.done for stage in found.stages]) == ("interrupted", [True, False])
+    completed = found.stages[1]
+    assert completed.result == entry.folder.path / "evaluations" / "completed" / "result.json"
+    assert {f"model={entry.folder.path}", "image_size=32", "data=photos", "evaluated=held_out", "seed=0"} < set(completed.command)
+    completed.folder.write_result("done", {"val/lpips": 0.5}, {}, skipped={"ssim": "too small"})
+    assert prepared(tmp_path / "runs")[0].state == "done"
+
+
+def test_the_same_run_from_two_experiments_has_one_folder(tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    shutil.copy(conf / "experiment/gsq/vae_f8_raw.yaml", conf / "experiment/gsq/another.yaml")
+    file = conf / "sweep" / f"{TABLE}.yaml"
+    overrides = "{quantizer.initialization: uniform, quantizer.normalization: none}"
+    text = file.read_text().replace(
+        "uniform, quantizer.normalization: l2}", "uniform, quantizer.normalization: none}\n    base: gsq/another"
+    )
+    assert text.count(overrides) == 2
+    file.write_text(text)
+    first, second, *_ = prepared(tmp_path / "runs", conf=conf)
+    assert first.folder.path == second.folder.path == tmp_path / "runs/gsq/vae_f8_raw" / first.folder.path.name
 
 
 def stand_in(folder: Path, name: str, program: str) -> Entry:
@@ -107,6 +144,29 @@ def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_sta
     assert [row[:3] for row in rows] == [row[:3] for row in told] + [["b", "0", "failed"]] * broken
     assert "python -m experiments.report gsq/table01_codebook scale=smoke seeds=2" in caplog.text
     assert ("b failed, exit 1: too wide" in caplog.text) == broken
+
+
+def test_a_sweep_of_which_no_row_can_run_here_is_a_warning_and_no_success(monkeypatch, capsys, caplog):
+    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent"), state="weights absent")
+    monkeypatch.setattr(preparing, "prepare", lambda *settings: [absent])
+    caplog.set_level("INFO", "experiments")
+    assert sweep.run(read_settings("sweep", [TABLE, "scale=smoke", "only=uniform"])[0], []) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no row could run, weights are absent" in caplog.text
+
+
+@pytest.mark.parametrize("names", ["", ","])
+def test_rows_that_are_chosen_by_no_name_are_refused(names):
+    with pytest.raises(ConfigError, match=rf"only={names}: expected names of rows .* uniform, uniform_l2, .*; leave `only` out for all"):
+        sweep.run(read_settings("sweep", [TABLE, "scale=smoke", f"only={names}"])[0], [])
+
+
+def test_a_row_sees_the_gpus_that_its_launcher_gives_it():
+    def seen(launcher: str, gpus: int, asked: int) -> int:
+        settings, _ = read_settings("sweep", [TABLE, f"launcher={launcher}", "jobs=2", f"slurm.gpus_per_node={asked}"])
+        return sweep._gpus_of_a_job(settings, [str(number) for number in range(gpus)])
+
+    assert [seen("local", 8, 1), seen("slurm", 0, 2), seen("submitit_local", 8, 2), seen("submitit_local", 0, 1)] == [4, 2, 2, 0]
 
 
 def test_the_launchers_of_the_command_line_are_those_that_there_are():
