@@ -149,10 +149,10 @@ class SweepFile:
             extra: words for every row, such as data.root=FOLDER.
 
         Raises:
-            ConfigError: `extra` sets what the row studies.
+            ConfigError: `extra` sets what the row studies, or what it has for itself at this scale.
         """
         extra = list(extra)
-        own = {*row.overrides, "experiment", "scale", "sweep", *(["seed"] if seed is not None else [])}
+        own = {*row.overrides, *row.budgets.get(scale, {}), "experiment", "scale", "sweep", *(["seed"] if seed is not None else [])}
         studied = [word for word in extra if word.partition("=")[0].lstrip("+~") in own]
         if studied:
             raise ConfigError(f"{studied[0]}: row {row.name} of {self.name} sets this itself; leave it out, or run it by experiments.train")
