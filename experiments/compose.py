@@ -34,7 +34,7 @@ from experiments.config_checks import (
     read_yaml,
     unknown_key,
 )
-from experiments.override_words import check_word, expand, is_group, parse
+from experiments.override_words import check_word, expand, expand_table, is_group, parse
 from experiments.resolvers import register
 from experiments.signatures import CONF, ConfigError
 from tokenizer.weights import MissingWeightsError
@@ -108,7 +108,11 @@ def _command(verb: str, run: Callable[[Composition], int | None], description: s
     if {"-h", "--help"} & set(flags):
         sys.stdout.write(help_text(verb, description, config_dir))
         return 0
+    multirun = bool({"-m", "--multirun"} & set(flags))
     if "--cfg" in flags:
+        if multirun:
+            table = "; for the rows of a table: python -m experiments.sweep TABLE plan"
+            raise ConfigError(f"--cfg prints the configuration of one run: leave out --multirun{table}")
         if words[words.index("--cfg") + 1 :][:1] != ["job"]:
             raise ConfigError("--cfg: expected `--cfg job`")
         values.remove("job")
@@ -116,12 +120,15 @@ def _command(verb: str, run: Callable[[Composition], int | None], description: s
         shown = composition.config if "--resolve" in flags else composition.unresolved
         sys.stdout.write(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
         return 0
-    if {"-m", "--multirun"} & set(flags):
+    if multirun:
         return _multirun(verb, values, config_dir)
     return run(compose(verb, values, config_dir))
 
 
 def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
+    if verb == "train" and any(word.key_or_group == "sweep" for word in parse(overrides)):
+        tables = expand_table(overrides, config_dir)
+        return run_jobs("sweep", tables, [" ".join(words) for words in tables])  # which judges each itself
     jobs = expand(overrides, config_dir)
     labels = [" ".join(word for word in job if word not in overrides) or verb for job in jobs]
     for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):

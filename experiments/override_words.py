@@ -11,7 +11,6 @@ from hydra.errors import OverrideParseException
 from experiments.command_line import choices_of
 from experiments.config_checks import nearest
 from experiments.signatures import CONF, ConfigError
-from experiments.tables.reading import read_sweep
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -45,7 +44,8 @@ def check_word(word: Override, config_dir: Path) -> None:
     """
     text, group = word.input_line, word.key_or_group
     if group == "sweep":
-        raise ConfigError(f"{text}: a sweep file holds several runs; add --multirun, or use python -m experiments.sweep {word.value()}")
+        table = "TABLE" if word.is_sweep_override() or word.value() is None else word.value()
+        raise ConfigError(f"{text}: a sweep file holds several runs; python -m experiments.sweep {table} runs them")
     if group.split("/")[0].split(".")[0] == "hydra":
         raise ConfigError(f"{text}: Hydra's own settings have no effect here; -m runs jobs one after another, each in its own process")
     if word.is_sweep_override():
@@ -63,17 +63,10 @@ def check_word(word: Override, config_dir: Path) -> None:
 def expand(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
     """The words of every job of a sweep, the last swept key varying fastest; words that are no sweep stay as they are.
 
-    `sweep=gsq/table01_codebook` stands for the rows of that file, in its order, at the scale that a word `scale=` names.
-
     Raises:
         ConfigError: a word cannot be read, names a range without steps, or matches nothing.
     """
     words = parse(overrides)
-    chosen = {word.key_or_group: str(word.value()) for word in words if word.key_or_group in ("sweep", "scale")}
-    if "sweep" in chosen:
-        sweep, scale = read_sweep(chosen["sweep"], config_dir), chosen.get("scale", "paper")
-        others = expand([word.input_line or "" for word in words if word.key_or_group not in chosen], config_dir)
-        return [sweep.words(row, scale, seed=None, extra=job) for row in sweep.runs for job in others]
     options = []
     for word in words:
         key = word.get_key_element()
@@ -88,3 +81,24 @@ def expand(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
         if not options[-1]:
             raise ConfigError(f"{word.input_line}: nothing matches, no job would run")
     return [list(job) for job in itertools.product(*options)]
+
+
+def expand_table(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
+    """What `--multirun sweep=TABLE ...` asks of experiments.sweep: its words for every combination of the other words' values.
+
+    The seeds of a table's rows are a setting there: `seed=0,1,2` becomes seeds=3.
+
+    Raises:
+        ConfigError: several tables or scales, seeds other than 0, 1, ..., or what `expand` refuses.
+    """
+    words = parse(overrides)
+    texts = {key: [word.input_line or "" for word in words if word.key_or_group == key] for key in ("sweep", "scale", "seed")}
+    for word in words:
+        if word.key_or_group in ("sweep", "scale") and (word.is_sweep_override() or len(texts[word.key_or_group]) > 1):
+            raise ConfigError(f"{word.input_line}: expected one table at one scale; run --multirun once for each")
+    seeds = [job[0].partition("=")[2] for text in texts["seed"] for job in expand([text], config_dir)]
+    if seeds != [str(number) for number in range(len(seeds))]:
+        raise ConfigError(f"{texts['seed'][0]}: expected seeds counted from 0, such as seed=0,1,2: a table's rows have no others")
+    others = expand([word.input_line or "" for word in words if word.key_or_group not in texts], config_dir)
+    fixed = [texts["sweep"][0].partition("=")[2], *texts["scale"], *([f"seeds={len(seeds)}"] if seeds else [])]
+    return [[*fixed, *job] for job in others]

@@ -125,6 +125,20 @@ def test_multirun_goes_on_after_a_failed_job_and_fails_in_the_end(conf, monkeypa
     assert lines == ["[1/2] groups=4", "[2/2] groups=8", "failed (exit 1)   groups=4", "done              groups=8"]
 
 
+def test_multirun_of_a_table_is_the_verb_sweep(conf, monkeypatch, capsys):
+    commands = []
+    monkeypatch.setattr(command_line, "run_process", lambda command: commands.append(command[1:]) or 1)
+    assert call(monkeypatch, conf, ["--multirun", "sweep=gsq/table01", "seed=0,1", "groups=4,8"]) == 1
+    assert commands == [["-m", "experiments.sweep", "gsq/table01", "seeds=2", f"groups={groups}"] for groups in (4, 8)]
+    assert call(monkeypatch, conf, ["sweep=gsq/table01"]) == 1
+    assert "python -m experiments.sweep gsq/table01 runs them" in capsys.readouterr().err
+
+
+def test_a_configuration_is_printed_of_one_run_alone(conf, monkeypatch, capsys):
+    assert call(monkeypatch, conf, ["--multirun", "sweep=gsq/table01", "--cfg", "job"]) == 1
+    assert capsys.readouterr().err.startswith("error: --cfg prints the configuration of one run: leave out --multirun")
+
+
 def test_a_job_runs_in_a_process_of_its_own_and_its_status_comes_back():
     assert command_line.run_process([sys.executable, "-c", "raise SystemExit(5)"]) == 5
 

@@ -1,5 +1,6 @@
 """A wrong configuration is one clear message; a right one is a plain resolved tree."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import pytest
 
 from experiments import signatures
 from experiments.compose import CONF, ConfigError, compose, expand
+from experiments.override_words import expand_table
 
 FILES = {
     "conf/train.yaml": """
@@ -259,6 +261,30 @@ def test_a_glob_sweeps_over_files_in_subfolders(conf):
 def test_a_sweep_over_nothing_is_refused(conf):
     with pytest.raises(ConfigError, match="nothing matches"):
         expand(["experiment=glob(magvit/*)"], conf)
+
+
+def test_a_table_with_several_values_is_swept_once_for_each_combination(conf):
+    words = ["workers=0,2", "seed=0,1,2", "sweep=gsq/table01", "scale=smoke", "loss.weights.perceptual=0.5"]
+    fixed = ["gsq/table01", "scale=smoke", "seeds=3"]
+    assert expand_table(words, conf) == [[*fixed, f"workers={workers}", "loss.weights.perceptual=0.5"] for workers in (0, 2)]
+    assert expand_table(["sweep=gsq/table01"], conf) == [["gsq/table01"]]
+    assert expand_table(["seed=range(0,2)", "sweep=gsq/table01"], conf) == [["gsq/table01", "seeds=2"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=a,b"], "sweep=a,b: expected one table at one scale"),
+        (["sweep=glob(gsq/*)"], "expected one table at one scale"),
+        (["sweep=a", "sweep=b"], "sweep=a: expected one table at one scale"),
+        (["sweep=a", "scale=smoke,mini"], "scale=smoke,mini: expected one table at one scale"),
+        (["sweep=a", "seed=1"], "seed=1: expected seeds counted from 0, such as seed=0,1,2"),
+        (["sweep=a", "seed=0,2"], "seed=0,2: expected seeds counted from 0"),
+    ],
+)
+def test_what_no_sweep_of_a_table_can_do_is_one_message(conf, words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        expand_table(words, conf)
 
 
 def test_composing_loads_neither_torch_nor_lightning_and_writes_nothing(conf, tmp_path):

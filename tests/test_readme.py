@@ -2,14 +2,15 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from skimage import data
 
-from experiments import evaluate, export, report, sweep, train, weights
-from experiments.compose import CONF, compose, expand
+from experiments import command_line, evaluate, export, report, sweep, train, weights
+from experiments.compose import CONF, compose, expand, main
 from experiments.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
 from experiments.sweeps.settings import read_settings
@@ -85,7 +86,18 @@ def test_the_experiment_and_the_table_that_the_text_names_compose(place, monkeyp
     assert compose("train", experiment).choices["experiment"] == "gsq/scale_f16"
     (table,) = [words.split() for words in named if "sweep=" in words]
     assert table.pop(0) == "--multirun"
-    assert [compose("train", [*job, "data.root=IMAGENET"]).config["seed"] for job in expand(table)] == [0] * 5
+    commands = []
+    monkeypatch.setattr(command_line, "run_process", lambda command: commands.append(command) or 0)
+    monkeypatch.setattr(sys, "argv", ["train", "--multirun", *table])
+    with pytest.raises(SystemExit) as caught:
+        main("train", lambda composition: pytest.fail("one run"), "Train.")
+    assert caught.value.code == 0
+    ((*started, name),) = commands
+    assert started == [sys.executable, "-m", "experiments.sweep"]
+    settings, others = read_settings("sweep", [name])
+    assert others == []
+    jobs = compose_jobs(read_sweep(settings["table"], CONF), settings["scale"], range(settings["seeds"]))
+    assert [job.composition.config["seed"] for job in jobs] == [0] * 5
 
 
 def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):

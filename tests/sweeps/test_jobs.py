@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.compose import compose, expand
+from experiments.compose import compose
 from experiments.signatures import CONF, ConfigError
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
@@ -83,6 +83,17 @@ def test_an_unknown_row_is_told_with_the_nearest():
         jobs(only="unifrom")
 
 
+def test_what_a_row_has_for_itself_at_a_scale_cannot_be_set_for_all_and_what_the_table_has_can(conf):
+    edit(conf, "uniform, quantizer.normalization: none}", "uniform, quantizer.normalization: none}\n    smoke: {batch_size: 8}")
+    with pytest.raises(ConfigError, match=r"batch_size=6: row uniform of gsq/table01_codebook sets this itself"):
+        jobs("batch_size=6", conf=conf)
+    assert [job.composition.config["batch_size"] for job in jobs(conf=conf, only="uniform,uniform_l2")] == [8, 4]
+    assert jobs("batch_size=6", conf=conf, only="uniform_l2")[0].composition.config["batch_size"] == 6
+    given = read_sweep(TABLE, conf).budgets["mini"]["codebook_size"]
+    job = jobs(f"codebook_size={2 * given}", conf=conf, scale="mini", only="uniform")[0]
+    assert job.composition.config["codebook_size"] == 2 * given
+
+
 def test_a_row_whose_weights_are_absent_is_set_apart_but_for_the_paper_s_scale(conf, tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{loss: lpips, loss.weights.perceptual: 1.0}")
@@ -104,15 +115,8 @@ def test_the_rows_of_a_table_are_grouped_in_wandb_and_their_runs_stay_the_same(t
     assert (own["group"], own["name"]) == ("mine", "uniform")
 
 
-def test_multirun_expands_to_the_same_jobs():
-    words = expand([f"sweep={TABLE}", "scale=smoke", "seed=0,1", "workers=0"])
-    ours = [job.words for job in jobs("workers=0", seeds=2)]
-    assert [sorted(job) for job in words] == [sorted(job) for job in ours]
-    assert [sorted(job) for job in expand([f"sweep={TABLE}", "scale=smoke"])] == [
-        sorted(set(job) - {"seed=0", "workers=0"}) for job in ours[::2]
-    ]
-
-
 def test_a_table_is_no_single_run():
-    with pytest.raises(ConfigError, match=r"add --multirun, or use python -m experiments.sweep gsq/table01_codebook"):
+    with pytest.raises(ConfigError, match=r"holds several runs; python -m experiments.sweep gsq/table01_codebook runs them"):
         compose("train", [f"sweep={TABLE}"])
+    with pytest.raises(ConfigError, match=r"holds several runs; python -m experiments.sweep TABLE runs them"):
+        compose("train", [f"sweep={TABLE},gsq/table02_entropy"])
