@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from experiments.reports.cells import MISPRINT, Metric
 from experiments.reports.report import Report
@@ -19,11 +20,19 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # behind the end of a row it would be an argument
     "<": r"$<$",
     ">": r"$>$",
     "±": r"$\pm$",
     MISPRINT: r"$^\dagger$",
 }
+LATEX_WIDTH = 125
+"""Signs, with gaps, that stand side by side: about 100 fit on a page in the size of footnotes, what is wider is shrunk to the page."""
+LATEX_LINES = 45
+"""Lines that fit on a page."""
+HEAD_LINES = 4
+GAP = 2
+"""Signs that lie between two columns."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,22 @@ def _block(report: Report, metric: Metric) -> Block:
 def has_best(report: Report) -> bool:
     """Whether any number is marked as the best of its column."""
     return any(cell.best for metric in report.metrics for cell in metric.cells)
+
+
+def folded(found: list[Block], width: int, width_of: Callable[[Block], int]) -> list[list[Block]]:
+    """Blocks that fit side by side; the labels begin every part, the states end the first."""
+    labels, *metrics, states = found
+    parts, part = [], [labels]
+    left = width - width_of(labels) - width_of(states)
+    for block in metrics:
+        if width_of(block) > left and len(part) > 1:
+            parts.append(part)
+            part, left = [labels], width - width_of(labels)
+        part.append(block)
+        left -= width_of(block)
+    parts.append(part)
+    parts[0].append(states)
+    return parts
 
 
 def markdown(report: Report) -> str:
@@ -134,18 +159,41 @@ def _plain(value: float | None) -> str:
 
 
 def latex(report: Report) -> str:
-    """A table for booktabs, with what is needed to read it below."""
-    found = blocks(report)
-    strips = [strip for block in found for strip in block.strips]
-    columns = "".join("r" if block.head else "l" for block in found for _ in block.strips)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(report.sweep.title)} ({_tex(report.sweep.source)}).}}"]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *_latex_heads(found, report.is_measured), r"\midrule"]
+    """Tables that fit on a page, for booktabs and graphicx, and behind them what is needed to read them."""
+    heads = {report.difference_head: "difference" if report.scale == "paper" else f"{report.scale} - paper"}
+    found = [
+        replace(block, strips=[replace(strip, head=heads.get(strip.head, strip.head)) for strip in block.strips])
+        for block in blocks(report)
+    ]
+    parts = folded(found, LATEX_WIDTH, _latex_width)
+    together = max(1, LATEX_LINES // (len(report.rows) + HEAD_LINES))
+    pages = [parts[first : first + together] for first in range(0, len(parts), together)]
+    lines = [r"% needs \usepackage{booktabs,graphicx}"]
+    for number, page in enumerate(pages, 1):
+        which = f", part {number} of {len(pages)}" if len(pages) > 1 else ""
+        lines += [r"\begin{table}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"]
+        lines += [rf"\caption{{{_tex(report.sweep.title)} ({_tex(report.sweep.source)}){which}.}}"]
+        for part in page:
+            lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *_tabular(part, report), r"}\par\medskip"]
+        lines += [r"\end{table}"]
+    notes = [report.legend + (" Bold: the best measured." if has_best(report) else ""), *report.remarks]
+    lines += [r"\begingroup\footnotesize", *(rf"\noindent {_tex(note)}\par" for note in notes), r"\endgroup"]
+    return "\n".join([*lines, ""])
+
+
+def _latex_width(block: Block) -> int:
+    strips = sum(max(len(text) for text in (strip.head, *(text for text, _ in strip.cells))) + GAP for strip in block.strips)
+    return max(strips, len(block.head) + GAP)
+
+
+def _tabular(part: list[Block], report: Report) -> list[str]:
+    strips = [strip for block in part for strip in block.strips]
+    columns = "".join("r" if block.head else "l" for block in part for _ in block.strips)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *_latex_heads(part, report.is_measured), r"\midrule"]
     for at in range(len(report.rows)):
         cells = [strip.cells[at] for strip in strips]
         lines.append(" & ".join(rf"\textbf{{{_tex(text)}}}" if best else _tex(text) for text, best in cells) + r" \\")
-    notes = [report.legend + (" Bold: the best measured." if has_best(report) else ""), *report.remarks]
-    lines += [r"\bottomrule", r"\end{tabular}", *(rf"\par\footnotesize {_tex(note)}" for note in notes), r"\end{table}"]
-    return "\n".join([*lines, ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _latex_heads(found: list[Block], measured: bool) -> list[str]:
@@ -163,4 +211,4 @@ def _latex_heads(found: list[Block], measured: bool) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in text)
+    return re.sub(r"^-(?=\d)|(?<= )-(?= )", "$-$", "".join(LATEX.get(sign, sign) for sign in text))

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.reports.formats import Block, blocks, has_best
+from experiments.reports.formats import Block, blocks, folded, has_best
 from experiments.reports.report import Report
 
 WIDTH = 140
@@ -27,7 +27,7 @@ def show_report(report: Report, console: Console | None = None) -> None:
     console.print(Text(sweep.title, "bold"))
     console.print(Text(f"{sweep.source}; {sweep.name}; scale={report.scale}"))
     console.print(Text(report.legend + (" *: the best measured." if has_best(report) else "")))
-    for part in _folded(blocks(report), console.width):
+    for part in folded(blocks(report), console.width - 1, _width):
         console.print(_table(part, len(report.rows)))
     if report.claims:
         claims = Table(title="What the paper concludes", title_justify="left", title_style="bold", show_lines=True)
@@ -41,22 +41,6 @@ def show_report(report: Report, console: Console | None = None) -> None:
             console.print(Text(title, "bold"))
         for line in lines:
             console.print(Text(f"  {line}"))
-
-
-def _folded(found: list[Block], width: int) -> list[list[Block]]:
-    """Blocks that fit side by side; the labels begin every table, the states end the first."""
-    labels, *metrics, states = found
-    parts, part = [], [labels]
-    left = width - 1 - _width(labels) - _width(states)
-    for block in metrics:
-        if _width(block) > left and len(part) > 1:
-            parts.append(part)
-            part, left = [labels], width - 1 - _width(labels)
-        part.append(block)
-        left -= _width(block)
-    parts.append(part)
-    parts[0].append(states)
-    return parts
 
 
 def _width(block: Block) -> int:

@@ -223,12 +223,38 @@ def test_latex_escapes_its_special_signs():
     text = latex(report(replace(TWO, rows=[odd, SPHERE])))
     assert r"50 \% \& \$x\_1\$ \#\{\textasciitilde{}\textasciicircum{}\textbackslash{}\} & $<$none$>$ & 11.37$^\dagger$ & 84" in text
     assert r"usage (\%)" in text
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    tabulars = text.split(r"\begin{tabular}")[1:]
+    assert len(tabulars) == 1
+    rows = [line for line in tabulars[0].splitlines() if line.endswith(r"\\")]
     assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
     write_run(SWEEP, SPHERE, {"val/rfid": 9.0, **BITS})
     text = latex(report())
     assert r" &  & \multicolumn{3}{c}{rFID} & \multicolumn{1}{c}{IS} & " in text
     assert r"\cmidrule(lr){3-5}\cmidrule(lr){6-6}" in text
+
+
+def test_latex_folds_what_is_too_wide_and_breaks_what_is_too_long():
+    for seed in range(2):
+        write_run(SWEEP, UNIFORM, {column.key: 0.123456 + seed for column in SWEEP.columns} | BITS, seed)
+    text = latex(report())
+    tabulars = [part.split(r"\end{tabular}")[0] for part in text.split(r"\begin{tabular}")[1:]]
+    assert (len(tabulars), text.count(r"\begin{table}")) == (5, 1)
+    assert all(part.count("uniform & none &") == 1 for part in tabulars)
+    assert all(sum(column.label in part for part in tabulars) == 1 for column in SWEEP.columns)
+    assert (
+        max(len(line.replace(r"$\pm$", "+").removesuffix(r" \\")) for part in tabulars for line in part.splitlines() if " & 0." in line)
+        <= 125
+    )
+    assert " & mini $-$ paper" in text
+    assert " & $-$10.747 & " in text  # 0.623456 - 11.37, with the decimals of the measured 0.623
+    assert text.index("Difference: measured") > text.index(r"\end{table}")
+    many = latex(report(replace(TWO, rows=[UNIFORM] + [replace(SPHERE, name=f"quoted{place}", quoted=True) for place in range(30)])))
+    assert many.count(r"\begin{table}") == 5
+    assert "(arXiv:2412.02632 table 1), part 5 of 5.}" in many
+
+
+def test_latex_reads_no_cell_as_an_argument_of_the_row_before():
+    assert "\n{[}8, 8] & none & " in latex(report(replace(TWO, rows=[SPHERE, replace(UNIFORM, label=["[8, 8]", "none"])])))
 
 
 def test_markdown_keeps_a_cell_in_its_column():
