@@ -109,7 +109,7 @@ def _launcher(settings: dict[str, Any], entries: "list[Entry]", gpus: list[str])
 
 def _say_how_it_went(entries: "list[Entry]", name: str, settings: dict[str, Any]) -> None:
     if all(entry.folder is None for entry in entries):
-        log.warning("no row could run, weights are absent; `python -m experiments.weights` lists them and says where they belong")
+        log.warning("no row could run here: %s", entries[0].job.absent)
         return
     for entry in entries:
         if entry.state == "failed":

@@ -22,6 +22,7 @@ class Job:
         words: that train it.
         composition: its configuration; None if the row cannot be run here.
         why_not: the reason, empty otherwise.
+        absent: which weights, if that is the reason.
     """
 
     row: Row
@@ -29,6 +30,7 @@ class Job:
     words: list[str]
     composition: Composition | None
     why_not: str = ""
+    absent: str = ""
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
     except MissingWeightsError as error:
         if scale == "paper":
             raise MissingWeightsError(f"{place}: {error}") from error
-        return job
+        return replace(job, absent=str(error))
     except ValueError as error:
         if any(str(error).startswith(word) for word in extra):
             raise ConfigError(f"{error} (a word for the training of every row)") from error

@@ -31,7 +31,7 @@ def show_plan(entries: list[Entry], jobs: int, gpus: int, elsewhere: bool = Fals
         table.add_column(title)
     for title in ("tokenizer M", "discriminator M", "memory GB", "time"):
         table.add_column(title, justify="right")
-    costs: dict[str, Cost] = {}
+    costs: dict[tuple[str, bool], Cost] = {}
     own = without_twins(entries)
     left: dict[Any, float] = {}
     for entry in entries:
@@ -57,16 +57,18 @@ def _explain(console: Console, entries: list[Entry], own: list[Entry], left: flo
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells(entry: Entry, costs: dict[str, Cost], jobs: int, gpus: int) -> tuple[list[str], float]:
+def _cells(entry: Entry, costs: dict[tuple[str, bool], Cost], jobs: int, gpus: int) -> tuple[list[str], float]:
     """Parameters of tokenizer and discriminator in millions, memory, time; and the seconds."""
     if entry.source is None:
         return ["", "", "", ""], 0.0
     config = entry.config
     devices = build.count_devices(config["trainer"], gpus)
-    name = entry.job.row.name
-    if name not in costs:  # the other seeds of a row take the same
-        costs[name] = cost_of(config, entry.source, devices)
-    cost = costs[name]
+    judged_only = entry.state != "done" and entry.stages[0].done  # about as long as one validation
+    counted = {**config, "updates": 1, "discriminator_start": 0} if judged_only else config
+    key = entry.job.row.name, judged_only
+    if key not in costs:  # the other seeds of a row take the same
+        costs[key] = cost_of(counted, entry.source, devices)
+    cost = costs[key]
     if entry.state == "done" and entry.seconds is not None:
         seconds, told = entry.seconds, duration(entry.seconds)
     else:

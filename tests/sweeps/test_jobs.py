@@ -9,7 +9,7 @@ from experiments.compose import compose
 from experiments.signatures import CONF, ConfigError
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
-from tokenizer.weights import MissingWeightsError
+from tokenizer.weights import FILES, MissingWeightsError
 
 TABLE = "gsq/table01_codebook"
 
@@ -100,6 +100,7 @@ def test_a_row_whose_weights_are_absent_is_set_apart_but_for_the_paper_s_scale(c
     found = jobs(conf=conf)
     assert [job.why_not for job in found] == ["", "", "", "weights absent", ""]
     assert found[3].composition is None
+    assert found[3].absent.startswith(FILES["vgg16"].purpose)
     with pytest.raises(MissingWeightsError, match=r"row 1 \(uniform\): "):
         jobs(f"data.root={tmp_path}", conf=conf, scale="paper")
 

@@ -10,7 +10,7 @@ from experiments.compose import compose
 from experiments.signatures import CONF
 from experiments.sweeps import cost, plan
 from experiments.sweeps.cost import Cost, cost_of
-from experiments.sweeps.entries import Entry
+from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.plan import duration, show_plan
 from experiments.sweeps.prepare import prepare
@@ -113,6 +113,16 @@ def test_what_is_left_is_the_sum_of_what_is_not_done_and_shared_by_jobs(tmp_path
     told = capsys.readouterr().out
     assert "left to run: ~90 s\n" in told
     assert "1 of them are the same run as another row, and run once" in told
+
+
+def test_a_run_that_lacks_an_evaluation_alone_takes_as_long_as_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "cost_of", lambda config, *others: Cost(0, 0, 1e9 * config["updates"], 0, 0))
+    first, second = entries(tmp_path, "updates=1000")
+    finish(first, 600.0)
+    first.stages.append(Stage([], tmp_path / "evaluations" / "result.json"))
+    first.look()
+    costs = {}
+    assert [plan._cells(entry, costs, 1, 0)[1] for entry in (first, second)] == [12.0, 2010.0]
 
 
 def test_durations_are_in_the_unit_that_one_would_say():

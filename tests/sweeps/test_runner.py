@@ -13,12 +13,11 @@ import pytest
 
 from experiments.run_folder import RunFolder
 from experiments.signatures import ROOT
-from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable, tell_twins
+from experiments.sweeps.entries import Entry, Stage, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner, last_line
 from experiments.tables.sweep_file import Row
-from tokenizer.weights import FILES, MissingWeightsError, find_weights
 
 DONE = "write('done')"
 
@@ -130,28 +129,13 @@ def test_a_failed_evaluation_fails_the_row_and_leaves_the_training(tmp_path):
     assert (again.state, again.note) == ("done", "")
 
 
-def test_an_evaluation_is_repeated_when_the_weights_that_it_lacked_are_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "weights"))
-    with pytest.raises(MissingWeightsError) as caught:
-        find_weights("inception")
-    skipped = {"rfid": str(caught.value), "lpips": f"{FILES['alexnet'].filename} is absent on another machine", "ssim": "too small"}
-    row = entry(tmp_path, "a", DONE, DONE)
-    row.stages[1] = EvaluationStage(row.stages[1].command, row.stages[1].result)
+def test_an_evaluation_that_fails_when_it_is_repeated_keeps_what_it_found_before(tmp_path):
+    row = entry(tmp_path, "a", DONE, "raise SystemExit('no memory')")
     row.folder.write_result("done", {"perf/seconds": 1.0}, {})
-    row.stages[1].folder.write_result("done", {"val/psnr": 20.0}, {}, skipped=skipped)
-    assert row.look() == "done"
-    for name in ("inception", "alexnet"):
-        FILES[name].path.parent.mkdir(exist_ok=True)
-        FILES[name].path.touch()
-    assert computable({"skipped": skipped}) == ["rfid", "lpips"]
-    assert row.look() == "interrupted"
-    row.stages[1].command[-1] = "raise SystemExit('no memory')"
+    row.stages[1].folder.write_result("failed", {"val/psnr": 20.0}, {}, skipped={"rfid": "absent"})
     run([row])
-    kept = row.stages[1].folder.result
-    assert (row.state, kept["state"], kept["error"], kept["metrics"]) == ("failed", "failed", "exit 1: no memory", {"val/psnr": 20.0})
-    row.stages[1].command[-1] = entry(tmp_path, "a", DONE, DONE).stages[1].command[-1]
-    run([row])
-    assert (row.state, row.stages[1].folder.result.get("skipped")) == ("done", None)
+    expected = {"state": "failed", "metrics": {"val/psnr": 20.0}, "cards": {}, "skipped": {"rfid": "absent"}, "error": "exit 1: no memory"}
+    assert row.stages[1].folder.result == expected
 
 
 def test_rows_that_are_the_same_run_run_once(tmp_path):

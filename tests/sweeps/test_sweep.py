@@ -147,12 +147,12 @@ def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_sta
 
 
 def test_a_sweep_of_which_no_row_can_run_here_is_a_warning_and_no_success(monkeypatch, capsys, caplog):
-    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent"), state="weights absent")
+    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent", "LPIPS needs a file"), state="weights absent")
     monkeypatch.setattr(preparing, "prepare", lambda *settings: [absent])
     caplog.set_level("INFO", "experiments")
     assert sweep.run(read_settings("sweep", [TABLE, "scale=smoke", "only=uniform"])[0], []) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "no row could run, weights are absent" in caplog.text
+    assert "no row could run here: LPIPS needs a file" in caplog.text
 
 
 @pytest.mark.parametrize("names", ["", ","])
