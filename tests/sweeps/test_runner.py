@@ -294,7 +294,7 @@ def started(folder: Path, program: str) -> subprocess.Popen[str]:
     file = folder / "sweep.py"
     file.write_text(textwrap.dedent(SWEEP) + textwrap.dedent(code))
     process = subprocess.Popen([sys.executable, str(file)], cwd=folder, env=path, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not (folder / "up").exists() and time.monotonic() < until:
         time.sleep(0.05)
     return process
