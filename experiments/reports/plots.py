@@ -51,9 +51,9 @@ def draw(report: Report, path: Path) -> None:
         )
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{report.sweep.title}\n{report.sweep.source}", fontsize=10)
+    figure.suptitle(f"{report.sweep.title}\n{report.sweep.source}", fontsize=10, x=0.02, horizontalalignment="left")
     if any(axes.has_data() for axes in figure.axes):
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        figure.legend(loc="outside right center", fontsize=8, frameon=False)
     else:
         figure.text(0.5, 0.5, "nothing published, nothing measured", ha="center", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
