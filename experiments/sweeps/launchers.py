@@ -149,6 +149,8 @@ class QueuedStages:
 
     def __call__(self) -> int:
         """Run the stages that are not done; the exit status of the first that fails."""
+        # submitit cancels a job by SIGINT on this machine, which a sweep that was started in the background has ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # Lightning would take the one task of this job for a launch of its own, and expect a task for every GPU.
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
         for stage in self.stages:

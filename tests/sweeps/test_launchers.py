@@ -3,6 +3,7 @@
 import builtins
 import json
 import sys
+import signal
 import time
 
 import pytest
@@ -62,7 +63,9 @@ assert folder.result['metrics'] == {{'saved': 1.0}}
     assert row.log.read_text().count("$ ") == 2
 
 
-def test_a_cancelled_job_lets_its_training_save(launcher, tmp_path):
+def test_a_cancelled_job_lets_its_training_save_although_a_shell_in_the_background_ignores_sigint(launcher, tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     program = """
 def leave(number, frame):
     folder.write_result('running', {'saved': 1.0}, {})
