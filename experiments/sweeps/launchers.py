@@ -149,8 +149,6 @@ class QueuedStages:
 
     def __call__(self) -> int:
         """Run the stages that are not done; the exit status of the first that fails."""
-        # submitit cancels a job by SIGINT on this machine, which a sweep that was started in the background has ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         # Lightning would take the one task of this job for a launch of its own, and expect a task for every GPU.
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
         for stage in self.stages:
@@ -227,6 +225,9 @@ class QueueLauncher:
         Raises:
             ConfigError: submitit is absent, or there is no SLURM here.
         """
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # A shell ignores SIGINT for what it starts in the background, its children too, and submitit cancels local jobs by it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             import submitit
         except ImportError as error:
