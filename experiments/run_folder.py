@@ -80,14 +80,11 @@ def find_run(runs_folder: Path, identity: str) -> "RunFolder | None":
     return RunFolder(found[0]) if found else None
 
 
-def runs_by_config(runs_folder: Path) -> "dict[str, list[RunFolder]]":
-    """All run folders by `digest_of_config`, the one started last first: there are several of one where the data changed in between."""
+def runs_by_config(runs_folder: Path) -> "dict[str, RunFolder]":
+    """Run folders by `digest_of_config`; the one started last, where there are several because the data changed in between."""
     files = [file for pattern in PLACES for file in runs_folder.glob(f"{pattern}/*/{ENVIRONMENT}")]
-    runs: dict[str, list[RunFolder]] = {}
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        folder = RunFolder(file.parent)
-        runs.setdefault(str(folder.described.get("config_digest")), []).append(folder)
-    return runs
+    folders = [RunFolder(file.parent) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
+    return {str(folder.described.get("config_digest")): folder for folder in folders}
 
 
 def digest_of_weights(init_from: str | None) -> str | None:

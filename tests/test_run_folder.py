@@ -99,8 +99,9 @@ def test_a_run_is_found_under_whatever_experiment_it_was_made(tmp_path):
         assert find_run(tmp_path, place[-4:]).path == tmp_path / place
     assert find_run(tmp_path, "89ab") is None
     os.utime(tmp_path / "gsq/0123/environment.json", (1, 1))
-    found = runs_by_config(tmp_path)[digest_of_config(config)]
-    assert [folder.path.name for folder in found] == ["4567", "0123"]
+    assert runs_by_config(tmp_path)[digest_of_config(config)].path.name == "4567"
+    os.utime(tmp_path / "gsq/vae_f8_raw/4567/environment.json", (0, 0))
+    assert runs_by_config(tmp_path)[digest_of_config(config)].path.name == "0123"
     assert digest_of_config(config_of("seed=1")) not in runs_by_config(tmp_path)
 
 

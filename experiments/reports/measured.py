@@ -123,7 +123,7 @@ def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_d
     Raises:
         ConfigError: a row, or a word, that is no configuration.
     """
-    found = {digest: folders[0] for digest, folders in runs_by_config(runs_folder(words, config_dir)).items()}
+    found = runs_by_config(runs_folder(words, config_dir))
     train = {row.name: sweep.words(row, scale, SEED, words) for row in sweep.runs}
     rows = []
     for row in sweep.rows:
@@ -151,7 +151,7 @@ def _measured(sweep: SweepFile, row: Row, words: list[str], seeds: int, found: M
     except MissingWeightsError:
         return MeasuredRow(row, [], "weights absent")
     except ConfigError as error:
-        raise ConfigError(f"conf/sweep/{sweep.name}.yaml, row {sweep.rows.index(row) + 1} ({row.name}): {error}") from error
+        raise ConfigError(f"{sweep.place_of(row)}: {error}") from error
     folders = {seed: found.get(digest_of_config(with_seed(config, seed))) for seed in range(seeds)}
     runs = [_read(folder, seed, sweep) for seed, folder in folders.items() if folder is not None]
     return MeasuredRow(row, runs, "" if runs else "not run")

@@ -68,15 +68,10 @@ def compose_jobs(
     return [_job(sweep, row, scale, seed, extra, config_dir) for row in chosen for seed in seeds]
 
 
-def place_of(sweep: SweepFile, row: Row) -> str:
-    """Where a row is written."""
-    return f"conf/sweep/{sweep.name}.yaml, row {sweep.rows.index(row) + 1} ({row.name})"
-
-
 def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], config_dir: Path) -> Job:
     words = sweep.words(row, scale, seed, extra)
     job = Job(row, seed, words, None, "weights absent")
-    place = place_of(sweep, row)
+    place = sweep.place_of(row)
     try:
         composition = compose("train", [*words, *_logger_words(sweep, job.name, extra)], config_dir)
         check(composition.config)

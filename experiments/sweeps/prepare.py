@@ -10,7 +10,7 @@ from experiments.data.source import ImageSource
 from experiments.run_folder import RESULT, RunFolder
 from experiments.signatures import ConfigError
 from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
-from experiments.sweeps.jobs import Job, place_of
+from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import COMPLETED, SweepFile
 from experiments.train import run_name
 from experiments.training import check_batch, check_sizes, find_folder
@@ -39,7 +39,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
             judged = bool(entries) and entries[-1].job.row is job.row
             entries.append(_entry(sweep, scale, job, sources, folders, gpus, judged))
         except ValueError as error:
-            raise ConfigError(f"{place_of(sweep, job.row)}: {error}") from error
+            raise ConfigError(f"{sweep.place_of(job.row)}: {error}") from error
     for entry in entries:
         entry.look()
     return entries

@@ -139,34 +139,31 @@ class SweepFile:
         """The experiment that a row changes."""
         return row.base or self.base
 
-    def words(self, row: Row, scale: str, seed: int | None, extra: Iterable[str] = ()) -> list[str]:
+    def place_of(self, row: Row) -> str:
+        """Where a row is written, for messages."""
+        return f"conf/sweep/{self.name}.yaml, row {self.rows.index(row) + 1} ({row.name})"
+
+    def words(self, row: Row, scale: str, seed: int, extra: Iterable[str] = ()) -> list[str]:
         """The words that train a row: base and scale, the scale's budget, `extra`, then what the table studies.
 
         Args:
             row: one of `runs`.
             scale: a file of conf/scale.
-            seed: of the run; None leaves it to `extra`.
+            seed: of the run.
             extra: words for every row, such as data.root=FOLDER.
 
         Raises:
             ConfigError: `extra` sets what the row studies, or what it has for itself at this scale.
         """
         extra = list(extra)
-        own = {*row.overrides, *row.budgets.get(scale, {}), "experiment", "scale", "sweep", *(["seed"] if seed is not None else [])}
+        own = {*row.overrides, *row.budgets.get(scale, {}), "experiment", "scale", "sweep", "seed"}
         studied = [word for word in extra if word.partition("=")[0].lstrip("+~") in own]
         if studied:
             raise ConfigError(f"{studied[0]}: row {row.name} of {self.name} sets this itself; leave it out, or run it by experiments.train")
         budget = {**self.budgets.get(scale, {}), **row.budgets.get(scale, {})}
         changes = [f"{key}={spelled(value)}" for key, value in budget.items() if key not in row.overrides]
         overrides = [f"{key}={spelled(value)}" for key, value in row.overrides.items()]
-        return [
-            f"experiment={self.base_of(row)}",
-            f"scale={scale}",
-            *changes,
-            *extra,
-            *overrides,
-            *([f"seed={seed}"] if seed is not None else []),
-        ]
+        return [f"experiment={self.base_of(row)}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
 
 
 def spelled(value: Any) -> str:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -111,12 +110,10 @@ def test_main_hands_settings_and_words_over_and_passes_the_status_on(conf, monke
     assert capsys.readouterr().err.startswith("error: nothing: there is no such table")
 
 
-def test_help_of_the_sweep_is_quick_and_loads_no_torch():
-    started = time.monotonic()
+def test_help_of_the_sweep_loads_no_torch():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "experiments.sweep", "--help"], cwd=ROOT, capture_output=True, text=True
     )
-    assert time.monotonic() - started < 5  # half a second on a quiet machine
     assert "gsq/table01_codebook" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert imported & {"torch", "hydra", "lightning", "submitit"} == set()

@@ -69,7 +69,7 @@ def test_a_row_becomes_words_and_what_it_studies_comes_last(conf):
     assert sweep.words(one, "mini", 3, ["workers=0"]) == [
         "experiment=gsq/base", "scale=mini", "codebook_size=64", "workers=0", "groups=2", "width=8", "seed=3",
     ]  # fmt: skip
-    assert sweep.words(one, "paper", None) == ["experiment=gsq/base", "scale=paper", "updates=7", "groups=2", "width=8"]
+    assert sweep.words(one, "paper", 1) == ["experiment=gsq/base", "scale=paper", "updates=7", "groups=2", "width=8", "seed=1"]
     assert sweep.words(two, "paper", 0) == ["experiment=gsq/other", "scale=paper", "updates=100", "seed=0"]
 
 
