@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tokenizer import pretrained
-from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout
+from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout, TokenSpec
 
 
 class ImageTokenizer(nn.Module):
@@ -67,6 +67,16 @@ class ImageTokenizer(nn.Module):
         """Tokens of an image of that size, before any merging."""
         rows, columns = self.grid(image_size)
         return rows * columns
+
+    def tokens(self, image_size: int | tuple[int, int], num_classes: int = 0) -> TokenSpec:
+        """What a generator of images of that size has to know of this tokenizer.
+
+        Args:
+            image_size: in pixels.
+            num_classes: of the images, 0 for none.
+        """
+        quantizer, grid = self.quantizer, self.grid(image_size)
+        return TokenSpec(quantizer.codebook_size, quantizer.groups, self.num_tokens(image_size), grid, self.encoder.kind, num_classes)
 
     def save_pretrained(self, folder: str | Path, config: dict[str, Any], trained_with: dict[str, Any]) -> None:
         """Write `model.safetensors` and `config.json`, the resolved configuration that builds this tokenizer."""

@@ -1,0 +1,38 @@
+"""The vocabulary of the house: what encoders, quantizers, decoders, discriminators, losses and generators say to each other.
+
+Axis letters everywhere: B batch, H W pixels, C channels, L cells of the image's grid, N kept tokens, D latent width,
+G groups (indices per token), d = D/G channels per group, V codebook size.
+
+One layout of tensors between parts: tokens, channels last, (B, N, D). One index shape: (B, N, G) int64.
+Images are (B, 3, H, W), nominally in [-1, 1]; reconstructions are not clamped.
+"""
+
+from tokenizer.interfaces.parts import AdversarialLoss, Decoder, Discriminator, Encoder, Generator, Pick, Quantizer
+from tokenizer.interfaces.values import (
+    DecoderOutput,
+    EncoderOutput,
+    ImageBatch,
+    QuantizerOutput,
+    TokenBatch,
+    TokenizerOutput,
+    TokenLayout,
+    TokenSpec,
+)
+
+__all__ = [
+    "AdversarialLoss",
+    "Decoder",
+    "DecoderOutput",
+    "Discriminator",
+    "Encoder",
+    "EncoderOutput",
+    "Generator",
+    "ImageBatch",
+    "Pick",
+    "Quantizer",
+    "QuantizerOutput",
+    "TokenBatch",
+    "TokenLayout",
+    "TokenSpec",
+    "TokenizerOutput",
+]
