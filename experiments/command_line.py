@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config_checks import MAIN_GROUPS
 from experiments.run_folder import is_first_process
 from experiments.signatures import PACKAGES, ROOT, ConfigError
 from tokenizer.weights import MissingWeightsError
@@ -81,23 +82,43 @@ def choices_of(config_dir: Path, group: str) -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
-def help_text(verb: str, description: str, config_dir: Path) -> str:
-    """Usage, groups with their choices, settings with their defaults and comments, and examples."""
-    text = (config_dir / f"{verb}.yaml").read_text()
-    content = yaml.safe_load(text) or {}
-    groups = _groups(content.get("defaults", []))
+def help_text(verb: str, description: str, config_dir: Path, words: tuple[str, ...] = ()) -> str:
+    """Usage, groups with their choices, settings with their defaults and comments, and examples.
+
+    Args:
+        verb: the name of the main file.
+        description: one sentence.
+        config_dir: where the configuration files lie.
+        words: of the command line; one that chooses a task shows that task's groups and settings.
+    """
+    groups, settings = _contents(config_dir / f"{verb}.yaml")
+    for group in [group for group in groups if group in MAIN_GROUPS]:
+        chosen = next((word.partition("=")[2] for word in words if word.startswith(f"{group}=")), str(groups[group]))
+        if (config_dir / group / f"{chosen}.yaml").is_file():
+            more_groups, more_settings = _contents(config_dir / group / f"{chosen}.yaml")
+            groups = {group: chosen, **more_groups, **{name: default for name, default in groups.items() if name not in {group, *more_groups}}}
+            settings = {**settings, **more_settings}
     lines = [f"usage: python -m experiments.{verb} [group=choice] [key=value] [-m]", "", description, ""]
     if groups:
         lines += ["Groups (a star marks the default):"]
     for mount, default in groups.items():
         known = [f"{name}*" if name == default else name for name in choices_of(config_dir, mount.partition("@")[0])]
         lines += textwrap.wrap(f"{mount}={' | '.join(known)}", COLUMNS, initial_indent="  ", subsequent_indent="      ")
-    settings = [(key, value, comment) for key, value, comment in SETTING.findall(text) if key != "defaults"]
-    if settings:
-        lines += ["", "Settings:", *setting_lines(settings)]
+    shown = list(settings.values())
+    if shown:
+        lines += ["", "Settings:", *setting_lines(shown)]
     lines += ["", "Options:", "  -h, --help               this text"]
     lines += ["  --cfg job [--resolve]    print the configuration instead of using it", "  -m, --multirun           run every combination"]
-    return "\n".join([*lines, "", "Examples:", *_examples(verb, groups, settings, config_dir), ""])
+    return "\n".join([*lines, "", "Examples:", *_examples(verb, groups, shown, config_dir), ""])
+
+
+def _contents(path: Path) -> tuple[dict[str, str | None], dict[str, tuple[str, str, str]]]:
+    """The groups of a main file with their choices, and its settings by key, each with default and comment."""
+    text = path.read_text()
+    content = yaml.safe_load(text) or {}
+    plain = [key for key, value in content.items() if key != "defaults" and not isinstance(value, dict)]
+    settings = {key: (key, value, comment) for key, value, comment in SETTING.findall(text) if key in plain}
+    return _groups(content.get("defaults", [])), settings
 
 
 def setting_lines(settings: list[tuple[str, str, str]]) -> list[str]:

@@ -23,6 +23,8 @@ from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConf
 
 from experiments.command_line import help_text, run_command, run_jobs
 from experiments.config_checks import (
+    MAIN_GROUPS,
+    OVERRIDING_GROUPS,
     Draft,
     Source,
     check_keys,
@@ -32,6 +34,7 @@ from experiments.config_checks import (
     dotted,
     nearest,
     read_yaml,
+    unknown_group,
     unknown_key,
 )
 from experiments.override_words import check_word, expand, expand_table, is_group, parse
@@ -106,7 +109,7 @@ def _command(verb: str, run: Callable[[Composition], int | None], description: s
     if unknown:
         raise ConfigError(f"{unknown[0]}: unknown option; known: {OPTIONS}; settings are written key=value")
     if {"-h", "--help"} & set(flags):
-        sys.stdout.write(help_text(verb, description, config_dir))
+        sys.stdout.write(help_text(verb, description, config_dir, tuple(values)))
         return 0
     multirun = bool({"-m", "--multirun"} & set(flags))
     if "--cfg" in flags:
@@ -164,13 +167,14 @@ def _mounted(keys: dict[str, Any], package: str | None) -> dict[str, Any]:
 def _explained(verb: str, words: list[Override], config_dir: Path, error: Exception) -> ConfigError:
     """Find the word that Hydra stumbled over by composing again with group choices alone."""
     groups = [word for word in words if is_group(word, config_dir)]
+    main = [word.input_line or "" for word in groups if word.key_or_group in (*MAIN_GROUPS, *OVERRIDING_GROUPS)]
     try:
-        plain, _ = _load(verb, [], config_dir)
+        plain, _ = _load(verb, main, config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
         return ConfigError(_one_line(broken, config_dir))
     for word in groups:
         if word.get_key_element() not in plain.choices and not word.is_add() and not word.is_delete():
-            return ConfigError(f"{word.input_line}: {verb} has no group `{word.get_key_element()}`; it has {', '.join(plain.choices)}")
+            return unknown_group(plain, word.get_key_element(), word.input_line or "")
     try:
         draft, _ = _load(verb, [word.input_line or "" for word in groups], config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:

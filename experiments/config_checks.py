@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from experiments.signatures import NUMBERS, Argument, ConfigError, show, signature
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
+MAIN_GROUPS = ("task",)
+"""Groups whose chosen file belongs to the verb's own: it brings groups and settings of its own."""
 KEY_RESOLVERS = ("divisor_of", "at_least", "length")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false (bool)"),
@@ -157,6 +159,18 @@ def unknown_key(draft: Draft, key: str, cause: str = "") -> ConfigError:
     return ConfigError(text + (nearest(key, known) or (f"; beside it: {', '.join(beside)}" if beside else _elsewhere(draft, key))))
 
 
+def unknown_group(draft: Draft, mount: str, word: str) -> ConfigError:
+    """The error for a choice in a group that this configuration does not have; it names the task that has it."""
+    for group in MAIN_GROUPS:
+        chosen = draft.choices.get(group)
+        for path in sorted((draft.folder / group).glob("*.yaml")) if chosen else []:
+            if re.search(rf"^\s*- (override )?/{re.escape(mount)}:", path.read_text(), re.MULTILINE):
+                about = re.findall(r"^# (?!@)(.+)$", (draft.folder / group / f"{chosen}.yaml").read_text(), re.MULTILINE)[:1]
+                told = f"{group}={chosen}{f' ({about[0]})' if about else ''}"
+                return ConfigError(f"{word}: {told} has no group `{mount}`; {group}={path.stem} has it")
+    return ConfigError(f"{word}: {draft.verb} has no group `{mount}`; it has {', '.join(draft.choices)}")
+
+
 def _elsewhere(draft: Draft, key: str) -> str:
     """The other verbs that have a key, and where to read about this one's."""
     verbs = [f"experiments.{path.stem}" for path in sorted(draft.folder.glob("*.yaml")) if key in read_yaml(path)]
@@ -164,8 +178,10 @@ def _elsewhere(draft: Draft, key: str) -> str:
 
 
 def check_types(draft: Draft, resolved: dict[str, Any]) -> None:
-    """A top-level number or truth value of the verb's file is overridden by one of its kind."""
-    for key, default in read_yaml(draft.folder / f"{draft.verb}.yaml").items():
+    """A top-level number or truth value of the verb's file, or of its task's, is overridden by one of its kind."""
+    main = [f"{draft.verb}.yaml", *(f"{group}/{draft.choices[group]}.yaml" for group in MAIN_GROUPS if draft.choices.get(group))]
+    defaults = {key: default for name in main for key, default in read_yaml(draft.folder / name).items()}
+    for key, default in defaults.items():
         if type(default) not in KINDS:
             continue
         kinds, expected = KINDS[type(default)]

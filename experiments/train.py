@@ -1,4 +1,4 @@
-"""Train one tokenizer: `python -m experiments.train quantizer=gsq groups=16`."""
+"""Train one model: `python -m experiments.train quantizer=gsq groups=16`, or `task=generator data.file=TOKENS`."""
 
 from typing import Any
 
@@ -36,4 +36,4 @@ def run_name(choices: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main("train", run, "Train one tokenizer.")
+    main("train", run, "Train one model: a tokenizer, or with task=generator a generator.")
