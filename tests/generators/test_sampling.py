@@ -1,0 +1,144 @@
+"""Guidance schedules, filters and the choice by one uniform number."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tokenizer.generators.sampling import Guidance, Sampling, choose, guided, probabilities, token_uniforms, uniforms
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("first_token", "expected"), [("full", {0, *range(46, 256)}), ("schedule", set(range(46, 256)))])
+def test_the_step_schedule_guides_the_tokens_that_the_code_or_the_paper_guides(first_token, expected):
+    scales = Guidance(2.0, "step", 0.18, first_token).scales(256)
+    assert {token for token, scale in enumerate(scales) if scale != 1} == expected
+    assert set(scales) == {1.0, 2.0}
+
+
+def test_linear_and_cosine_rise_from_none_to_the_whole_scale():
+    assert Guidance(3.0, "linear").scales(5) == [1.0, 1.5, 2.0, 2.5, 3.0]
+    assert Guidance(3.0, "cosine").scales(5) == pytest.approx([1.0, 2 - math.sqrt(0.5), 2.0, 2 + math.sqrt(0.5), 3.0])
+    assert Guidance(3.0, "cosine", first_token="full").scales(5)[0] == 3.0
+    assert Guidance(3.0).scales(2) == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "linear", "cosine"])
+def test_an_image_of_a_single_token_has_a_scale(schedule):
+    assert Guidance(2.0, schedule).scales(1) == [2.0 if schedule == "constant" else 1.0]
+
+
+def test_a_scale_of_one_gives_the_conditional_logits_to_the_bit():
+    conditional, unconditional = drawn(2, 3, 7), drawn(2, 3, 7, seed=1)
+    scale = torch.tensor([[1.0], [2.0], [0.0]], dtype=torch.float64)
+    found = guided(conditional, unconditional, scale)
+    assert torch.equal(found[:, 0], conditional[:, 0].double())
+    torch.testing.assert_close(found[:, 1], 2 * conditional[:, 1].double() - unconditional[:, 1].double())
+    assert torch.equal(found[:, 2], unconditional[:, 2].double())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (lambda: Sampling(temperature=0.0), "temperature=0.0.*top_k=1"),
+        (lambda: Sampling(temperature=math.nan), "temperature=nan"),
+        (lambda: Sampling(top_k=-1), "top_k=-1"),
+        (lambda: Sampling(top_p=0.0), "top_p=0.0"),
+        (lambda: Sampling(top_p=1.5), "top_p=1.5"),
+        (lambda: Sampling(seed=-1), "seed=-1"),
+        (lambda: Guidance(scale=-0.5), "guidance=-0.5"),
+        (lambda: Guidance(scale=math.inf), "guidance=inf"),
+        (lambda: Guidance(schedule="triangular"), "guidance_schedule=triangular"),
+        (lambda: Guidance(start=1.5), "guidance_start=1.5"),
+        (lambda: Guidance(first_token="paper"), "first_token=paper"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_key(settings, named):
+    with pytest.raises(ValueError, match=named):
+        settings()
+
+
+def by_hand(logits: list[float], sampling: Sampling) -> list[float]:
+    """The filters on one row, entry by entry."""
+    scaled = [value / sampling.temperature for value in logits]
+    kept = set(range(len(scaled)))
+    if sampling.top_k:
+        kept = {i for i in kept if sum(other > scaled[i] for other in scaled) < sampling.top_k}
+    weights = [math.exp(value) if i in kept else 0.0 for i, value in enumerate(scaled)]
+    if sampling.top_p < 1:
+        share = sampling.top_p * sum(weights)
+        weights = [w if sum(other for other in weights if other > w) < share else 0.0 for w in weights]
+    return [w / sum(weights) for w in weights]
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 3, 9, 50])
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_filters_keep_what_a_plain_loop_keeps(temperature, top_k, top_p):
+    sampling = Sampling(temperature, top_k, top_p)
+    logits = (2 * drawn(4, 3, 9)).round(decimals=0)  # whole numbers: many ties
+    weights = probabilities(logits, sampling)
+    found = weights / weights.sum(-1, keepdim=True)
+    expected = torch.tensor([[by_hand(row.tolist(), sampling) for row in rows] for rows in logits], dtype=torch.float64)
+    assert torch.equal(found == 0, expected == 0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_ties_with_the_last_kept_entry_are_kept():
+    logits = torch.tensor([0.0, 1.0, 1.0, 1.0, -1.0])
+    assert (probabilities(logits, Sampling(top_k=2)) > 0).tolist() == [False, True, True, True, False]
+    assert (probabilities(logits, Sampling(top_p=0.1)) > 0).tolist() == [False, True, True, True, False]
+
+
+def test_a_tiny_temperature_is_the_largest_entry_and_no_error():
+    assert probabilities(torch.tensor([3e4, 3e4 - 1, -3e4]), Sampling(temperature=1e-300)).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_choices_come_as_often_as_their_probability():
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0, -4.0])
+    weights = probabilities(logits, Sampling())
+    uniform = token_uniforms(0, [7], 40_000, 1).flatten()
+    counts = torch.bincount(choose(weights.expand(40_000, 5), uniform), minlength=5)
+    expected = 40_000 * logits.double().softmax(-1)
+    assert ((counts - expected) ** 2 / expected).sum() < 18.5  # chi-squared with 4 degrees of freedom, 1 in 1000
+
+
+def test_choices_are_the_inverse_of_the_cumulative_distribution():
+    weights = drawn(50, 11).double().exp()
+    uniform = token_uniforms(3, [0], 50, 1).flatten()
+    expected = [np.searchsorted(np.cumsum(w) / w.sum(), u, side="right") for w, u in zip(weights.numpy(), uniform.numpy(), strict=True)]
+    assert choose(weights, uniform).tolist() == expected
+
+
+@pytest.mark.parametrize("uniform", [0.0, 5e-324, 0.5, 1 - 2**-53, 1.0])
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_an_entry_of_probability_zero_is_never_chosen(uniform, size):
+    weights = drawn(64, size).double().exp().masked_fill(drawn(64, size, seed=1) > 0, 0.0)
+    weights[:, size // 2] = 1e-300  # at least one, which rounding may hide behind the others
+    weights = torch.nn.functional.pad(weights, (3, 3))
+    chosen = choose(weights, torch.full((64,), uniform, dtype=torch.float64))
+    assert (weights.gather(1, chosen[:, None]) > 0).all()
+
+
+def test_every_choice_has_a_number_of_its_own():
+    numbers = token_uniforms(0, [0, 1, 2], 40, 3)
+    assert numbers.shape == (3, 40, 3)
+    assert len(numbers.flatten().unique()) == numbers.numel()
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    assert not np.isin(uniforms(1, 0, 120), numbers.numpy()).any()
+    assert not np.isin(uniforms(0, 0, 120, "labels"), numbers.numpy()).any()
+
+
+def test_a_stream_depends_on_seed_and_number_alone():
+    assert torch.equal(token_uniforms(5, [3, 8], 16, 2)[1], token_uniforms(5, [8], 16, 2)[0])
+    assert uniforms(5, 8, 4).tolist() == uniforms(5, 8, 32)[:4].tolist()
+    assert uniforms(2**64 - 1, 2**40, 2).tolist() != uniforms(2**64 - 2, 2**40, 2).tolist()
+
+
+def test_the_numbers_of_a_stream_stay_the_same_in_all_versions():
+    assert uniforms(0, 0, 3).tolist() == [0.011546754286331562, 0.24154919656271812, 0.11142585551493822]
