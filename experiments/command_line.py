@@ -96,7 +96,8 @@ def help_text(verb: str, description: str, config_dir: Path, words: tuple[str, .
         chosen = next((word.partition("=")[2] for word in words if word.startswith(f"{group}=")), str(groups[group]))
         if (config_dir / group / f"{chosen}.yaml").is_file():
             more_groups, more_settings = _contents(config_dir / group / f"{chosen}.yaml")
-            groups = {group: chosen, **more_groups, **{name: default for name, default in groups.items() if name not in {group, *more_groups}}}
+            ours = {group: chosen, **more_groups}
+            groups = {**ours, **groups, **ours}  # first in order, and with their own choices
             settings = {**settings, **more_settings}
     lines = [f"usage: python -m experiments.{verb} [group=choice] [key=value] [-m]", "", description, ""]
     if groups:

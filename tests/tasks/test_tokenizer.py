@@ -140,7 +140,7 @@ def test_the_tokenizer_asks_no_discriminator_that_weighs_nothing():
 def test_the_speed_is_that_of_steps_alone(pause, tmp_path, monkeypatch):
     task = make_task()
     now = [0.0]
-    monkeypatch.setattr("experiments.tasks.tokenizer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("experiments.tasks.clocked.time", SimpleNamespace(monotonic=lambda: now[0]))
     seen = []
     logger = SimpleNamespace(log_metrics=lambda values, step: seen.append(values.get("perf/images_per_second")))
     task._trainer = SimpleNamespace(log_every_n_steps=1, world_size=1, loggers=[logger], global_rank=0, is_global_zero=False)
