@@ -23,6 +23,8 @@ NEEDED = {
     "sweep": ["table=gsq/table01_codebook"],
     "report": ["table=gsq/table01_codebook"],
 }
+PLACES = {"image_folder": ["data.root={pictures}"], "indices": ["data.file=cache.safetensors"]}
+"""What the files of `data` leave to be said."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +37,9 @@ def machine_with_everything(tmp_path, random_weights) -> None:
 
 def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
     words = [f"{group}={name}"]
-    needs_root = (group, name) == ("data", "image_folder") or group == "experiment"
-    return words + ([f"data.root={tmp_path / 'pictures'}"] if needs_root else [])
+    if group == "data":
+        words += PLACES.get(name, [])
+    return [word.format(pictures=tmp_path / "pictures") for word in words + PLACES["image_folder"] * (group == "experiment")]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

@@ -1,9 +1,8 @@
-"""From pictures to batches: an endless training stream whose whole state is one number, and one exact pass over the validation set."""
+"""From a source to batches: an endless training stream whose whole state is one number, and one exact pass over the validation set."""
 
 import itertools
 import signal
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from experiments.data.source import SHUFFLING, Draw, Example, ImageSource, Unreadable
-from tokenizer.interfaces import ImageBatch
+from experiments.data.source import SHUFFLING, Draw, Source
 
 
 class EndlessSampler(Sampler[list[Draw]]):
@@ -67,16 +65,16 @@ class EndlessSampler(Sampler[list[Draw]]):
 
 
 class ImageData(LightningDataModule):
-    """Loaders over an `ImageSource`. Needs a trainer with `use_distributed_sampler=False`.
+    """Loaders over a `Source` of images or tokens. Needs a trainer with `use_distributed_sampler=False`.
 
     Attributes:
         start_batch: batches that were consumed before; set it before training starts, and the stream goes on from there.
     """
 
-    def __init__(self, source: ImageSource, batch_size: int, seed: int, workers: int = 0) -> None:
+    def __init__(self, source: Source, batch_size: int, seed: int, workers: int = 0) -> None:
         """
         Args:
-            source: the pictures.
+            source: what is read; it says how examples become a batch.
             batch_size: pictures of one training step over all processes; several steps make an update where gradients are accumulated.
             seed: of the order.
             workers: reading processes of each training process, 0 reads in the training process.
@@ -99,19 +97,19 @@ class ImageData(LightningDataModule):
         """Rank of this process and number of processes; (0, 1) without a trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[ImageBatch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches without end, the first one being number `start_batch`. One epoch of the trainer is all of it."""
         rank, world = self.place
         sampler = EndlessSampler(len(self.source.train), self.batch_size, self.seed, self.start_batch, rank, world)
         return self.loader(self.source.train, sampler, persistent=self.workers > 0)
 
-    def val_dataloader(self) -> DataLoader[ImageBatch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Every validation picture once over all processes, in order; all processes get equally many batches, the last may be empty."""
         rank, world = self.place
         check_batch_size(self.batch_size, world)
         return self.loader(self.source.val, evaluation_batches(len(self.source.val), self.batch_size // world, rank, world))
 
-    def loader(self, dataset: Any, batches: Any, persistent: bool = False) -> DataLoader[ImageBatch]:
+    def loader(self, dataset: Any, batches: Any, persistent: bool = False) -> DataLoader[Any]:
         """The settings of both loaders; the loader's own generator leaves the global one untouched.
 
         Args:
@@ -125,7 +123,7 @@ class ImageData(LightningDataModule):
             num_workers=self.workers,
             persistent_workers=persistent,
             worker_init_fn=leave_signals_to_training,
-            collate_fn=partial(collate, image_size=self.source.image_size),
+            collate_fn=self.source.collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -152,12 +150,3 @@ def evaluation_batches(count: int, batch_size: int, rank: int, world: int) -> li
     mine = range(count)[rank::world]
     number = -(-len(range(count)[::world]) // batch_size)
     return [list(mine[k * batch_size : (k + 1) * batch_size]) for k in range(number)]
-
-
-def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch:
-    """The readable examples as one batch, possibly of length 0; names of the others in `left_out`."""
-    good = [example for example in examples if isinstance(example, Example)]
-    images = torch.stack([example.image for example in good]) if good else torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
-    labels = torch.tensor([example.label for example in good], dtype=torch.int64)
-    left_out = [example.key for example in examples if isinstance(example, Unreadable)]
-    return ImageBatch(images, labels, [example.key for example in good], left_out=left_out)

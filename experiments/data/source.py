@@ -1,4 +1,4 @@
-"""What every collection of pictures offers to the loader: draws in, examples out."""
+"""What every collection offers to the loader: draws in, examples out, and how examples become a batch."""
 
 import hashlib
 import json
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from tokenizer.interfaces import ImageBatch
 
 NO_LABEL = -1
 SHUFFLING, AUGMENTATION = 0, 1  # purposes, so that two streams of random numbers never share a seed
@@ -16,7 +19,7 @@ SHUFFLING, AUGMENTATION = 0, 1  # purposes, so that two streams of random number
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One training picture of the endless stream: which pass over the collection, and which picture."""
+    """One training example of the endless stream: which pass over the collection, and which picture."""
 
     epoch: int
     index: int
@@ -42,22 +45,22 @@ class Unreadable:
     key: str
 
 
-class Pictures(Protocol):
+class Examples(Protocol):
     """A dataset with a length."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: Any) -> Example | Unreadable: ...
+    def __getitem__(self, place: Any) -> Any: ...
 
 
-class ImageSource(ABC):
-    """A collection of pictures of one size.
+class Source(ABC):
+    """A collection of pictures of one size, or of what was made of them.
 
     Attributes:
-        image_size: height and width in pixels of every image.
+        image_size: height and width in pixels of every picture.
         classes: names of the labels, None without labels.
-        train: indexed by `Draw`, yields `Example`; all randomness comes from `Draw.random`.
-        val: indexed by int, yields `Example` or `Unreadable`, always the same.
+        train: indexed by `Draw`; all randomness comes from `Draw.random`.
+        val: indexed by int, always the same.
         transform: how evaluation pictures are cut, for the cards of results.
         reference: which pictures they are, for the cards of results.
     """
@@ -66,12 +69,33 @@ class ImageSource(ABC):
     transform: str
     reference: str
     classes: list[str] | None
-    train: Pictures
-    val: Pictures
+    train: Examples
+    val: Examples
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash of everything that decides pixels: files' relative names and sizes, and options, but no path and no seed."""
+        """A short hash of everything that decides the examples: files' relative names and sizes, and options, but no path and no seed."""
+
+    @abstractmethod
+    def collate(self, examples: Any) -> Any:
+        """What `train` or `val` gave for the places of one batch, as a batch; called in the reading process."""
+
+
+class ImageSource(Source):
+    """Pictures: `train` yields `Example`, `val` yields `Example` or `Unreadable`."""
+
+    def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
+        """See the function."""
+        return collate(examples, self.image_size)
+
+
+def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch:
+    """The readable examples as one batch, possibly of length 0; names of the others in `left_out`."""
+    good = [example for example in examples if isinstance(example, Example)]
+    images = torch.stack([example.image for example in good]) if good else torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
+    labels = torch.tensor([example.label for example in good], dtype=torch.int64)
+    left_out = [example.key for example in examples if isinstance(example, Unreadable)]
+    return ImageBatch(images, labels, [example.key for example in good], left_out=left_out)
 
 
 def fingerprint_of(files: Iterable[tuple[str, int]], options: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from experiments.data.digits import Digits
 from experiments.data.image_folder import ImageFolder
-from experiments.data.loading import EndlessSampler, ImageData, collate, evaluation_batches
-from experiments.data.source import Draw, Unreadable
+from experiments.data.loading import EndlessSampler, ImageData, evaluation_batches
+from experiments.data.source import Draw, Unreadable, collate
 from tokenizer.interfaces import ImageBatch
 
 
