@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.data.source import NO_LABEL, Draw, Source
+from experiments.data.source import NO_LABEL, Draw, DataSource
 from experiments.data.token_cache import TokenCache
 from tokenizer.interfaces import TokenBatch, TokenSpec
 
 
-class CachedTokens(Source):
+class CachedTokens(DataSource):
     """The two splits of a token cache; its batches are `TokenBatch`.
 
     Attributes:

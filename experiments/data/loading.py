@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from experiments.data.source import SHUFFLING, Draw, Source
+from experiments.data.source import SHUFFLING, Draw, DataSource
 
 
 class EndlessSampler(Sampler[list[Draw]]):
@@ -65,13 +65,13 @@ class EndlessSampler(Sampler[list[Draw]]):
 
 
 class ImageData(LightningDataModule):
-    """Loaders over a `Source` of images or tokens. Needs a trainer with `use_distributed_sampler=False`.
+    """Loaders over a `DataSource` of images or tokens. Needs a trainer with `use_distributed_sampler=False`.
 
     Attributes:
         start_batch: batches that were consumed before; set it before training starts, and the stream goes on from there.
     """
 
-    def __init__(self, source: Source, batch_size: int, seed: int, workers: int = 0) -> None:
+    def __init__(self, source: DataSource, batch_size: int, seed: int, workers: int = 0) -> None:
         """
         Args:
             source: what is read; it says how examples become a batch.

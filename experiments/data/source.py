@@ -53,7 +53,7 @@ class Examples(Protocol):
     def __getitem__(self, place: Any) -> Any: ...
 
 
-class Source(ABC):
+class DataSource(ABC):
     """A collection of pictures of one size, or of what was made of them.
 
     Attributes:
@@ -81,7 +81,7 @@ class Source(ABC):
         """What `train` or `val` gave for the places of one batch, as a batch; called in the reading process."""
 
 
-class ImageSource(Source):
+class ImageSource(DataSource):
     """Pictures: `train` yields `Example`, `val` yields `Example` or `Unreadable`."""
 
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
