@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.generators.toy_generator import ToyGenerator
-from tokenizer.generators.generate import IndexSampler, generate_indices
-from tokenizer.generators.sampling import Guidance, Sampling, uniforms
-from tokenizer.interfaces import TokenSpec
+from tests.generators.toy_generator import ToyGenerator, ToyState
+from tokenizer.generators.ar import AutoregressiveGenerator
+from tokenizer.generators.generate import GuidedPick, IndexSampler, RecordedSteps, Steps, generate_indices
+from tokenizer.generators.heads import DepthTransformer, ParallelHeads
+from tokenizer.generators.sampling import Guidance, Sampling, choose, guided, probabilities, token_uniforms, uniforms
+from tokenizer.interfaces import TokenBatch, TokenSpec
 
 SPEC = TokenSpec(codebook_size=8, groups=2, num_tokens=9, grid=(3, 3), num_classes=3)
 LABELS, NUMBERS = torch.tensor([0, 1, 2, 3, 1]), torch.tensor([4, 0, 11, 2, 7])
@@ -91,12 +93,68 @@ def test_logits_that_are_not_finite_are_no_sample(generator, value):
         generate_indices(generator, LABELS, NUMBERS, Sampling())
 
 
+def test_another_batch_can_go_on_in_the_tensors_of_the_first(generator):
+    """As recorded steps need it."""
+
+    def begun(labels: torch.Tensor, numbers: torch.Tensor) -> tuple[ToyState, GuidedPick]:
+        return generator.start(labels), GuidedPick(GUIDED, token_uniforms(0, numbers.tolist(), 9, 2), None)
+
+    first, other = RecordedSteps(generator, *begun(LABELS, NUMBERS)), Steps(generator, *begun(LABELS.flip(0), NUMBERS + 1))
+    tensors = [first.state.labels, first.state.last, first.state.position, first.pick.uniforms, first.pick.position]
+    first()
+    first.restart(*begun(LABELS.flip(0), NUMBERS + 1))
+    now = [first.state.labels, first.state.last, first.state.position, first.pick.uniforms, first.pick.position]
+    assert all(one is another for one, another in zip(tensors, now, strict=True))
+    assert first.state.count == 0
+    assert all(torch.equal(Steps.__call__(first), other()) for _ in range(9))
+
+
+def real(kind: str) -> AutoregressiveGenerator:
+    """Random weights everywhere, also in the outputs, which begin at zero."""
+    codebook_size, groups, bits = (64, 1, (2, 4)) if kind == "bits" else (16, 2, None)
+    tokens = TokenSpec(codebook_size, groups, num_tokens=9, grid=(3, 3), num_classes=3)
+    head = ParallelHeads(tokens, 16) if kind == "parallel" else DepthTransformer(tokens, 16, 2, depth=1, bits=bits)
+    positions = "rotary" if kind == "bits" else "learned"
+    made = AutoregressiveGenerator(tokens, 16, 2, 2, positions, head, dropout=0.1, class_dropout=0.1)
+    random = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.4, generator=random)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["parallel", "depth", "bits"])
+def test_the_samples_of_the_real_generator_are_the_same_in_any_batch_and_those_of_its_logits(kind):
+    generator = real(kind)
+    sampler = IndexSampler(generator, GUIDED)
+    whole = sampler(LABELS, NUMBERS)
+    for size in (1, 3):
+        parts = [sampler(*part) for part in zip(LABELS.split(size), NUMBERS.split(size), strict=True)]
+        assert torch.equal(torch.cat(parts), whole)
+    spec, sub_tokens = generator.tokens, generator.head.split(whole)
+    with torch.no_grad():
+        null = torch.full_like(LABELS, generator.null_label)
+        full = [generator.eval().logits(TokenBatch(whole, labels, spec.layout)) for labels in (LABELS, null)]
+    stream = token_uniforms(GUIDED.seed, NUMBERS.tolist(), 9, len(generator.heads))
+    scales = torch.tensor(GUIDED.guidance.scales(9), dtype=torch.float64)[:, None]
+    for place in range(len(generator.heads)):
+        weights = probabilities(guided(full[0][place], full[1][place], scales), GUIDED)
+        assert torch.equal(choose(weights, stream[:, :, place]), sub_tokens[:, :, place])
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("mode", ["graph", "compiled"])
-def test_a_recorded_step_gives_the_same_samples_in_every_batch(generator, mode):
+@pytest.mark.parametrize("kind", ["parallel", "depth", "bits"])
+def test_recorded_steps_of_the_real_generator_give_its_samples(kind):
+    generator = real(kind).cuda()
+    recorded, eager = (IndexSampler(generator, GUIDED, mode) for mode in ("graph", "eager"))
+    for batch in range(3):
+        assert torch.equal(recorded(LABELS.cuda(), NUMBERS + batch), eager(LABELS.cuda(), NUMBERS + batch))
+
+
+@pytest.mark.gpu
+def test_recorded_steps_give_the_same_samples_in_every_batch(generator):
     """Three batches of one size, then another size: recording, replaying from the first token on, recording anew."""
     generator.cuda()
-    recorded, eager = (IndexSampler(generator, GUIDED, kind) for kind in (mode, "eager"))
+    recorded, eager = (IndexSampler(generator, GUIDED, mode) for mode in ("graph", "eager"))
     for batch in range(4):
         labels, numbers = LABELS[: 5 - batch // 3].cuda(), NUMBERS[: 5 - batch // 3] + batch
         assert torch.equal(recorded(labels, numbers), eager(labels, numbers))

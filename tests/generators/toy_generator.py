@@ -10,11 +10,19 @@ from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
 
 @dataclass
 class ToyState:
-    """labels (R,), the last choice (R,), and the number of the next token."""
+    """labels (R,), the last choice (R,), and the number of the next token, on the device and on the host."""
 
     labels: Tensor
     last: Tensor
     position: Tensor
+    count: int = 0
+
+    @property
+    def window(self) -> int:
+        return self.count // 4
+
+    def replayed(self) -> None:
+        self.count += 1
 
 
 class ToyGenerator(Generator):
@@ -48,6 +56,7 @@ class ToyGenerator(Generator):
             chosen.append(choice)
             state.last.copy_(choice[:, 0])
         state.position.add_(1)
+        state.replayed()
         return torch.stack(chosen, dim=-1)
 
     def nll(self, batch: TokenBatch) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tokenizer.generators.heads import TokenHead
+from tokenizer.generators.heads import SubTokenHead
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
 from tokenizer.layers.rope import grid_rotation
@@ -35,6 +35,15 @@ class Decoding:
     cache: KVCache
     rotation: Tensor | None
 
+    @property
+    def window(self) -> int:
+        """Positions that the next step reads; steps with equal windows can share a recorded graph."""
+        return self.cache.window
+
+    def replayed(self) -> None:
+        """Count a step that a recorded graph has made on the device."""
+        self.cache.filled += 1
+
 
 class AutoregressiveGenerator(Generator):
     """Llama blocks over class and tokens."""
@@ -46,7 +55,7 @@ class AutoregressiveGenerator(Generator):
         depth: int,
         attention_heads: int,
         positions: Literal["learned", "rotary"],
-        head: TokenHead,
+        head: SubTokenHead,
         dropout: float,
         class_dropout: float,
     ) -> None:
@@ -66,24 +75,10 @@ class AutoregressiveGenerator(Generator):
             ValueError: sizes that do not fit together, a rate outside 0 to 1, or rotary positions for tokens that have no cell.
         """
         super().__init__()
-        if positions not in ("learned", "rotary"):
-            raise ValueError(f"positions={positions} must be learned or rotary")
-        grid = (tokens.grid[0], tokens.grid[1])
-        if positions == "rotary" and (tokens.kind != "raster" or tokens.num_tokens != grid[0] * grid[1]):
-            raise ValueError(
-                f"positions=rotary needs a token for every cell in raster order; these are {tokens.num_tokens} tokens of kind "
-                f"{tokens.kind} on a grid of {grid[0]} x {grid[1]}; set generator.positions=learned"
-            )
-        described = (head.width, head.tokens.codebook_size, head.tokens.groups)
-        if described != (width, tokens.codebook_size, tokens.groups):
-            raise ValueError(
-                f"the head has (width, codebook_size, groups) = {described}, the generator {(width, tokens.codebook_size, tokens.groups)}"
-            )
-        for name, rate in (("dropout", dropout), ("class_dropout", class_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name}={rate} must be at least 0 and below 1")
-        if depth < 1:
-            raise ValueError(f"depth={depth} must be at least 1")
+        _require_places(tokens, positions)
+        _require_fit(tokens, width, head)
+        if depth < 1 or not 0 <= dropout < 1 or not 0 <= class_dropout < 1:
+            raise ValueError(f"depth={depth} must be at least 1, dropout={dropout} and class_dropout={class_dropout} in [0, 1)")
         self.tokens, self.heads, self.width, self.depth = tokens, head.sizes, width, depth
         self.attention_heads, self.class_dropout = attention_heads, class_dropout
         self.class_embedding = nn.Embedding(tokens.num_classes + 1, width)
@@ -92,7 +87,6 @@ class AutoregressiveGenerator(Generator):
         self.norm = nn.RMSNorm(width, eps=1e-5)
         self.head = head
         self.dropout = nn.Dropout(dropout)
-        self._rotation(self.class_embedding.weight.device)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -140,9 +134,8 @@ class AutoregressiveGenerator(Generator):
         if labels.min() < 0 or labels.max() > self.null_label:
             raise ValueError(f"labels lie in {labels.min()} .. {labels.max()}, expected 0 .. {self.null_label}, the last one for no class")
         weight = self.class_embedding.weight
-        kind = weight.device.type
         shape = (self.depth, len(labels), self.attention_heads, self.tokens.num_tokens, self.width // self.attention_heads)
-        cache = KVCache(shape, weight.dtype, weight.device, bucket=1 if kind == "cpu" else GPU_BUCKET)
+        cache = KVCache(shape, weight.dtype, weight.device, bucket=1 if weight.device.type == "cpu" else GPU_BUCKET)
         with torch.no_grad():
             return Decoding(self.class_embedding(labels.to(weight.device))[:, None].clone(), cache, self._rotation(weight.device))
 
@@ -150,8 +143,8 @@ class AutoregressiveGenerator(Generator):
     def step(self, state: Decoding, pick: Pick) -> Tensor:
         """The next token (R, 1, G) of every row.
 
-        Everything lies on the device and nothing is read from it, so that this call can be recorded as a CUDA graph, one for each
-        `state.cache.window`.
+        All that changes on the device is written in place and nothing is read from there, so that this call can be recorded as a
+        CUDA graph, one for each `state.window`.
 
         Raises:
             ValueError: all tokens are drawn.
@@ -192,3 +185,24 @@ class AutoregressiveGenerator(Generator):
             return None
         grid = (self.tokens.grid[0], self.tokens.grid[1])
         return grid_rotation(grid, self.width // self.attention_heads, 1, device)[:-1]
+
+
+def _require_places(tokens: TokenSpec, positions: str) -> None:
+    """Refuse rotary positions for tokens that do not lie on the grid one by one."""
+    if positions not in ("learned", "rotary"):
+        raise ValueError(f"positions={positions} must be learned or rotary")
+    if positions == "rotary" and (tokens.kind != "raster" or tokens.num_tokens != tokens.grid[0] * tokens.grid[1]):
+        raise ValueError(
+            f"positions=rotary needs a token for every cell in raster order; these are {tokens.num_tokens} tokens of kind "
+            f"{tokens.kind} on a grid of {tokens.grid[0]} x {tokens.grid[1]}; set generator.positions=learned"
+        )
+
+
+def _require_fit(tokens: TokenSpec, width: int, head: SubTokenHead) -> None:
+    """Refuse a head for other tokens or of another width."""
+    given = (head.width, head.tokens.codebook_size, head.tokens.groups)
+    expected = (width, tokens.codebook_size, tokens.groups)
+    if given != expected:
+        raise ValueError(
+            f"the head has (width, codebook_size, groups) = {given}, the generator {expected}; change head.width or head.tokens"
+        )

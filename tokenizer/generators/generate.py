@@ -1,14 +1,12 @@
 """Labels to indices: start, then a loop of step and pick. Every sample has a random stream of its own.
 
 With guidance each sample is two rows, one with its label and one with the null class, which are given the same choices; rows for the
-null class are computed only if some token is guided. On a GPU a step is a CUDA graph: at a batch of one its hundreds of launches
-would take many times as long as reading the weights.
+null class are computed only if some token is guided. On a GPU the steps are recorded as CUDA graphs: at a batch of one the hundreds
+of launches of a step take many times as long as reading the weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ from torch import Tensor
 from tokenizer.generators.sampling import Sampling, choose, guided, probabilities, token_uniforms
 from tokenizer.interfaces import Generator
 
-Mode = Literal["eager", "graph", "compiled"]
+Mode = Literal["auto", "eager", "graph"]
 
 
 def generate_indices(generator: Generator, labels: Tensor, numbers: Tensor, sampling: Sampling) -> Tensor:
@@ -38,24 +36,22 @@ def generate_indices(generator: Generator, labels: Tensor, numbers: Tensor, samp
 
 
 class IndexSampler:
-    """Draws batches of indices, and keeps a recorded step for the next batch of the same size."""
+    """Draws batches of indices, and keeps its recorded steps for the next batch of the same size."""
 
-    def __init__(self, generator: Generator, sampling: Sampling, mode: Mode | None = None) -> None:
+    def __init__(self, generator: Generator, sampling: Sampling, mode: Mode = "auto") -> None:
         """Draw from `generator`.
 
         Args:
             generator: in eval mode meanwhile.
             sampling: how choices are drawn.
-            mode: eager, a Python call a step; graph, a recorded CUDA graph a step; compiled, by torch.compile, and recorded if on
-                a GPU, which takes a minute at first. None is graph on a GPU and eager elsewhere.
+            mode: eager, a Python call a step; graph, recorded CUDA graphs; auto, graphs on a GPU if the generator's state is `Recordable`.
         """
         self.generator = generator
         self.sampling = sampling
         self.mode = mode
         self.scales = sampling.guidance.scales(generator.tokens.num_tokens)
         self.guided = any(scale != 1 for scale in self.scales)
-        self.advance = torch.compile(_advance, dynamic=False) if mode == "compiled" else _advance
-        self._recorded: tuple[Any, GuidedPick, list[RecordedStep]] | None = None
+        self._recorded: RecordedSteps | None = None
 
     def __call__(self, labels: Tensor, numbers: Tensor, after_step: Callable[[int], None] | None = None) -> Tensor:
         """(B,) labels and sample numbers to (B, N, G) indices; `after_step` is told how many tokens each step made of each sample."""
@@ -87,26 +83,22 @@ class IndexSampler:
         rows = torch.cat([labels, torch.full_like(labels, self.generator.null_label)]) if self.guided else labels
         uniforms = token_uniforms(self.sampling.seed, numbers, tokens.num_tokens, len(self.generator.heads)).to(labels.device)
         scales = torch.tensor(self.scales, dtype=torch.float64, device=labels.device) if self.guided else None
-        pick, steps = self._prepare(self.generator.start(rows), GuidedPick(self.sampling, uniforms, scales))
+        steps = self._steps(self.generator.start(rows), GuidedPick(self.sampling, uniforms, scales))
         made: list[Tensor] = []
-        while (count := sum(part.shape[1] for part in made)) < tokens.num_tokens:
-            made.append(steps[min(count, 1)]()[: len(labels)].clone())
+        while sum(part.shape[1] for part in made) < tokens.num_tokens:
+            made.append(steps()[: len(labels)].clone())
             if after_step is not None:
                 after_step(made[-1].shape[1])
-        return torch.cat(made, dim=1), bool(pick.sound)
+        return torch.cat(made, dim=1), bool(steps.pick.sound)
 
-    def _prepare(self, state: Any, pick: "GuidedPick") -> "tuple[GuidedPick, Sequence[Callable[[], Tensor]]]":
-        """The pick in use, the step of the first token and the step of all others."""
-        step = partial(self.advance, self.generator, state, pick)
-        if self.mode == "eager" or not pick.uniforms.is_cuda:
-            return pick, [step, step]
-        if self._recorded is not None and self._recorded[1].uniforms.shape == pick.uniforms.shape:
-            # A recording reads and writes the tensors that it was made with.
-            for old, new in zip(_tensors(self._recorded[:2]), _tensors((state, pick)), strict=True):
-                old.copy_(new)
+    def _steps(self, state: Any, pick: "GuidedPick") -> "Steps":
+        if self.mode == "eager" or (self.mode == "auto" and not (pick.uniforms.is_cuda and isinstance(state, Recordable))):
+            return Steps(self.generator, state, pick)
+        if self._recorded is not None and self._recorded.pick.uniforms.shape == pick.uniforms.shape:
+            self._recorded.restart(state, pick)
         else:
-            self._recorded = (state, pick, [RecordedStep(step), RecordedStep(step)])
-        return self._recorded[1], self._recorded[2]
+            self._recorded = RecordedSteps(self.generator, state, pick)
+        return self._recorded
 
 
 class GuidedPick:
@@ -132,55 +124,79 @@ class GuidedPick:
         return choices if self.scales is None else torch.cat([choices, choices])
 
 
-class RecordedStep:
-    """A step as a CUDA graph. The first calls run as they are, which warms up; the next one is recorded, and then only replayed.
+@runtime_checkable
+class Recordable(Protocol):
+    """A state whose steps can be recorded: all that changes is in tensors that are written in place, but for what `replayed` counts."""
 
-    It needs a step that keeps all its state in tensors, changes them in place, and never asks the device for a value. Recording
-    runs nothing, so the call that records replays at once.
-    """
+    @property
+    def window(self) -> int:
+        """Steps with equal windows do the same on the device."""
 
-    WARM_UP = 2
+    def replayed(self) -> None:
+        """Count, on the host, a step that a recording has made on the device."""
 
-    def __init__(self, step: Callable[[], Tensor]) -> None:
-        """Record `step`, when it is called."""
-        self.step = step
-        self.calls = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.output: Tensor | None = None
+
+class Steps:
+    """The steps of one batch."""
+
+    def __init__(self, generator: Generator, state: Any, pick: GuidedPick) -> None:
+        """Go on from `state`."""
+        self.generator = generator
+        self.state = state
+        self.pick = pick
 
     def __call__(self) -> Tensor:
-        """What `step` returns; overwritten by the next call."""
-        if self.graph is None and self.calls < self.WARM_UP:
-            self.calls += 1
-            return self.step()
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.output = self.step()
-        self.graph.replay()
-        assert self.output is not None
-        return self.output
+        """The next step of the generator, (R, n, G)."""
+        indices = self.generator.step(self.state, self.pick)
+        self.pick.position.add_(indices.shape[1])
+        return indices
 
 
-def _advance(generator: Generator, state: Any, pick: GuidedPick) -> Tensor:
-    """One step of the generator, (R, n, G)."""
-    indices = generator.step(state, pick)
-    pick.position.add_(indices.shape[1])
-    return indices
+class RecordedSteps(Steps):
+    """The same as CUDA graphs, one for each window. The first step of a window runs as it is, the second is recorded.
+
+    Recording runs nothing on the device, so what is recorded is replayed at once, and from there on.
+    """
+
+    def __init__(self, generator: Generator, state: Any, pick: GuidedPick) -> None:
+        """Go on from `state`, which is `Recordable`."""
+        super().__init__(generator, state, pick)
+        self.seen: set[int] = set()
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.pool: Any = None
+
+    def restart(self, state: Any, pick: GuidedPick) -> None:
+        """Begin another batch of the same size: recordings read and write the tensors that they were made with."""
+        _take_over(self.state, state)
+        _take_over(self.pick, pick)
+
+    def __call__(self) -> Tensor:
+        """(R, n, G), overwritten by the next call."""
+        window = self.state.window
+        if window in self.graphs:
+            graph, output = self.graphs[window]
+            graph.replay()
+            self.state.replayed()
+            return output
+        if window not in self.seen:
+            self.seen.add(window)
+            return super().__call__()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            output = super().__call__()
+        graph.replay()
+        self.pool = graph.pool()  # one for all graphs: they run in turn, and what they return is copied before the next
+        self.graphs[window] = graph, output
+        return output
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in containers, dataclasses and picks, in a fixed order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, GuidedPick):
-        yield from _tensors(vars(value))
-    elif is_dataclass(value) and not isinstance(value, type):
-        for entry in fields(value):
-            yield from _tensors(getattr(value, entry.name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _tensors(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _tensors(inner)
+def _take_over(old: Any, new: Any) -> None:
+    """Give `old` the values of `new`, its tensors in place; likewise for the objects that are its attributes."""
+    for name, value in vars(new).items():
+        current = getattr(old, name)
+        if isinstance(value, Tensor):
+            current.copy_(value)
+        elif hasattr(value, "__dict__") and value is not current:
+            _take_over(current, value)
+        else:
+            setattr(old, name, value)
