@@ -87,6 +87,7 @@ class AutoregressiveGenerator(Generator):
         self.norm = nn.RMSNorm(width, eps=1e-5)
         self.head = head
         self.dropout = nn.Dropout(dropout)
+        self._rotation(torch.device("meta"))  # refuses a head that cannot be rotated
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

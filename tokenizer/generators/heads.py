@@ -25,7 +25,7 @@ def row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(states, weight).float(), targets, reduction="none")
 
 
-class TokenHead(nn.Module, ABC):
+class SubTokenHead(nn.Module, ABC):
     """A token's S sub-tokens: its G indices, or the parts of their bits.
 
     Attributes:
@@ -125,11 +125,11 @@ class TokenHead(nn.Module, ABC):
         return torch.stack(columns, -1)
 
 
-class ParallelHeads(TokenHead):
+class ParallelHeads(SubTokenHead):
     """All sub-tokens of a token are predicted from the trunk alone, independently of one another."""
 
     def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None = None) -> None:
-        """See `TokenHead`."""
+        """See `SubTokenHead`."""
         super().__init__(tokens, width, bits)
         self.reset_parameters()
 
@@ -143,7 +143,7 @@ class ParallelHeads(TokenHead):
         return torch.stack([pick(part, number) for number, part in enumerate(logits)], -1)
 
 
-class DepthTransformer(TokenHead):
+class DepthTransformer(SubTokenHead):
     """A small causal transformer over the sub-tokens of one token: each is predicted given the trunk and those before it.
 
     Its sequence is the trunk's vector, then the embeddings of all sub-tokens but the last. A token of one sub-token needs no such
@@ -167,7 +167,7 @@ class DepthTransformer(TokenHead):
             attention_heads: of these layers; divides the width.
             depth: number of layers, at least 1.
             dropout: of each layer.
-            bits: see `TokenHead`.
+            bits: see `SubTokenHead`.
 
         Raises:
             ValueError: depth below 1, heads that do not divide the width, or wrong bits.
