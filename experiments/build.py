@@ -1,5 +1,6 @@
 """From a resolved configuration to objects; from a run folder or an export to a trained tokenizer."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch import nn
 
 from experiments.callbacks.checkpoints import AtomicCheckpointIO, load_checkpoint, newest_checkpoint
 from experiments.data.loading import ImageData
@@ -188,6 +190,15 @@ def load_tokenizer(path: str | Path, weights: Literal["ema", "raw"] = "ema") -> 
     model: ImageTokenizer = build(config)
     model.load_state_dict(_tokenizer_state(load_checkpoint(checkpoint), weights))
     return model.eval(), config
+
+
+def digest_of(module: nn.Module) -> str:
+    """Twelve hexadecimal digits of names, dtypes, shapes and bytes of a module's tensors, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def initialize(model: ImageTokenizer, path: str | Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.data.source import NO_LABEL, Draw, DataSource
+from experiments.data.source import NO_LABEL, DataSource, Draw
 from experiments.data.token_cache import TokenCache
 from tokenizer.interfaces import TokenBatch, TokenSpec
 

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from experiments.data.source import SHUFFLING, Draw, DataSource
+from experiments.data.source import SHUFFLING, DataSource, Draw
 
 
 class EndlessSampler(Sampler[list[Draw]]):
