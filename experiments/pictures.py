@@ -1,6 +1,7 @@
 """Pictures of results: originals, reconstructions and errors in rows."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,9 +25,13 @@ def comparison(images: Tensor, reconstructions: Tensor) -> Image.Image:
     """
     images, reconstructions = images.float().cpu(), reconstructions.float().cpu().clamp(-1, 1)
     error = (GAIN * (reconstructions - images)).clamp(-1, 1)
-    rows = {"original": images, "reconstruction": reconstructions, f"error, {GAIN} times": error}
+    return captioned_rows({"original": images, "reconstruction": reconstructions, f"error, {GAIN} times": error})
+
+
+def captioned_rows(rows: Mapping[str, Tensor]) -> Image.Image:
+    """Rows of images (n, 3, H, W) in [-1, 1] on the CPU, n > 0, one below the other, each under its caption."""
     strips = [_captioned(name, row) for name, row in rows.items()]
-    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
+    sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
     for place, strip in enumerate(strips):
         sheet.paste(strip, (0, place * strip.height))
     return sheet

@@ -1,0 +1,95 @@
+"""Labels to pictures: a generator's indices through its tokenizer's decoder. For the verb, the pictures of a validation, and the probe."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.pictures import captioned_rows
+from tokenizer.generators.generate import IndexSampler
+from tokenizer.generators.sampling import Sampling, uniforms
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import Generator, TokenLayout
+
+COLUMNS = 8
+"""Of a grid of pictures whose classes were drawn."""
+
+
+def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: int) -> Tensor:
+    """The label of every sample, (n,) int64.
+
+    Args:
+        n: samples.
+        classes: to be taken in turn; None draws each label uniformly from all, by seed and sample number alone.
+        num_classes: of the generator; without any the label is that of no class, 0.
+        seed: of the random streams.
+    """
+    if classes is not None:
+        return torch.tensor([classes[number % len(classes)] for number in range(n)])
+    if num_classes == 0:
+        return torch.zeros(n, dtype=torch.int64)
+    drawn = np.concatenate([uniforms(seed, number, 1, "labels") for number in range(n)])
+    return torch.from_numpy((drawn * num_classes).astype(np.int64))
+
+
+def generate_images(
+    generator: Generator,
+    tokenizer: ImageTokenizer,
+    labels: Tensor,
+    numbers: Tensor,
+    sampling: Sampling,
+    layout: TokenLayout,
+    device: torch.device,
+    batch_size: int,
+    after_step: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Samples in batches: indices (B, N, G) and images (B, 3, H, W) in [0, 1], both on the device.
+
+    Args:
+        generator: on the device.
+        tokenizer: whose indices it makes; on the device, in eval mode.
+        labels: (n,) int64.
+        numbers: (n,) int64, of the samples; a sample depends on its number, its label and the seed, not on its batch.
+        sampling: how choices are drawn.
+        layout: of the tokens.
+        device: where to compute.
+        batch_size: samples at a time.
+        after_step: told after every step how many tokens it made, of all samples of the batch together.
+
+    Raises:
+        ValueError: a label out of range, or logits that are not finite.
+    """
+    sampler = IndexSampler(generator, sampling)
+    for label, number in zip(torch.split(labels, batch_size), torch.split(numbers, batch_size), strict=True):
+        count = len(label)
+        told = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
+        indices = sampler(label.to(device), number, told)
+        with torch.no_grad():
+            yield indices, tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8 on the CPU, rounded."""
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def picture_of_samples(images: Tensor, labels: Sequence[int], names: Sequence[str], by_class: bool) -> Image.Image:
+    """A grid of samples: a row a class, or rows of eight in order.
+
+    Args:
+        images: (n, 3, H, W) in [0, 1], n > 0.
+        labels: n of them.
+        names: of all classes; empty if there are none.
+        by_class: a row for each class, in order of first appearance.
+    """
+    images = images.float().cpu() * 2 - 1
+    if by_class:
+        return captioned_rows({names[label]: images[[other == label for other in labels]] for label in labels})
+    rows: dict[str, Tensor] = {}
+    for start in range(0, len(labels), COLUMNS):
+        row = images[start : start + COLUMNS]
+        drawn = ", ".join(names[label] for label in labels[start : start + COLUMNS] if names)
+        rows[f"{start} - {start + len(row) - 1}" + f": {drawn}" * bool(drawn)] = row
+    return captioned_rows(rows)
