@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from experiments.data.files import located
 from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
 from experiments.data.transforms import resize
+from experiments.metrics.judge import Judge
 
 FILE = "sklearn/datasets/data/digits.csv.gz"  # a row: 64 values in 0 .. 16, then the digit
 WHITE = 16
@@ -20,6 +21,9 @@ SPLIT_SEED = 0
 
 class Digits(ImageSource):
     """Grey digits as RGB, enlarged bicubically, labels 0 .. 9. Training and validation show each as it is."""
+
+    train: "DigitImages"
+    val: "DigitImages"
 
     def __init__(self, image_size: int) -> None:
         """
@@ -44,6 +48,16 @@ class Digits(ImageSource):
     def fingerprint(self) -> str:
         options = {"image_size": self.image_size, "val_share": VAL_SHARE, "split_seed": SPLIT_SEED}
         return fingerprint_of([(FILE, located(FILE).stat().st_size)], options)
+
+    def judge(self) -> Judge:
+        """A classifier fitted to the training digits, see `DigitsJudge`."""
+        from experiments.metrics.digits import DigitsJudge, shrink
+
+        def pixels(images: DigitImages) -> NDArray[np.float64]:
+            return np.concatenate([shrink(images[place].image[None] / 255) for place in range(len(images))])
+
+        train_labels, held_out_labels = (images.labels[images.rows] for images in (self.train, self.val))
+        return DigitsJudge(pixels(self.train), train_labels, pixels(self.val), held_out_labels, self.transform, self.reference)
 
 
 class DigitImages(Dataset[Example]):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
 NO_LABEL = -1
@@ -87,6 +88,10 @@ class ImageSource(DataSource):
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         """See the function."""
         return collate(examples, self.image_size)
+
+    def judge(self) -> Judge | None:
+        """What judges generated pictures of this collection beside Inception, None where there is nothing; made anew by every call."""
+        return None
 
 
 def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch:

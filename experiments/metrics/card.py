@@ -51,7 +51,7 @@ class Card:
         aggregate: how one number was made of many images.
         dtype: of the computation.
         subject: ema or raw weights.
-        guidance: scale of classifier-free guidance, None for reconstructions.
+        guidance: scale of classifier-free guidance, or words for scale, schedule and sampling; None for reconstructions.
         losses: what the model was trained with, see `describe_losses`; None if that is not known.
         seed: of the run.
         code_version: of this code.
@@ -69,7 +69,7 @@ class Card:
     aggregate: str
     dtype: str
     subject: str
-    guidance: float | None
+    guidance: float | str | None
     losses: str | None
     seed: int
     code_version: str = field(default_factory=code_version)

@@ -1,7 +1,8 @@
-"""Fréchet distance and inception score from running sums of Inception features.
+"""Inception's features; Fréchet distance and inception score from their running sums.
 
-Papers: Heusel et al. 2017, arXiv:1706.08500 (distance); Salimans et al. 2016, arXiv:1606.03498 (score). The network is the one of the
-TensorFlow release with its own resize to 299 pixels, as torch-fidelity ports it, in fp32 without TF32. Sums and covariances are float64.
+Papers: Heusel et al. 2017, arXiv:1706.08500 (distance); Salimans et al. 2016, arXiv:1606.03498 (score); Nash et al. 2021,
+arXiv:2103.03841 (distance of spatial features). The network is the one of the TensorFlow release with its own resize to 299 pixels, as
+torch-fidelity ports it, in fp32 without TF32. Sums and covariances are float64.
 Deviation: the score's ten splits are interleaved instead of shuffled, so that no feature needs to be kept.
 """
 
@@ -12,13 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.metrics.card import library
+from experiments.metrics.features import Features
 from tokenizer.layers.distributed import sum_over_ranks
-from tokenizer.weights import reading_weights
+from tokenizer.weights import FILES, find_weights, reading_weights, sha256
 
 FEATURES = 2048
 CLASSES = 1008
 SPLITS = 10
 IMAGES_PER_PASS = 64
+RESIZE = "TensorFlow 1 bilinear to 299, uint8 by truncation"
+SPATIAL_BRANCH = "Mixed_6d.branch1x1"  # TensorFlow's `mixed_6/conv`, after its ReLU: 17 x 17 cells
+SPATIAL_CHANNELS, SPATIAL_CELLS = 7, 17 * 17
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -64,6 +70,40 @@ def inception_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tens
     with full_precision_convolutions():
         passes = [network(chunk) for chunk in torch.split(to_uint8(images), IMAGES_PER_PASS)]
     return torch.cat([features for features, _ in passes]), torch.cat([logits for _, logits in passes])
+
+
+class Inception:
+    """Inception as a `FeatureNetwork`: pooled features, unbiased logits, and the first seven channels of a 17 x 17 map.
+
+    The map is laid out row by row with channels last, the order of the reference statistics of ADM (arXiv:2105.05233).
+    """
+
+    name, resize = "inception", RESIZE
+    width, spatial_width, classes = FEATURES, SPATIAL_CHANNELS * SPATIAL_CELLS, CLASSES
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """
+        Raises:
+            MissingWeightsError: the file is not on this machine.
+            ValueError: it is damaged or of another network.
+        """
+        self.device = torch.device(device)
+        self.network = load_inception().to(self.device)
+        self.backend = library("torch-fidelity")
+        self.weights = f"{FILES['inception'].filename} {sha256(find_weights('inception'))[:12]}"
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        """Features of (B, 3, H, W) in [0, 1], in fp32 whatever the precision around it."""
+        maps: list[Tensor] = []
+        branch = self.network.get_submodule(SPATIAL_BRANCH)
+        hook = branch.register_forward_hook(lambda module, inputs, output: maps.append(output[:, :SPATIAL_CHANNELS]))
+        try:
+            with torch.autocast(self.device.type, enabled=False):
+                pool, logits = inception_features(self.network, images.to(self.device).float())
+        finally:
+            hook.remove()
+        return Features(pool, torch.cat(maps).permute(0, 2, 3, 1).flatten(1), logits)
 
 
 class FeatureMoments:

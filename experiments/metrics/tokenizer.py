@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from experiments.metrics.card import Card, library
 from experiments.metrics.codebook import CodebookCounts
 from experiments.metrics.inception import (
+    RESIZE,
     SPLITS,
     FeatureMoments,
     InceptionScore,
@@ -19,6 +19,7 @@ from experiments.metrics.inception import (
     load_inception,
 )
 from experiments.metrics.reconstruction import SMALLEST_SIDE, ReconstructionErrors, to_unit
+from experiments.metrics.results import Results
 from experiments.metrics.sums import Sums
 from tokenizer.interfaces import Quantizer, TokenizerOutput
 from tokenizer.layers.distributed import sum_over_ranks, world_size
@@ -49,19 +50,7 @@ AGGREGATES = {
     "bits_per_token": "constant",
     "bits_per_pixel": "total bits over total pixels",
 }
-RESIZES = {
-    "rfid": "TensorFlow 1 bilinear to 299, uint8 by truncation",
-    "inception_score": "TensorFlow 1 bilinear to 299, uint8 by truncation",
-}
-
-
-@dataclass
-class Results:
-    """Numbers by metric, the card of each, and why the others are absent, one line each."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
+RESIZES = {"rfid": RESIZE, "inception_score": RESIZE}
 
 
 class TokenizerMetrics:
