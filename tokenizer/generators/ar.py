@@ -151,11 +151,12 @@ class AutoregressiveGenerator(Generator):
             ValueError: all tokens are drawn.
         """
         features, cache, rotation = state.inputs, state.cache, None
+        slots = cache.slots()
         if self.position_table is not None:
             features = features + self.position_table.index_select(0, cache.position)
         if state.rotation is not None:
             rotation = state.rotation.index_select(0, cache.position)
-        for block, slot in zip(self.blocks, cache.slots(), strict=True):
+        for block, slot in zip(self.blocks, slots, strict=True):
             features = block(features, rotation, slot)
         sub_tokens = self.head.sample(self.norm(features), pick)
         state.inputs.copy_(self.head.embed(sub_tokens))

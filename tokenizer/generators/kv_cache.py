@@ -4,7 +4,6 @@ Where the next token is written is a number on the device, and nothing is read b
 recorded as a CUDA graph and replayed. The idea is gpt-fast's.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -49,7 +48,7 @@ class KVCache:
         """Positions that the next step reads; steps with equal windows can share a recorded graph."""
         return min(self.length, -(-(self.filled + 1) // self.bucket) * self.bucket)
 
-    def slots(self) -> Iterator[Remember]:
+    def slots(self) -> list[Remember]:
         """For each layer in turn, what puts the next token's keys and values in place and returns all so far.
 
         Raises:
@@ -58,8 +57,7 @@ class KVCache:
         if self.filled == self.length:
             raise ValueError(f"all {self.length} tokens are drawn already; start anew for the next images")
         mask = None if self.bucket == 1 else (torch.arange(self.window, device=self.position.device) <= self.position)[None]
-        for keys, values in zip(self.keys, self.values, strict=True):
-            yield partial(self._write, keys, values, mask)
+        return [partial(self._write, keys, values, mask) for keys, values in zip(self.keys, self.values, strict=True)]
 
     def advance(self) -> None:
         """Move on to the next position, after all layers have written."""

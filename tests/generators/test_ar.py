@@ -1,0 +1,218 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.generators.made_generators import CASES, PLAIN, batch_for, flat_logits, make, make_head
+from tokenizer.generators.ar import AutoregressiveGenerator
+from tokenizer.generators.heads import DepthTransformer, ParallelHeads
+from tokenizer.interfaces import TokenBatch, TokenSpec
+
+IMAGENET = TokenSpec(codebook_size=16384, groups=1, num_tokens=256, grid=(16, 16), num_classes=1000)
+COUNTS = {(768, 12, 12): 111_085_824, (1024, 24, 16): 343_174_144, (1280, 36, 20): 775_028_480, (1536, 48, 24): 1_411_367_424}
+every_case = pytest.mark.parametrize("case", CASES)
+both_positions = pytest.mark.parametrize("positions", ["learned", "rotary"])
+
+
+def count(tokens: TokenSpec, sizes: tuple[int, int, int], positions: str, head: str, bits: list[int] | None = None) -> int:
+    width, depth, attention_heads = sizes
+    with torch.device("meta"):
+        made = ParallelHeads(tokens, width, bits) if head == "parallel" else DepthTransformer(tokens, width, attention_heads, 2, 0.1, bits)
+        generator = AutoregressiveGenerator(tokens, width, depth, attention_heads, positions, made, 0.1, 0.1)
+    return sum(parameter.numel() for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize(("sizes", "expected"), COUNTS.items())
+def test_the_numbers_of_parameters_are_the_published_ones(sizes, expected):
+    assert count(IMAGENET, sizes, "learned", "parallel") == expected
+
+
+def test_rotary_positions_and_a_depth_head_of_one_sub_token_add_nothing():
+    assert count(IMAGENET, (768, 12, 12), "rotary", "parallel") == 110_888_448
+    assert count(IMAGENET, (768, 12, 12), "learned", "depth") == 111_085_824
+
+
+def test_the_large_one_has_343_million_with_bits_of_a_large_vocabulary_too():
+    large = replace(IMAGENET, codebook_size=2**18)
+    assert round(count(large, (1024, 24, 16), "rotary", "depth", [6, 12]) / 1e6, 1) == 343.6
+
+
+@every_case
+@both_positions
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary_of_each_sub_token(case, positions):
+    generator = make(case, positions, start=True).train()
+    nll = generator.nll(batch_for(generator.tokens))
+    assert nll.shape == (3, 6, len(generator.heads))
+    torch.testing.assert_close(nll, torch.tensor(generator.heads).log().expand_as(nll), atol=1e-4, rtol=0)
+    assert nll[0, 0].sum().item() == pytest.approx(generator.tokens.groups * math.log(generator.tokens.codebook_size), abs=1e-4)
+
+
+@every_case
+def test_nll_is_the_cross_entropy_of_the_logits(case):
+    generator = make(case)
+    batch = batch_for(generator.tokens)
+    sub_tokens = generator.head.split(batch.indices)
+    expected = [
+        F.cross_entropy(part.movedim(-1, 1), sub_tokens[..., s], reduction="none") for s, part in enumerate(generator.logits(batch))
+    ]
+    torch.testing.assert_close(generator.nll(batch), torch.stack(expected, -1), atol=1e-5, rtol=1e-5)
+
+
+@every_case
+@both_positions
+@pytest.mark.parametrize("bucket", [1, 4])
+def test_steps_see_the_logits_of_the_full_pass_and_return_what_was_picked(case, positions, bucket):
+    generator = make(case, positions)
+    batch = batch_for(generator.tokens)
+    sub_tokens = generator.head.split(batch.indices)
+    state = generator.start(batch.labels)
+    state.cache.bucket = bucket  # 4: masked attention over whole windows of 4 and the rest of 2, as on a GPU
+    seen, drawn, windows = [], [], []
+    for token in range(generator.tokens.num_tokens):
+        windows.append(state.window)
+
+        def pick(logits: torch.Tensor, sub_token: int, token: int = token) -> torch.Tensor:
+            seen.append(logits[:, 0])
+            return sub_tokens[:, token, sub_token, None]
+
+        drawn.append(generator.step(state, pick))
+    expected = flat_logits(generator, batch)
+    torch.testing.assert_close(torch.cat(seen, -1), expected.flatten(1), atol=1e-5, rtol=1e-5)
+    assert torch.equal(torch.cat(drawn, 1), batch.indices)
+    assert windows == ([1, 2, 3, 4, 5, 6] if bucket == 1 else [4, 4, 4, 4, 6, 6])
+    with pytest.raises(ValueError, match="all 6 tokens are drawn"):
+        generator.step(state, pick)
+
+
+@every_case
+@both_positions
+def test_a_token_changes_no_logits_up_to_its_own_and_some_after(case, positions):
+    generator = make(case, positions)
+    batch = batch_for(generator.tokens)
+    first = generator.logits(batch)[0]
+    for token in range(generator.tokens.num_tokens):
+        indices = batch.indices.clone()
+        indices[:, token] = (indices[:, token] + 1) % generator.tokens.codebook_size
+        changed = (generator.logits(replace(batch, indices=indices))[0] - first).abs().amax((0, 2)) > 1e-6
+        assert changed.tolist() == [False] * (token + 1) + [True] * (generator.tokens.num_tokens - token - 1)
+
+
+def test_a_rotary_generator_turns_a_token_by_its_own_cell():
+    generator = make("plain", "rotary")
+    state = generator.start(torch.tensor([0]))
+    angles = torch.atan2(state.rotation[..., 1], state.rotation[..., 0])
+    class_then_cells = torch.tensor([[0.0, 0], [0, 0], [0, 1], [0, 2], [1, 0], [1, 1]])
+    torch.testing.assert_close(angles[:, [0, 2]], class_then_cells)
+
+
+def test_the_first_position_reads_the_class_and_a_missing_one_is_the_null_class():
+    generator = make()
+    batch = batch_for(generator.tokens)
+    logits = [flat_logits(generator, replace(batch, labels=torch.full((3,), label))) for label in (-1, 3, 0)]
+    assert torch.equal(logits[0], logits[1])
+    assert ((logits[0] - logits[2]).abs().amax((0, 2)) > 1e-6).all()
+
+
+def test_classes_are_dropped_in_training_only_and_at_their_rate():
+    generator = make()
+    tokens = replace(PLAIN, num_tokens=6)
+    generator.dropout.p = 0.0
+    for block in generator.blocks:
+        block.dropout.p = 0.0
+    batch = TokenBatch(batch_for(tokens, 1).indices.expand(2000, -1, -1), torch.zeros(2000, dtype=torch.int64), tokens.layout)
+    null = replace(batch, labels=torch.full((2000,), -1))
+    with torch.no_grad():
+        kept, dropped = generator.nll(batch)[0], generator.nll(null)[0]
+        torch.manual_seed(0)
+        trained = generator.train().nll(batch)
+    is_dropped = ((trained - dropped).abs().amax((1, 2)) < 1e-5).float()
+    is_kept = ((trained - kept).abs().amax((1, 2)) < 1e-5).float()
+    assert torch.equal(is_dropped + is_kept, torch.ones(2000))
+    assert is_dropped.mean().item() == pytest.approx(0.1, abs=0.02)
+
+
+def test_dropout_acts_in_training_only():
+    generator = make()
+    generator.class_dropout = 0.0
+    batch = batch_for(generator.tokens)
+    assert torch.equal(generator.nll(batch), generator.nll(batch))
+    generator.train()
+    assert not torch.equal(generator.nll(batch), generator.nll(batch))
+
+
+def test_features_are_the_residual_stream_after_a_block():
+    generator = make()
+    batch = batch_for(generator.tokens)
+    taken = []
+    generator.blocks[0].register_forward_hook(lambda module, inputs, output: taken.append(output))
+    features = [generator.features(batch, block) for block in (1, 2)]
+    assert torch.equal(features[0], taken[0])
+    torch.testing.assert_close(features[1], generator.blocks[1](features[0]))
+    logits = F.linear(generator.norm(features[1]), generator.head.output.weight)
+    torch.testing.assert_close(logits, flat_logits(generator, batch))
+    for block in (0, 3):
+        with pytest.raises(ValueError, match=f"block={block}"):
+            generator.features(batch, block)
+
+
+def test_a_few_steps_learn_random_indices_by_heart():
+    generator = make("bits of groups in depth", start=True)
+    batch = batch_for(generator.tokens, rows=4)
+    optimizer = torch.optim.AdamW(generator.parameters(), lr=5e-3)
+    first = generator.nll(batch).mean().item()
+    for _ in range(80):
+        loss = generator.nll(batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first / 10
+
+
+def test_the_cache_has_the_dtype_of_the_parameters_or_of_autocast():
+    generator, labels = make(), torch.tensor([0, 3])
+    assert generator.start(labels).cache.keys.dtype == torch.float32
+    assert generator.start(labels).cache.keys.shape == (2, 2, 2, 6, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = generator.start(labels)
+        generator.step(state, lambda logits, _: logits.argmax(-1))
+    assert state.cache.keys.dtype == torch.bfloat16
+    assert generator.bfloat16().start(labels).cache.keys.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["sequence", "merged"])
+def test_rotary_positions_for_tokens_without_a_cell_are_refused(kind):
+    tokens = replace(PLAIN, kind=kind)
+    with pytest.raises(ValueError, match=f"6 tokens of kind {kind} .* set generator.positions=learned"):
+        AutoregressiveGenerator(tokens, 16, 1, 2, "rotary", make_head("parallel", tokens), 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 12, "attention_heads": 2, "positions": "rotary"}, "multiple of 4, got 6"),
+        ({"attention_heads": 3}, "width=16 does not divide into attention_heads=3"),
+        ({"positions": "sine"}, "positions=sine"),
+        ({"depth": 0}, "depth=0"),
+        ({"class_dropout": 1.5}, "class_dropout=1.5"),
+        ({"head": make_head("parallel", replace(PLAIN, groups=2))}, "head.tokens"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changed, message):
+    sizes = {"width": 16, "depth": 1, "attention_heads": 2, "positions": "learned", "dropout": 0.0, "class_dropout": 0.0, **changed}
+    head = sizes.pop("head", make_head("parallel", PLAIN, width=sizes["width"]))
+    with pytest.raises(ValueError, match=message):
+        AutoregressiveGenerator(PLAIN, head=head, **sizes)
+
+
+def test_tokens_of_another_number_and_labels_out_of_range_are_refused():
+    generator = make()
+    batch = batch_for(replace(PLAIN, num_tokens=5))
+    with pytest.raises(ValueError, match=r"\(3, 5, 1\), expected .* \(6, 1\)"):
+        generator.nll(batch)
+    for label in (-1, 4):
+        with pytest.raises(ValueError, match=f"labels lie in {label} .. {label}, expected 0 .. 3"):
+            generator.start(torch.tensor([label]))
+    with pytest.raises(ValueError, match="training mode"):
+        generator.train().start(torch.tensor([0]))
