@@ -22,7 +22,7 @@ class Features:
     logits: Tensor | None = None
 
 
-class FeatureNetwork(Protocol):
+class FeatureExtractor(Protocol):
     """A frozen network.
 
     Attributes:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.metrics.card import Card
-from experiments.metrics.features import FeatureNetwork
+from experiments.metrics.features import FeatureExtractor
 from experiments.metrics.inception import SPLITS, FeatureMoments, InceptionScore, frechet_distance
 from experiments.metrics.neighbours import NEIGHBOURS, precision_recall
 from experiments.metrics.reference import ReferenceStatistics, identity
@@ -36,7 +36,7 @@ class GenerationMetrics:
 
     def __init__(
         self,
-        network: FeatureNetwork,
+        network: FeatureExtractor,
         reference: ReferenceStatistics | None,
         image_size: int,
         subject: str,

@@ -73,7 +73,7 @@ def inception_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tens
 
 
 class Inception:
-    """Inception as a `FeatureNetwork`: pooled features, unbiased logits, and the first seven channels of a 17 x 17 map.
+    """Inception as a `FeatureExtractor`: pooled features, unbiased logits, and the first seven channels of a 17 x 17 map.
 
     The map is laid out row by row with channels last, the order of the reference statistics of ADM (arXiv:2105.05233).
     """

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from experiments.metrics.adm_file import PICTURES, AdmFile
-from experiments.metrics.features import FeatureNetwork
+from experiments.metrics.features import FeatureExtractor
 from experiments.metrics.inception import FeatureMoments
 from experiments.metrics.reconstruction import to_unit
 from experiments.metrics.reservoir import Reservoir
@@ -50,7 +50,7 @@ class ReferenceStatistics:
     features: Tensor | None
 
     @classmethod
-    def from_images(cls, loader: Iterable[ImageBatch], network: FeatureNetwork, description: str) -> "ReferenceStatistics":
+    def from_images(cls, loader: Iterable[ImageBatch], network: FeatureExtractor, description: str) -> "ReferenceStatistics":
         """Of all pictures of a loader, uint8 or in [-1, 1].
 
         Args:
@@ -75,7 +75,7 @@ class ReferenceStatistics:
         return sums.statistics(f"{description}, {sums.moments_of_pool.count:.0f} pictures")
 
     @classmethod
-    def from_npz(cls, path: Path, network: FeatureNetwork) -> "ReferenceStatistics":
+    def from_npz(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
         """Of a file of ADM's evaluation: its own statistics where it has them, its pictures for everything else.
 
         Raises:
@@ -111,7 +111,7 @@ class ReferenceStatistics:
         os.replace(beside, path)
 
     @classmethod
-    def load(cls, path: Path, network: FeatureNetwork) -> "ReferenceStatistics":
+    def load(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
         """What `save` wrote.
 
         Raises:
@@ -132,13 +132,13 @@ class ReferenceStatistics:
         return cls(made_by, description, moments, spatial, tensors.get("features"))
 
 
-def identity(network: FeatureNetwork) -> str:
+def identity(network: FeatureExtractor) -> str:
     """A network's name and weights."""
     return f"{network.name}, {network.weights}"
 
 
 def cached_reference(
-    contents: str, network: FeatureNetwork, make: Callable[[], ReferenceStatistics], folder: Path = FOLDER
+    contents: str, network: FeatureExtractor, make: Callable[[], ReferenceStatistics], folder: Path = FOLDER
 ) -> ReferenceStatistics:
     """Reference statistics from the folder's file, which is made if it is not there.
 
@@ -164,7 +164,7 @@ def cached_reference(
 class _Sums:
     """Running statistics of pictures."""
 
-    def __init__(self, network: FeatureNetwork, with_moments: bool = True) -> None:
+    def __init__(self, network: FeatureExtractor, with_moments: bool = True) -> None:
         self.network = network
         self.with_moments = with_moments
         self.moments_of_pool = FeatureMoments(network.width if with_moments else 0)
