@@ -1,16 +1,22 @@
 """Small autoregressive generators with random weights, and tokens for them."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from experiments.compose import CONF
+from experiments.config_checks import read_yaml
 from tokenizer.generators.ar import AutoregressiveGenerator
 from tokenizer.generators.heads import DepthTransformer, ParallelHeads, SubTokenHead
-from tokenizer.interfaces import TokenBatch, TokenSpec
+from tokenizer.interfaces import Generator, TokenBatch, TokenSpec
+from tokenizer.pretrained import build
 
 PLAIN = TokenSpec(codebook_size=11, groups=1, num_tokens=6, grid=(2, 3), num_classes=3)
 GROUPED = replace(PLAIN, codebook_size=8, groups=8)
+IMAGENET = TokenSpec(codebook_size=16384, groups=1, num_tokens=256, grid=(16, 16), num_classes=1000)
 LARGE = replace(PLAIN, codebook_size=2**18)
 CASES = {
     "plain": (PLAIN, "parallel", None),
@@ -39,6 +45,16 @@ def make(case: str = "plain", positions: str = "learned", start: bool = False) -
             if "norm" not in name:
                 torch.nn.init.normal_(parameter, std=0.3)
     return generator.eval()
+
+
+def from_files(generator: str, head: str, tokens: TokenSpec, changed: dict[str, Any] | None = None) -> Generator:
+    """What conf/generator and conf/head describe, for these tokens, with changed sizes."""
+    described = {
+        "tokens": {"_target_": "tokenizer.interfaces.TokenSpec", **asdict(tokens)},
+        "generator": {**read_yaml(CONF / "generator" / f"{generator}.yaml"), **(changed or {})},
+        "head": read_yaml(CONF / "head" / f"{head}.yaml"),
+    }
+    return build(OmegaConf.to_container(OmegaConf.create(described), resolve=True)["generator"])
 
 
 def batch_for(tokens: TokenSpec, rows: int = 3, seed: int = 1) -> TokenBatch:

@@ -5,38 +5,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.generators.made_generators import CASES, PLAIN, batch_for, flat_logits, make, make_head
+from tests.generators.made_generators import CASES, IMAGENET, PLAIN, batch_for, flat_logits, from_files, make, make_head
 from tokenizer.generators.ar import AutoregressiveGenerator
-from tokenizer.generators.heads import DepthTransformer, ParallelHeads
+from tokenizer.generators.heads import DepthTransformer
 from tokenizer.interfaces import TokenBatch, TokenSpec
 
-IMAGENET = TokenSpec(codebook_size=16384, groups=1, num_tokens=256, grid=(16, 16), num_classes=1000)
-COUNTS = {(768, 12, 12): 111_085_824, (1024, 24, 16): 343_174_144, (1280, 36, 20): 775_028_480, (1536, 48, 24): 1_411_367_424}
 every_case = pytest.mark.parametrize("case", CASES)
 both_positions = pytest.mark.parametrize("positions", ["learned", "rotary"])
 
 
-def count(tokens: TokenSpec, sizes: tuple[int, int, int], positions: str, head: str, bits: list[int] | None = None) -> int:
-    width, depth, attention_heads = sizes
+def count(name: str, head: str, tokens: TokenSpec, **changed: object) -> int:
     with torch.device("meta"):
-        made = ParallelHeads(tokens, width, bits) if head == "parallel" else DepthTransformer(tokens, width, attention_heads, 2, 0.1, bits)
-        generator = AutoregressiveGenerator(tokens, width, depth, attention_heads, positions, made, 0.1, 0.1)
-    return sum(parameter.numel() for parameter in generator.parameters())
+        return sum(parameter.numel() for parameter in from_files(name, head, tokens, changed).parameters())
 
 
-@pytest.mark.parametrize(("sizes", "expected"), COUNTS.items())
-def test_the_numbers_of_parameters_are_the_published_ones(sizes, expected):
-    assert count(IMAGENET, sizes, "learned", "parallel") == expected
+def test_rotary_positions_have_no_table():
+    assert count("ar_b", "parallel", IMAGENET, positions="rotary") == 110_888_448
 
 
-def test_rotary_positions_and_a_depth_head_of_one_sub_token_add_nothing():
-    assert count(IMAGENET, (768, 12, 12), "rotary", "parallel") == 110_888_448
-    assert count(IMAGENET, (768, 12, 12), "learned", "depth") == 111_085_824
-
-
-def test_the_large_one_has_343_million_with_bits_of_a_large_vocabulary_too():
+def test_the_large_one_has_343_million_with_the_bits_of_a_large_vocabulary_too():
     large = replace(IMAGENET, codebook_size=2**18)
-    assert round(count(large, (1024, 24, 16), "rotary", "depth", [6, 12]) / 1e6, 1) == 343.6
+    with torch.device("meta"):
+        head = DepthTransformer(large, 1024, 16, depth=2, dropout=0.1, bits=[6, 12])
+        generator = AutoregressiveGenerator(large, 1024, 24, 16, "rotary", head, 0.1, 0.1)
+    assert round(sum(parameter.numel() for parameter in generator.parameters()) / 1e6, 1) == 343.6
 
 
 @every_case
