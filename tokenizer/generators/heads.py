@@ -1,8 +1,8 @@
 """How a token is written as sub-tokens, read by a generator's trunk, and predicted from what the trunk says.
 
 Sources: one output per token as in LlamaGen, arXiv:2406.06525; an index of 2^18 values in parts of 6 and 12 bits, the second predicted
-given the first by two small layers, as in Open-MAGVIT2, Luo et al. 2024, arXiv:2409.04410 section 3.3 (used by MergeVQ, arXiv:2504.00999
-section 4.2), here for the groups of a token too.
+given the first by two small layers, as in Open-MAGVIT2, Luo et al. 2024, arXiv:2409.04410 (used by MergeVQ, arXiv:2504.00999
+appendix A.2), here for the groups of a token too.
 """
 
 from abc import ABC, abstractmethod
