@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import Container, ListConfig, OmegaConf
 
+from experiments.data.token_cache import read_header
 from experiments.signatures import ConfigError, show
 from tokenizer.weights import find_weights
 
@@ -22,6 +23,7 @@ def register() -> None:
         "require_weights": require_weights,
         "length": length,
         "trained_with": trained_with,
+        "tokens_of": tokens_of,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -66,19 +68,54 @@ def length(key: str, *, _root_: Container) -> int:
     return len(value)
 
 
-def trained_with(key: str, setting: str, *, _root_: Container) -> Any:
-    """A setting of the run folder or of the exported model that the value of `key` names."""
+def trained_with(key: str, setting: str, cache: str = "", *, _root_: Container) -> Any:
+    """A setting of the run folder or of the exported model that the value of `key` names.
+
+    Where that is null, of the token cache that the key `cache` names, if there is such a key.
+    """
     value = _select(_root_, key)
+    if value is None and cache:
+        file = _select(_root_, cache)
+        if file is None:
+            raise ConfigError(f"{key}=null: expected a run folder or an exported tokenizer, or {cache}=FILE; change `{key}` or `{cache}`")
+        return read_header(str(file), cache).about[setting]
+    return _described(key, value, setting)
+
+
+def tokens_of(field: str, *, _root_: Container) -> Any:
+    """A field of the TokenSpec of `data`, or the `image_size` that it is for.
+
+    Read from the cache `data.file`, or from the tokenizer `data.tokenizer`, a run folder or an export. Classes are the pictures', not the
+    tokenizer's: `data.num_classes` says how many there are where there is no cache.
+    """
+    data = _select(_root_, "data")
+    if "file" in data:
+        header = read_header(str(data["file"]))
+        return header.about[field] if field == "image_size" else header.tokens[field]
+    if "tokenizer" not in data:
+        name = str(data.get("_target_")).rpartition(".")[2]
+        raise ConfigError(f"data={name}: it has no tokens; expected data=indices data.file=FILE or data=online data.tokenizer=FOLDER")
+    if field == "num_classes":
+        return at_least("data.num_classes", 0, _root_=_root_)
+    if field == "image_size":
+        return _described("data.tokenizer", data["tokenizer"], field)
+    return _described("data.tokenizer", data["tokenizer"], "tokens")[field]
+
+
+def _described(key: str, value: Any, setting: str) -> Any:
+    """A setting that a run folder or an exported model was made with; `tokens` is what the run found its tokens to be."""
     if not isinstance(value, str) or not Path(value).expanduser().exists():
         raise ConfigError(f"{key}={show(value)}: expected a file or folder that exists; change `{key}`")
     folder = Path(value).expanduser()
-    for name, part in (("config.yaml", None), ("config.json", "trained_with")):
+    in_run = "environment.json" if setting == "tokens" else "config.yaml"
+    for name, part in ((in_run, None), ("config.json", "trained_with")):
         if (folder / name).is_file():
             settings = yaml.safe_load((folder / name).read_text())
-            return (settings if part is None else settings[part])[setting]
-    raise ConfigError(
-        f"{key}={folder}: expected a run folder or an exported model, it has no config.yaml and no config.json; change `{key}`"
-    )
+            settings = settings if part is None else settings.get(part, {})
+            if setting in settings:
+                return settings[setting]
+            raise ConfigError(f"{key}={folder}: its {name} does not say `{setting}`: is it a tokenizer, of this version? change `{key}`")
+    raise ConfigError(f"{key}={folder}: expected a run folder or an exported model, it has no {in_run} and no config.json; change `{key}`")
 
 
 def _select(root: Container, key: str) -> Any:

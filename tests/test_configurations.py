@@ -10,6 +10,7 @@ import torch
 from experiments import build
 from experiments.compose import CONF, ConfigError, compose
 from experiments.signatures import signature
+from tests.data.made_caches import TOKENS, write_cache
 
 VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
 CHOICES = sorted(
@@ -20,10 +21,16 @@ CHOICES = sorted(
 NEEDED = {
     "evaluate": ["model={run}"],
     "export": ["run={run}"],
+    "generate": ["model={run}"],
     "sweep": ["table=gsq/table01_codebook"],
+    "tokenize": ["tokenizer={run}"],
     "report": ["table=gsq/table01_codebook"],
 }
-PLACES = {"image_folder": ["data.root={pictures}"], "indices": ["data.file=cache.safetensors"]}
+PLACES = {
+    "image_folder": ["data.root={pictures}"],
+    "indices": ["data.file=cache.safetensors"],
+    "online": ["data.tokenizer=run", "data.num_classes=0"],
+}
 """What the files of `data` leave to be said."""
 
 
@@ -33,10 +40,18 @@ def machine_with_everything(tmp_path, random_weights) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("image_size: 64\n")
+    write_cache(tmp_path / "tokens")
+
+
+def of_generators(group: str, name: str) -> bool:
+    """Whether only task=generator has this choice."""
+    return group in ("generator", "head") or (group, name) == ("task", "generator")
 
 
 def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
     words = [f"{group}={name}"]
+    if of_generators(group, name):
+        words += ["task=generator", f"data.file={tmp_path / 'tokens'}"][group == "task" :]
     if group == "data":
         words += PLACES.get(name, [])
     return [word.format(pictures=tmp_path / "pictures") for word in words + PLACES["image_folder"] * (group == "experiment")]
@@ -46,12 +61,14 @@ def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
 def test_a_choice_composes_and_builds(group, name, tmp_path):
     config = compose("train", words_for(group, name, tmp_path)).config
     with torch.device("meta"):
-        tokenizer = build.build(config["task"]["tokenizer"])
-        build.build(config["task"]["discriminator"])
-        build.build(build.weighted_losses(config["task"]["objective"]))
-    assert tokenizer.num_tokens(config["image_size"]) > 0
+        if of_generators(group, name):
+            assert build.build(config["task"]["generator"]).tokens.num_tokens == TOKENS["num_tokens"]
+        else:
+            assert build.build(config["task"]["tokenizer"]).num_tokens(config["image_size"]) > 0
+            build.build(config["task"]["discriminator"])
+            build.build(build.weighted_losses(config["task"]["objective"]))
     for part in ("optimizer", "discriminator_optimizer", "schedule", "discriminator_schedule", "logger", "trainer"):
-        if (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
+        if part in config and (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
             build.build(config[part])
 
 

@@ -1,9 +1,12 @@
 """Relations between keys, resolved as YAML files state them."""
 
+import json
+
 import pytest
 from omegaconf import OmegaConf
 
 from experiments.resolvers import register
+from tests.data.made_caches import write_cache
 from tokenizer.weights import FILES, MissingWeightsError
 
 
@@ -56,6 +59,54 @@ def test_a_setting_of_a_model_is_read_from_its_folder_with_the_tilde_expanded(tm
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("image_size: 48\n")
     assert resolve("trained_with:root,image_size", root="~/run") == 48
+
+
+def described(tmp_path, kind):
+    """A folder that records its tokens, as a run or an export does."""
+    tokens = {"codebook_size": 64, "groups": 2, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0}
+    folder = tmp_path / kind
+    folder.mkdir()
+    if kind == "run":
+        (folder / "config.yaml").write_text("image_size: 32\n")
+        (folder / "environment.json").write_text(json.dumps({"tokens": tokens}))
+    else:
+        (folder / "config.json").write_text(json.dumps({"trained_with": {"image_size": 32, "tokens": tokens}}))
+    return str(folder)
+
+
+FIELDS = {"codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 2], "kind": "raster", "num_classes": 3, "image_size": 16}
+
+
+@pytest.mark.parametrize(("field", "expected"), FIELDS.items())
+def test_tokens_of_a_cache_are_those_of_its_header(tmp_path, field, expected):
+    write_cache(tmp_path / "cache")
+    assert resolve(f"tokens_of:{field}", data={"file": str(tmp_path / "cache")}) == expected
+
+
+@pytest.mark.parametrize("kind", ["run", "export"])
+def test_tokens_made_online_are_the_tokenizers_and_classes_the_pictures(tmp_path, kind):
+    data = {"tokenizer": described(tmp_path, kind), "num_classes": 10}
+    found = [resolve(f"tokens_of:{field}", data=data) for field in ("codebook_size", "grid", "num_classes", "image_size")]
+    assert found == [64, [4, 4], 10, 32]
+
+
+def test_tokens_that_cannot_be_known_are_one_clear_message(tmp_path):
+    online = {"tokenizer": described(tmp_path, "run"), "num_classes": None}
+    assert "data.num_classes=null: expected a whole number" in reason("tokens_of:num_classes", data=online)
+    assert "data=Photos: it has no tokens; expected data=indices" in reason("tokens_of:groups", data={"_target_": "a.Photos"})
+    assert "data.file=/nowhere: expected a token cache" in reason("tokens_of:groups", data={"file": "/nowhere"})
+    assert "data.tokenizer=/nowhere: expected a file or folder that exists" in reason("tokens_of:groups", data={"tokenizer": "/nowhere"})
+    assert "it has no environment.json and no config.json" in reason("tokens_of:groups", data={"tokenizer": str(tmp_path)})
+    (tmp_path / "run" / "environment.json").write_text("{}")
+    assert "its environment.json does not say `tokens`" in reason("tokens_of:groups", data=online)
+
+
+def test_a_setting_comes_from_a_cache_where_no_model_is_named(tmp_path):
+    write_cache(tmp_path / "cache")
+    relation = "trained_with:tokenizer,image_size,inspect"
+    assert resolve(relation, tokenizer=None, inspect=str(tmp_path / "cache")) == 16
+    assert resolve(relation, tokenizer=described(tmp_path, "run"), inspect=str(tmp_path / "cache")) == 32
+    assert "tokenizer=null: expected a run folder or an exported" in reason(relation, tokenizer=None, inspect=None)
 
 
 def test_weights_are_required_unless_the_option_without_them_is_chosen(tmp_path, monkeypatch):

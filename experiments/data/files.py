@@ -10,22 +10,27 @@ from typing import Any
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 
-def check_root(root: str | Path) -> None:
+def check_root(root: str | Path, key: str = "data.root") -> None:
     """Refuse a path that holds no picture; stops at the first one found.
+
+    Args:
+        root: a folder or a file.
+        key: of the configuration, for messages.
 
     Raises:
         ValueError: the path does not exist, or is a folder without pictures.
     """
     if not Path(root).exists():
-        raise ValueError(f"data.root={root} does not exist; expected a folder of pictures or one picture file")
+        raise ValueError(f"{key}={root} does not exist; expected a folder of pictures or one picture file")
     if next(picture_files(Path(root)), None) is None:
-        raise ValueError(f"data.root={root} holds no pictures; expected files that end in {', '.join(EXTENSIONS)}")
+        raise ValueError(f"{key}={root} holds no pictures; expected files that end in {', '.join(EXTENSIONS)}")
 
 
 def check_data(config: Mapping[str, Any]) -> None:
-    """Check the `root` of a configuration's `data`, where it has one."""
-    if "root" in config:
-        check_root(config["root"])
+    """Check the `root` of a configuration's `data`, or of the pictures in it, where they have one."""
+    for key, node in (("data.root", config), ("data.images.root", config.get("images", {}))):
+        if "root" in node:
+            check_root(node["root"], key)
 
 
 def picture_files(root: Path) -> Iterator[tuple[str, int]]:

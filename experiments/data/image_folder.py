@@ -30,6 +30,8 @@ class ImageFolder(ImageSource):
     otherwise there are no labels. A single picture is trained on and validated.
     """
 
+    train: "TrainingImages"
+
     def __init__(
         self,
         root: str,

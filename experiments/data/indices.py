@@ -1,6 +1,6 @@
 """Tokenized images out of a cache: batches of indices straight from the file, no picture and no encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,7 @@ class CachedTokens(DataSource):
         cache = TokenCache(file)
         self.header = cache.header
         about = self.header.about
-        tokens = self.header.tokens
-        self.tokens = TokenSpec(**{**tokens, "grid": tuple(tokens["grid"])})
+        self.tokens = spec_of(self.header.tokens)
         self.image_size = int(about["image_size"])
         self.classes = about["classes"]
         self.transform = str(about["transform"])
@@ -46,6 +45,11 @@ class CachedTokens(DataSource):
     def collate(self, examples: TokenBatch) -> TokenBatch:
         """`CachedRows` reads whole batches."""
         return examples
+
+
+def spec_of(fields: Mapping[str, Any]) -> TokenSpec:
+    """The TokenSpec that a file describes."""
+    return TokenSpec(**{**fields, "grid": tuple(fields["grid"])})
 
 
 class CachedRows:
