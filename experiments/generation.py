@@ -1,13 +1,18 @@
 """Labels to pictures: a generator's indices through its tokenizer's decoder. For the verb, the pictures of a validation, and the probe."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from experiments.judging import SampleMetrics
 from experiments.pictures import captioned_rows
+from experiments.sample_file import SampleFile
 from tokenizer.generators.generate import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -70,9 +75,40 @@ def generate_images(
             yield indices, tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
 
 
-def pixels(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8 on the CPU, rounded."""
-    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+def pixels(images: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) in [0, 1] to (B, H, W, 3), rounded."""
+    array: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return array
+
+
+def write_samples(
+    batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, shown: int, metrics: SampleMetrics | None
+) -> Tensor:
+    """Take samples as they come.
+
+    Args:
+        batches: of `generate_images`.
+        labels: (n,) of all samples.
+        file: where their npz file shall lie, None for none.
+        shown: how many to give back.
+        metrics: judge the samples, None for none.
+
+    Returns:
+        The first (min(n, shown), 3, H, W) in [0, 1] on the CPU.
+    """
+    kept: list[Tensor] = []
+    seen = 0
+    with ExitStack() as stack:
+        samples = None if file is None else stack.enter_context(SampleFile(file, labels.numpy()))
+        for _, images in batches:
+            if samples is not None:
+                samples.write(pixels(images))
+            if metrics is not None:
+                rounded = (images * 255).round() / 255  # as in a file of pictures, which published numbers are computed from
+                metrics.update(rounded, labels[seen : seen + len(images)])
+            kept.append(images[: max(shown - seen, 0)].cpu())
+            seen += len(images)
+    return torch.cat(kept)
 
 
 def picture_of_samples(images: Tensor, labels: Sequence[int], names: Sequence[str], by_class: bool) -> Image.Image:

@@ -41,6 +41,14 @@ def test_a_scale_of_one_gives_the_conditional_logits_to_the_bit():
     assert torch.equal(found[:, 2], unconditional[:, 2].double())
 
 
+def test_settings_are_told_in_a_word_or_a_few():
+    assert Sampling(guidance=Guidance(1.75), seed=3).summary == 1.75
+    assert Sampling(0.9, 5, 0.8, Guidance(2.0, "step", first_token="full")).summary == (
+        "2, step from 0.18, first token guided fully, temperature 0.9, top-k 5, top-p 0.8"
+    )
+    assert Sampling(guidance=Guidance(2.0, "cosine")).summary == "2, cosine"
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -86,6 +86,17 @@ class Sampling:
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 and up to 1; 1 keeps all")
         _require(0 <= self.seed < 2**64, "seed", self.seed, "a whole number of at least 0 and below 2^64")
 
+    @property
+    def summary(self) -> float | str:
+        """All but the seed, for the card of a number: the scale if nothing else differs from the defaults, words otherwise."""
+        guidance, words = self.guidance, []
+        if guidance.scale != 1 and guidance.schedule != "constant":
+            words.append(f"{guidance.schedule} from {guidance.start:g}" if guidance.schedule == "step" else guidance.schedule)
+            words += ["first token guided fully"] * (guidance.first_token == "full")
+        words += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
+        words += [f"top-k {self.top_k}"] * (self.top_k > 0) + [f"top-p {self.top_p:g}"] * (self.top_p < 1)
+        return ", ".join([f"{guidance.scale:g}", *words]) if words else float(guidance.scale)
+
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:
     if not holds:

@@ -1,0 +1,218 @@
+"""Pictures out of a generator: `python -m experiments.generate model=RUN_FOLDER n=64 classes=[3,cat] guidance=2.0`."""
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.compose import Composition, ConfigError, main
+from experiments.config_checks import check_setting, nearest
+from experiments.data.files import check_data
+from experiments.metrics.samples import check_samples
+from experiments.progress import progress
+from experiments.run_folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
+from experiments.signatures import show
+from tokenizer.generators.settings import Guidance, Sampling
+from tokenizer.weights import sha256
+
+if TYPE_CHECKING:
+    from experiments.judging import SampleMetrics
+
+log = logging.getLogger("experiments.generate")  # __name__ is __main__ here
+
+SETTINGS = (
+    "weights", "n", "classes", "balanced", "guidance", "guidance_schedule", "guidance_start", "first_token", "temperature", "top_k",
+    "top_p", "seed", "precision", "shown", "npz", "metrics", "reference",
+)  # fmt: skip
+"""What changes the files that are written."""
+GRID, SAMPLES = "grid.png", "samples.npz"
+
+
+def run(composition: Composition) -> int:
+    """Generate, or report what is there already."""
+    config = {"data": None, **composition.config}  # a group of which nothing is chosen leaves no key
+    about = _recorded(config)
+    _check(config, about)
+    chosen = chosen_classes(config, about)
+    sampling = _sampling(config)
+    identity = _identity(config, about)
+    folder = _output(config, identity)
+    found = RunFolder(folder).result
+    files = [folder / GRID] + [folder / SAMPLES] * config["npz"]
+    if found.get("identity") == identity and all(file.is_file() for file in files) and not config["rerun"]:
+        log.info("%s\n%s holds these samples already; rerun=true generates them again", _summary(found), folder)
+        return 0
+    result = _generate(config, about, chosen, sampling, folder)
+    write_atomic(folder / RESULT, json.dumps({"state": "done", "identity": identity, **result}, indent=2, allow_nan=False) + "\n")
+    log.info("%s\nwrote %s", _summary(result), ", ".join(map(str, [*files, folder / RESULT])))
+    return 0
+
+
+def _recorded(config: dict[str, Any]) -> dict[str, Any]:
+    """What the generator's folder says of it: its tokens, its tokenizer and, if they have names, its classes."""
+    path = Path(config["model"])
+    about: dict[str, Any] = {}
+    if (path / "config.json").is_file():
+        about = json.loads((path / "config.json").read_text())["trained_with"]
+    elif (path / CONFIG).is_file():
+        about = RunFolder(path).described
+    if "tokenizer" not in about or "tokens" not in about:
+        raise ConfigError(f"model={path}: expected a run folder or an export of a generator; change `model`")
+    return about
+
+
+def _check(config: dict[str, Any], about: Mapping[str, Any]) -> None:
+    """What can be judged without torch."""
+    check_setting(config, "device", choices=("auto", "cpu", "cuda"))
+    check_setting(config, "weights", choices=("ema", "raw"))
+    check_setting(config, "precision", choices=("fp32", "bf16"))
+    for key in ("n", "batch_size", "shown"):
+        check_setting(config, key, minimum=1)
+    if config["guidance"] != 1 and not about["tokens"]["num_classes"]:
+        raise ConfigError(f"guidance={config['guidance']}: this generator knows no classes to be guided by; set guidance=1")
+    check_data(config["data"] or {})
+    for key in ("data", "reference"):
+        if config[key] and not config["metrics"]:
+            raise ConfigError(f"{key} is what samples are judged by: set metrics=true, or leave `{key}` out")
+    if config["reference"] and not Path(config["reference"]).is_file():
+        raise ConfigError(f"reference={config['reference']}: there is no such file; expected an npz file of ADM; change `reference`")
+    if config["metrics"]:
+        check_samples(config["n"])
+
+
+def chosen_classes(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[int] | None:
+    """The numbers of the classes that are taken in turn, None to draw from all.
+
+    Raises:
+        ConfigError: there is no such class, or n is no multiple of what shall be balanced.
+    """
+    count, names = int(about["tokens"]["num_classes"]), about.get("classes") or []
+    chosen: list[int] | None = None
+    if config["classes"] is not None:
+        words = config["classes"] if isinstance(config["classes"], list) else [config["classes"]]
+        if not words or not count:
+            reason = "expected at least one" if count else "this generator knows no classes"
+            raise ConfigError(f"classes={show(config['classes'])}: {reason}; change `classes`, null draws them")
+        chosen = [_class_number(word, names, count) for word in words]
+    elif config["balanced"]:
+        chosen = list(range(count)) or [0]
+    if config["balanced"] and chosen and config["n"] % len(chosen):
+        below, size = config["n"] // len(chosen), len(chosen)
+        near = " and ".join(str(size * multiple) for multiple in (below, below + 1) if multiple)
+        raise ConfigError(f"n={config['n']}: balanced=true takes {size} classes equally often; nearest multiples: {near}; change `n`")
+    return chosen
+
+
+def _class_number(word: Any, names: list[str], count: int) -> int:
+    """A class by number or by name; a name that is a number names itself first."""
+    if str(word) in names:
+        return names.index(str(word))
+    if isinstance(word, int) and not isinstance(word, bool):
+        if 0 <= word < count:
+            return word
+        raise ConfigError(f"classes: {word}: expected a number from 0 to {count - 1}{', or a name' if names else ''}; change `classes`")
+    known = f"a number from 0 to {count - 1}" + (", or a name such as " + ", ".join(names[:3]) if names else "; its classes have no names")
+    raise ConfigError(f"classes: {word}: there is no such class{nearest(str(word), names)}; expected {known}; change `classes`")
+
+
+def _sampling(config: Mapping[str, Any]) -> Sampling:
+    guidance = Guidance(config["guidance"], config["guidance_schedule"], config["guidance_start"], config["first_token"])
+    return Sampling(config["temperature"], config["top_k"], config["top_p"], guidance, config["seed"])
+
+
+def _identity(config: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of everything that changes the samples; a sample does not depend on its batch."""
+    try:
+        weights = digest_of_weights(config["model"])
+    except RunFolderError:
+        raise ConfigError(f"model={config['model']} has no checkpoint yet; let its run reach `checkpoint_every` updates") from None
+    settings = {key: config[key] for key in SETTINGS}
+    judged_by = [config["data"], config["reference"] and sha256(Path(config["reference"]))]
+    return hashlib.sha256(json.dumps([weights, about["tokenizer"]["digest"], settings, judged_by]).encode()).hexdigest()[:12]
+
+
+def _output(config: Mapping[str, Any], identity: str) -> Path:
+    """A folder of its own for every state of a generator and all settings."""
+    path = Path(config["model"])
+    if config["output"]:
+        return Path(config["output"])
+    inside = (path / CONFIG).is_file()
+    return (path / "generations" if inside else Path("runs", "generations", *path.resolve().parts[-2:])) / identity
+
+
+def _generate(
+    config: Mapping[str, Any], about: Mapping[str, Any], chosen: list[int] | None, sampling: Sampling, folder: Path
+) -> dict[str, Any]:
+    """Write picture and samples, and give what result.json tells."""
+    import torch
+
+    from experiments import build, generation
+    from experiments.judging import sample_metrics
+    from experiments.metrics.card import code_version
+    from experiments.pictures import save_picture
+
+    if config["device"] == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
+    device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
+    generator = build.load_generator(config["model"], config["weights"])[0].to(device)
+    tokenizer = build.tokenizer_of(config["model"], config["tokenizer"]).to(device)
+    if config["precision"] == "bf16":
+        generator.bfloat16()
+    tokens = generator.tokens
+    names = about.get("classes") or [str(number) for number in range(tokens.num_classes)]
+    labels = generation.draw_labels(config["n"], chosen, tokens.num_classes, sampling.seed)
+    metrics = None
+    if config["metrics"]:
+        source = build.build(config["data"]) if config["data"] else None
+        reference = Path(config["reference"]) if config["reference"] else None
+        metrics = sample_metrics(
+            source, reference, config["image_size"], config["weights"], sampling, device, config["batch_size"], config["workers"]
+        )
+    numbers, began = torch.arange(config["n"]), time.perf_counter()
+    with progress(config["n"] * tokens.num_tokens, "tokens") as advance:
+        batches = generation.generate_images(
+            generator, tokenizer, labels, numbers, sampling, tokens.layout, device, config["batch_size"], advance
+        )
+        kept = generation.write_samples(batches, labels, folder / SAMPLES if config["npz"] else None, config["shown"], metrics)
+    seconds = time.perf_counter() - began
+    sheet = generation.picture_of_samples(kept, labels[: len(kept)].tolist(), names, by_class=config["classes"] is not None)
+    save_picture(sheet, folder / GRID)
+    counts = Counter(labels.tolist())
+    return {
+        "settings": {key: config[key] for key in SETTINGS},
+        "counts": {names[label]: counts[label] for label in sorted(counts) if names},
+        "generator": str(config["model"]),
+        "tokenizer": about["tokenizer"],
+        "seconds": seconds,
+        "tokens_per_second": config["n"] * tokens.num_tokens / seconds,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "code_version": code_version(),
+        **_judged(metrics),
+    }
+
+
+def _judged(metrics: "SampleMetrics | None") -> dict[str, Any]:
+    """What the metrics say, under the names of logs."""
+    if metrics is None:
+        return {"metrics": {}, "cards": {}, "skipped": {}}
+    found = metrics.compute()
+    groups: dict[str, dict[str, Any]] = {"metrics": found.values, "cards": found.cards, "skipped": found.skipped}
+    return {group: {f"gen/{name}": entry for name, entry in entries.items()} for group, entries in groups.items()}
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    """One line on how it went, and one for each number."""
+    speed = f"{result['settings']['n']} samples in {result['seconds']:.1f} s, {result['tokens_per_second']:.0f} tokens a second"
+    reasons: dict[str, list[str]] = {}
+    for name, why in result["skipped"].items():
+        reasons.setdefault(why, []).append(name)
+    numbers = [f"{name} {value:.4g}" for name, value in result["metrics"].items()]
+    return "\n".join([speed, *numbers, *(f"not computed: {', '.join(names)}. {why}" for why, names in reasons.items())])
+
+
+if __name__ == "__main__":
+    main("generate", run, "Generate pictures with a trained generator.")

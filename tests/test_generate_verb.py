@@ -1,0 +1,200 @@
+"""From an exported generator and its tokenizer to pictures, an npz file and a result."""
+
+import json
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments import build, generate
+from experiments.compose import ConfigError, compose
+from experiments.generation import draw_labels, generate_images, pixels
+from experiments.sample_file import SampleFile
+from tokenizer import pretrained
+from tokenizer.generators.sampling import Guidance, Sampling
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import TokenSpec
+
+NAMES = ["ant", "bee", "cat"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    """An exported generator with random weights everywhere, and the tokenizer that it was made with."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("pair")
+    config = compose("train", ["scale=smoke", "quantizer=gsq", "groups=2", "codebook_size=16"]).config["task"]["tokenizer"]
+    tokenizer: ImageTokenizer = build.build(config)
+    tokens = tokenizer.tokens(16, len(NAMES))
+    tokenizer.save_pretrained(folder / "tokenizer", config, {"image_size": 16})
+    digest = build.digest_of(ImageTokenizer.from_pretrained(folder / "tokenizer"))
+    described = {
+        "_target_": "tokenizer.interfaces.TokenSpec", "codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 2], "kind": "raster",
+        "num_classes": 3,
+    }  # fmt: skip
+    assert tokens == TokenSpec(**{key: value for key, value in described.items() if key != "_target_"} | {"grid": (2, 2)})
+    config = {
+        "_target_": "tokenizer.generators.ar.AutoregressiveGenerator", "tokens": described, "width": 16, "depth": 1, "attention_heads": 2,
+        "positions": "learned", "dropout": 0.0, "class_dropout": 0.1,
+        "head": {"_target_": "tokenizer.generators.heads.ParallelHeads", "tokens": described, "width": 16, "bits": None},
+    }  # fmt: skip
+    generator = pretrained.build(config)
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    recorded = {"folder": str(folder / "tokenizer"), "digest": digest, "weights": "ema"}
+    about = {"image_size": 16, "tokens": {**described, "_target_": None}, "classes": NAMES, "tokenizer": recorded}
+    pretrained.save(generator, config, folder / "generator", about)
+    return folder
+
+
+def generated(pair: Path, output: Path, *words: str) -> dict:
+    assert generate.run(compose("generate", [f"model={pair / 'generator'}", f"output={output}", "device=cpu", *words])) == 0
+    return json.loads((output / "result.json").read_text())
+
+
+def refused(pair: Path, *words: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        generate.run(compose("generate", [f"model={pair / 'generator'}", "device=cpu", *words]))
+    return str(caught.value)
+
+
+def test_samples_of_chosen_classes_are_written_and_told(pair, tmp_path):
+    result = generated(pair, tmp_path, "n=7", "classes=[2,ant]", "guidance=2.0", "batch_size=3", "seed=4")
+    with np.load(tmp_path / "samples.npz") as file:
+        images, labels = file["arr_0"], file["arr_1"]
+    assert (images.dtype, images.shape) == (np.uint8, (7, 16, 16, 3))
+    assert (labels.dtype, labels.tolist()) == (np.int64, [2, 0, 2, 0, 2, 0, 2])
+    assert result["counts"] == {"ant": 3, "cat": 4}
+    assert result["state"] == "done"
+    assert result["tokens_per_second"] == pytest.approx(7 * 4 / result["seconds"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "result.json", "samples.npz"]
+    with Image.open(tmp_path / "grid.png") as sheet:
+        assert sheet.width > 4 * 128  # a row a class, four cats
+        assert 2 * 128 < sheet.height < 3 * 128
+    generator, tokenizer = build.load_generator(pair / "generator")[0], build.tokenizer_of(pair / "generator")
+    sampling = Sampling(guidance=Guidance(2.0), seed=4)
+    batches = generate_images(generator, tokenizer, torch.from_numpy(labels), torch.arange(7), sampling, generator.tokens.layout, CPU, 7)
+    ((_, expected),) = batches
+    assert np.abs(pixels(expected).astype(int) - images).max() <= 1  # a convolution rounds by the size of its batch
+
+
+def test_the_same_settings_again_are_reported_and_not_repeated(pair, tmp_path, caplog, monkeypatch):
+    generated(pair, tmp_path, "n=2")
+    files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with caplog.at_level("INFO"):
+        generated(pair, tmp_path, "n=2", "batch_size=1")
+    assert "holds these samples already" in caplog.text
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    generated(pair, tmp_path, "n=2", "rerun=true")
+    assert all((tmp_path / name).stat().st_mtime_ns > time for name, time in files.items())
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        assert generate.run(compose("generate", [f"model={pair / 'generator'}", "n=1", "npz=false", f"seed={seed}"])) == 0
+    folders = list((tmp_path / "runs" / "generations").glob("*/*/*"))
+    assert len(folders) == 2
+    assert {path.name for path in folders[0].iterdir()} == {"grid.png", "result.json"}
+
+
+def test_half_precision_and_all_filters_are_settings(pair, tmp_path):
+    plain = generated(pair, tmp_path / "plain", "n=4", "npz=false")
+    words = ["precision=bf16", "temperature=0.7", "top_k=8", "top_p=0.9", "guidance=3", "guidance_schedule=step", "first_token=full"]
+    assert generated(pair, tmp_path / "other", "n=4", "npz=false", *words)["identity"] != plain["identity"]
+
+
+def test_the_data_judges_samples_where_inception_is_absent(pair, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "nothing"))
+    with caplog.at_level("INFO"):
+        result = generated(
+            pair, tmp_path / "out", "n=20", "npz=false", "metrics=true", "data=digits", "guidance=1.5", "top_k=9", "workers=0"
+        )
+    assert 0 <= result["metrics"]["gen/class_accuracy"] <= 1
+    assert result["cards"]["gen/class_accuracy"]["guidance"] == "1.5, top-k 9"
+    assert "not computed: gen/gfid" in caplog.text
+    with pytest.raises(FileNotFoundError, match="weights fetch inception"):
+        generated(pair, tmp_path / "other", "metrics=true", "n=20")
+
+
+@pytest.mark.slow
+def test_samples_are_at_no_distance_from_themselves(pair, tmp_path, monkeypatch, random_weights):
+    generated(pair, tmp_path / "first", "n=20")
+    monkeypatch.chdir(tmp_path)
+    result = generated(pair, tmp_path / "second", "n=20", "metrics=true", f"reference={tmp_path / 'first' / 'samples.npz'}")
+    assert result["metrics"]["gen/gfid"] == pytest.approx(0, abs=1e-3)
+    assert (result["metrics"]["gen/precision"], result["metrics"]["gen/recall"]) == (1, 1)
+    assert result["cards"]["gen/gfid"]["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["classes=[3]"], ["3", "from 0 to 2", "change `classes`"]),
+        (["classes=cta"], ["cta", "nearest: `cat`", "ant, bee, cat"]),
+        (["classes=[]"], ["classes=[]", "at least one"]),
+        (["classes=[-1]"], ["-1", "from 0 to 2"]),
+        (["n=0"], ["n=0", "at least 1"]),
+        (["n=4", "balanced=true"], ["n=4", "nearest multiples: 3 and 6"]),
+        (["temperature=0"], ["temperature=0", "top_k=1"]),
+        (["guidance_schedule=triangular"], ["guidance_schedule=triangular", "cosine"]),
+        (["weights=average"], ["weights=average", "one of ema, raw"]),
+        (["reference=nothing.npz"], ["set metrics=true"]),
+        (["reference=nothing.npz", "metrics=true"], ["reference=nothing.npz", "no such file"]),
+        (["metrics=true", "n=3"], ["3 samples are too few", "20"]),
+        (["tokenizer=nowhere"], ["tokenizer=nowhere", "change `tokenizer`"]),
+    ],
+)
+def test_a_wrong_setting_is_one_message(pair, tmp_path, monkeypatch, words, parts):
+    monkeypatch.chdir(tmp_path)
+    text = refused(pair, *words)
+    assert all(part in text for part in parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_no_generator_is_refused(pair):
+    with pytest.raises(ConfigError, match="expected a run folder or an export of a generator"):
+        generate.run(compose("generate", [f"model={pair / 'tokenizer'}"]))
+
+
+def test_another_tokenizer_is_refused(pair, tmp_path):
+    other = ImageTokenizer.from_pretrained(pair / "tokenizer")
+    torch.nn.init.normal_(next(other.parameters()))
+    config = json.loads((pair / "tokenizer" / "config.json").read_text())["model"]
+    other.save_pretrained(tmp_path / "other", config, {"image_size": 16})
+    assert "digest" in refused(pair, f"tokenizer={tmp_path / 'other'}", f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_are_drawn_by_seed_and_number_or_taken_in_turn():
+    drawn = draw_labels(3000, None, 3, seed=0)
+    assert torch.bincount(drawn).tolist() == pytest.approx([1000] * 3, abs=90)
+    assert torch.equal(draw_labels(10, None, 3, seed=0), drawn[:10])
+    assert not torch.equal(draw_labels(30, None, 3, seed=1), drawn[:30])
+    assert draw_labels(5, [4, 2], 6, seed=0).tolist() == [4, 2, 4, 2, 4]
+    assert draw_labels(2, None, 0, seed=0).tolist() == [0, 0]
+
+
+def test_a_file_that_lacks_samples_is_not_left_behind(tmp_path):
+    with pytest.raises(ValueError, match="1 pictures were written, expected 2"):
+        with SampleFile(tmp_path / "samples.npz", np.zeros(2, dtype=np.int64)) as file:
+            file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
+    with suppress(KeyboardInterrupt), SampleFile(tmp_path / "samples.npz", np.zeros(1, dtype=np.int64)) as file:
+        file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_samples_may_grow_beyond_what_a_plain_archive_holds(tmp_path):
+    """Its length is not known when it begins: without a 64-bit header zipfile refuses to go beyond 2 GiB."""
+    with SampleFile(tmp_path / "samples.npz", np.arange(2)) as file:
+        file.write(np.full((2, 3, 4, 3), 7, dtype=np.uint8))
+    with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
+        assert archive.testzip() is None
+        first = archive.infolist()[0]
+        with open(tmp_path / "samples.npz", "rb") as raw:
+            header = raw.read(30)
+    assert first.filename == "arr_0.npy"
+    assert int.from_bytes(header[28:30], "little") >= 20  # room for 64-bit sizes in the local header
