@@ -7,7 +7,7 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from experiments.metrics.inception import FeatureMoments, InceptionScore, frechet_distance, inception_features, to_uint8
+from experiments.metrics.inception import FeatureMoments, Inception, InceptionScore, frechet_distance, inception_features, to_uint8
 
 
 def features(count, width=24, seed=0, scale=1.0):
@@ -91,3 +91,22 @@ def test_images_go_through_the_network_in_parts_and_come_back_in_order():
     assert means.shape == (130, 1)
     assert torch.equal(means[:, 0], (torch.linspace(0, 1, 130) * 255 + 1e-3).floor())
     assert torch.equal(means, largest)
+
+
+def test_inception_offers_its_map_row_by_row_with_channels_last(random_weights):
+    network = Inception()
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    seen = []
+    hook = network.network.Mixed_6d.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = network(images)
+    hook.remove()
+    pool, logits = inception_features(network.network, images)
+    assert torch.equal(features.pool, pool)
+    assert torch.equal(features.logits, logits)
+    assert features.spatial.shape == (3, network.spatial_width) == (3, 2023)
+    grid = features.spatial.unflatten(1, (17, 17, 7))
+    torch.testing.assert_close(grid[2, 4, 11], seen[0][2, :7, 4, 11])  # the branch's channels come first in the block's output
+    assert grid.min() == 0  # after the ReLU
+    assert grid.max() > 0
+    assert network.weights.startswith("weights-inception-2015-12-05-6726825d.pth ")
+    assert not network.network.Mixed_6d.branch1x1._forward_hooks
