@@ -1,6 +1,5 @@
-"""From a resolved configuration to objects; from a run folder or an export to a trained tokenizer."""
+"""From a resolved configuration to objects. What is trained comes from `trained`, under the same names."""
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Mapping
@@ -11,23 +10,26 @@ from typing import Any, Literal
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
-from torch import nn
 
-from experiments.callbacks.checkpoints import AtomicCheckpointIO, load_checkpoint, newest_checkpoint
+from experiments.callbacks.checkpoints import AtomicCheckpointIO
 from experiments.data.loading import ImageData
-from experiments.data.source import ImageSource
+from experiments.data.source import DataSource, ImageSource
 from experiments.evaluation import Subject
 from experiments.metrics.card import describe_losses
 from experiments.metrics.tokenizer import TokenizerMetrics
 from experiments.run_folder import CONFIG, RunFolder
-from experiments.tasks.tokenizer import STATE, TokenizerTask
+from experiments.signatures import PACKAGES
+from experiments.tasks.clocked import ClockedTask
+from experiments.trained import digest_of, initialize, load_generator, load_tokenizer, recorded_tokenizer, tokenizer_of
 from tokenizer import pretrained
 from tokenizer.image_tokenizer import ImageTokenizer
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "build", "count_devices", "data", "digest_of", "initialize", "load_generator", "load_tokenizer", "recorded_tokenizer", "subject",
+    "subjects", "task", "tokenizer_of", "trainer", "weighted_losses",
+]  # fmt: skip
 
-PACKAGES = ("tokenizer", "experiments")
-FACTORIES = ("tokenizer", "discriminator", "objective")
+FACTORIES = ("tokenizer", "discriminator", "objective", "generator")
 """Arguments of a task that it builds itself, where the weights shall live."""
 
 
@@ -36,13 +38,14 @@ def build(config: Any) -> Any:
     return pretrained.build(config, PACKAGES)
 
 
-def task(config: Mapping[str, Any]) -> TokenizerTask:
+def task(config: Mapping[str, Any]) -> ClockedTask:
     """The LightningModule of a configuration's `task`, its parts not yet built."""
     node = dict(config["task"])
     target = pretrained.locate(node.pop("_target_"), PACKAGES)
-    node["objective"] = weighted_losses(node["objective"])
+    if "objective" in node:
+        node["objective"] = weighted_losses(node["objective"])
     arguments = {key: _factory(value) if key in FACTORIES else build(value) for key, value in node.items()}
-    built: TokenizerTask = target(**arguments)
+    built: ClockedTask = target(**arguments)
     return built
 
 
@@ -55,7 +58,7 @@ def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
     return {**objective, **dict.fromkeys(idle)}
 
 
-def data(config: Mapping[str, Any], source: ImageSource) -> ImageData:
+def data(config: Mapping[str, Any], source: DataSource) -> ImageData:
     """The loaders over `source`."""
     return ImageData(source, batch_size=config["batch_size"] // config["accumulate"], seed=config["seed"], workers=config["workers"])
 
@@ -164,64 +167,5 @@ def subjects(path: str | Path, source: ImageSource, seed: int) -> list[Subject]:
     return [average, subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", losses, same_images_as=average.metrics)]
 
 
-def load_tokenizer(path: str | Path, weights: Literal["ema", "raw"] = "ema") -> tuple[ImageTokenizer, dict[str, Any]]:
-    """A trained tokenizer, in eval mode on the CPU, with the configuration that builds it.
-
-    Args:
-        path: a run folder, or a folder written by `python -m experiments.export`.
-        weights: of a run folder, the averaged or the trained ones.
-
-    Raises:
-        ValueError: the folder is neither, or has no checkpoint.
-    """
-    path = Path(path)
-    if (path / pretrained.CONFIG_FILE).is_file():
-        loaded, config = pretrained.load(path)
-        if not isinstance(loaded, ImageTokenizer):
-            raise ValueError(f"{path} holds a {type(loaded).__name__}, not an ImageTokenizer")
-        return loaded, config
-    if not (path / CONFIG).is_file():
-        raise ValueError(f"{path} is neither a run folder nor an exported tokenizer: it has no {CONFIG} and no {pretrained.CONFIG_FILE}")
-    folder = RunFolder(path)
-    config = folder.config["task"]["tokenizer"]
-    checkpoint = newest_checkpoint(folder.checkpoints)
-    if checkpoint is None:
-        raise ValueError(f"{path} has no checkpoint that can be read; let its run reach `checkpoint_every` updates first")
-    model: ImageTokenizer = build(config)
-    model.load_state_dict(_tokenizer_state(load_checkpoint(checkpoint), weights))
-    return model.eval(), config
-
-
-def digest_of(module: nn.Module) -> str:
-    """Twelve hexadecimal digits of names, dtypes, shapes and bytes of a module's tensors, wherever they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:12]
-
-
-def initialize(model: ImageTokenizer, path: str | Path) -> None:
-    """Take from another tokenizer what has the same name and shape, and say what was taken, missing and unused."""
-    try:
-        theirs = load_tokenizer(path)[0].state_dict()
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"init_from={path}: {error}; change `init_from`") from error
-    ours = model.state_dict()
-    matched = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
-    if not matched:
-        raise ValueError(f"init_from={path}: none of its tensors has a name and shape of this tokenizer; change `init_from`")
-    model.load_state_dict({**ours, **matched})
-    for title, names in (("missing there", sorted(set(ours) - set(matched))), ("unused", sorted(set(theirs) - set(matched)))):
-        log.info("init_from: %d tensors %s%s", len(names), title, f": {', '.join(names)}" if names else "")
-    log.info("init_from: %d tensors taken from %s", len(matched), path)
-
-
 def _factory(config: Any) -> partial[Any] | None:
     return None if config is None else partial(build, config)
-
-
-def _tokenizer_state(checkpoint: dict[str, Any], weights: Literal["ema", "raw"]) -> dict[str, Any]:
-    if weights == "ema":
-        return dict(checkpoint[STATE]["average"])
-    return {name.removeprefix("tokenizer."): value for name, value in checkpoint["state_dict"].items() if name.startswith("tokenizer.")}

@@ -98,7 +98,7 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
     for subject, training in zip(subjects, were_training, strict=True):
         subject.model.train(training)
     results = {subject.prefix: subject.metrics.compute() for subject in subjects}
-    unreadable = _over_ranks(unreadable)
+    unreadable = over_ranks(unreadable)
     if not any(card["n"] for result in results.values() for card in result.cards.values()):
         raise ValueError(f"no evaluation picture of this data could be read; left out: {', '.join(unreadable[:10])}; change `data`")
     images, reconstructions = sample.pictures()
@@ -114,7 +114,7 @@ def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: tor
     )
 
 
-def _over_ranks(names: list[str]) -> list[str]:
+def over_ranks(names: list[str]) -> list[str]:
     """The names of all ranks in order; every rank must call it."""
     if not is_distributed():
         return names

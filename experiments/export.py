@@ -1,7 +1,8 @@
-"""Write a trained tokenizer as two plain files: `python -m experiments.export run=runs/demo/0123456789ab`."""
+"""Write a trained tokenizer or generator as two plain files: `python -m experiments.export run=runs/demo/0123456789ab`."""
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_setting
@@ -17,16 +18,20 @@ def run(composition: Composition) -> int:
     folder = RunFolder(Path(config["run"]))
     if folder.state == "absent":
         raise ConfigError(f"run={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `run`")
-    trained = folder.config
-    from experiments.build import load_tokenizer
+    trained, known = folder.config, folder.described
+    part = "generator" if "generator" in trained["task"] else "tokenizer"
+    from experiments.build import load_generator, load_tokenizer
 
-    model, description = load_tokenizer(folder.path, config["weights"])
+    loaded: tuple[Any, dict[str, Any]] = (load_generator if part == "generator" else load_tokenizer)(folder.path, config["weights"])
+    model, description = loaded
+    weights = config["weights"] if trained["ema_decay"] or part == "tokenizer" else "raw"  # a generator need not keep averages
+    about = {"image_size": trained["image_size"], "run": folder.path.name, "weights": weights}
+    about |= {key: known[key] for key in ("tokens", "classes", "tokenizer") if key in known}
     output = Path(config["output"]) if config["output"] else folder.path / "export"
-    about = {"image_size": trained["image_size"], "run": folder.path.name, "weights": config["weights"]}
     model.save_pretrained(output, description, about)
-    log.info("wrote %s; `ImageTokenizer.from_pretrained(%r)` loads it", output, str(output))
+    log.info("wrote %s; `%s.from_pretrained(%r)` loads it", output, type(model).__name__, str(output))
     return 0
 
 
 if __name__ == "__main__":
-    main("export", run, "Write a trained tokenizer as model.safetensors and config.json.")
+    main("export", run, "Write a trained tokenizer or generator as model.safetensors and config.json.")

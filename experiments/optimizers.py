@@ -1,6 +1,7 @@
 """Optimizers as the configuration describes them: what they step with and how far a gradient may reach."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ class AdamW:
         Args:
             learning_rate: the largest one, before the schedule.
             betas: decay of the first and second moment.
-            weight_decay: on every parameter.
+            weight_decay: on every parameter, or on what the class says.
             epsilon: added to the root of the second moment.
             clip: largest norm of the gradient, None for no limit.
 
@@ -38,5 +39,20 @@ class AdamW:
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer over `parameters`."""
         return torch.optim.AdamW(
-            parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, eps=self.epsilon, fused=True
+            self.groups(parameters), lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, eps=self.epsilon, fused=True
         )
+
+    def groups(self, parameters: Iterable[nn.Parameter]) -> Any:
+        """The parameters, in groups where their settings differ."""
+        return parameters
+
+
+class MatrixDecayAdamW(AdamW):
+    """The same with weight decay on parameters of two dimensions or more alone: not on the scales of norms, nor on biases."""
+
+    def groups(self, parameters: Iterable[nn.Parameter]) -> Any:
+        """Those that decay, and those that do not; no group is empty."""
+        everything = list(parameters)
+        decayed = {"params": [p for p in everything if p.ndim >= 2], "weight_decay": self.weight_decay}
+        others = {"params": [p for p in everything if p.ndim < 2], "weight_decay": 0.0}
+        return [group for group in (decayed, others) if group["params"]]

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROWS = (
+    "nll",
     "psnr",
     "psnr_bicubic",
     "ssim",
@@ -19,7 +20,7 @@ ROWS = (
     "bits_per_pixel",
 )
 """What the terminal shows, in this order; `result.json` holds the rest too."""
-COLUMNS = {"val": "EMA", "val_raw": "raw"}
+PREFIXES = ("val", "val_raw")
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -41,17 +42,19 @@ def show(result: Mapping[str, Any]) -> None:
 
 def _table(result: Mapping[str, Any]) -> Table:
     """A row a metric, a column for averaged and one for trained weights."""
-    metrics = result["metrics"]
+    metrics, cards = result["metrics"], result["cards"]
+    prefixes = [prefix for prefix in PREFIXES if any(key.startswith(f"{prefix}/") for key in metrics)]
     table = Table()
     table.add_column("metric")
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
+    for prefix in prefixes:
+        subjects = [card.get("subject") for key, card in cards.items() if key.startswith(f"{prefix}/")]
+        table.add_column("raw" if prefix == "val_raw" or "raw" in subjects else "EMA", justify="right")
     table.add_column("n", justify="right")
     for name in ROWS:
-        if not any(f"{prefix}/{name}" in metrics for prefix in COLUMNS):
+        if not any(f"{prefix}/{name}" in metrics for prefix in prefixes):
             continue
-        card = result["cards"].get(f"val/{name}", {})
-        table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in COLUMNS), str(card.get("n", "")))
+        card = cards.get(f"val/{name}", {})
+        table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in prefixes), str(card.get("n", "")))
     return table
 
 

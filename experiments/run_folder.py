@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import yaml
@@ -33,6 +34,9 @@ WEIGHTS = "model.safetensors"
 LOCK = "lock.json"
 PLACES = ("*", "*/*")
 """Where run folders lie below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`."""
+PATHS = ("root", "file", "tokenizer")
+"""Keys of data that name a file or folder."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 PLAYED = ("adversarial", "discriminator", "lecam", "gradient_penalty")
 """Losses that only a discriminator gives a meaning."""
 
@@ -43,13 +47,21 @@ class RunFolderError(ValueError):
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers or names, nothing without effect."""
-    data = {key: value for key, value in config["data"].items() if key != "root"}
-    task = effective(config["task"])
+    task, data = effective(config["task"]), _without_paths(config["data"])
     return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
+
+
+def _without_paths(node: Any) -> Any:
+    """A configuration's data without the places of files: what they hold is known by fingerprints."""
+    if isinstance(node, Mapping):
+        return {key: _without_paths(value) for key, value in node.items() if key not in PATHS}
+    return node
 
 
 def effective(task: Mapping[str, Any]) -> dict[str, Any]:
     """A task without the losses that weigh nothing and, where there is no discriminator, without all that is for one."""
+    if "objective" not in task:
+        return dict(task)
     objective, alone = task["objective"], task["discriminator"] is None
     counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in PLAYED)}
     idle = {name for name in objective["weights"] if name not in counted and (alone or name != "adversarial")}
@@ -101,9 +113,7 @@ def digest_of_weights(init_from: str | None) -> str | None:
     exported, checkpoints = Path(init_from) / WEIGHTS, RunFolder(Path(init_from)).checkpoint_files
     files = [exported] if exported.is_file() else checkpoints[-1:]
     if not files:
-        raise RunFolderError(
-            f"init_from={init_from} is neither a run folder nor an exported tokenizer, or has no checkpoint; change `init_from`"
-        )
+        raise RunFolderError(f"init_from={init_from} is neither a run folder nor an export, or has no checkpoint; change `init_from`")
     return sha256(files[0])[:12]
 
 
@@ -194,9 +204,12 @@ class RunFolder:
         file = self.path / ENVIRONMENT
         return dict(json.loads(file.read_text())) if file.is_file() else {}
 
-    def start(self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None]) -> None:
-        """Write what describes the run, and mark it as running."""
-        described = {**environment(), "config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
+    def start(
+        self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None], about: Mapping[str, Any] = NOTHING
+    ) -> None:
+        """Write what describes the run, and mark it as running; `about` tells others of the model: `tokens`, `classes`, `tokenizer`."""
+        made_from = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
+        described = {**environment(), **made_from, **about}
         write_atomic(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         write_atomic(self.path / "overrides.yaml", yaml.safe_dump(overrides))
         write_atomic(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")

@@ -146,3 +146,42 @@ class Step:
         """See `Schedule`."""
         passed = sum(update >= in_updates(milestone, updates, "milestones") for milestone in self.milestones)
         return warmup_factor(update, in_updates(self.warmup, updates, "warmup")) * self.gamma**passed
+
+
+class WarmupStableDecay:
+    """Linear warm-up, then constant, then a decay to zero by 1 - sqrt at the end.
+
+    Paper: Xiong et al. 2025, arXiv:2504.08736, supplement on training of the generators ("WSD").
+    """
+
+    def __init__(self, warmup: float, initial: float, decay: float) -> None:
+        """Keep the settings.
+
+        Args:
+            warmup: where the warm-up ends.
+            initial: share of the learning rate that it begins with, in [0, 1].
+            decay: how long the decay takes; it ends with the run.
+
+        Raises:
+            ValueError: a length or share out of range.
+        """
+        check_lengths(warmup=warmup, decay=decay)
+        check_share("initial", initial)
+        self.warmup = warmup
+        self.initial = initial
+        self.decay = decay
+
+    def factor(self, update: int, updates: int) -> float:
+        """See `Schedule`.
+
+        Raises:
+            ValueError: warm-up and decay together are longer than the run.
+        """
+        warmup = in_updates(self.warmup, updates, "warmup")
+        length = in_updates(self.decay, updates, "decay")
+        if warmup + length > updates:
+            raise _refusal("decay", self.decay, f"at most what the warm-up leaves, {updates - warmup} updates of {updates}")
+        if update < warmup:
+            return self.initial + (1 - self.initial) * update / warmup
+        begin = updates - length
+        return 1.0 if update < begin or not length else 1 - math.sqrt(min(1.0, (update - begin) / length))

@@ -26,13 +26,16 @@ def check(config: dict[str, Any]) -> None:
     """
     for key, minimum in MINIMA.items():
         check_setting(config, key, minimum=minimum)
-    in_updates(config["discriminator_start"], config["updates"], "discriminator_start")
+    if "discriminator_start" in config:
+        in_updates(config["discriminator_start"], config["updates"], "discriminator_start")
+    if "samples_shown" in config:
+        check_setting(config, "samples_shown", minimum=0)
     check_data(config["data"])
 
 
 def run_name(choices: dict[str, Any]) -> str:
-    """The folder that a run's folder lies in: its experiment, or its quantizer."""
-    return str(choices.get("experiment") or choices["quantizer"])
+    """The folder that a run's folder lies in: its experiment, or its quantizer or generator."""
+    return str(choices.get("experiment") or choices.get("quantizer") or choices["generator"])
 
 
 if __name__ == "__main__":

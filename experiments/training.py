@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from experiments.callbacks.loggers import MetricsTable
 from experiments.callbacks.progress import LastValues, ProgressBar
 from experiments.callbacks.validation import Validation
 from experiments.data.loading import ImageData
-from experiments.data.source import ImageSource
-from experiments.evaluation import Evaluation, evaluate
-from experiments.metrics.card import describe_losses
+from experiments.data.source import DataSource
 from experiments.results import show
 from experiments.run_folder import RunFolder, RunFolderError, digest_of_weights, find_run, identity, is_first_process
-from experiments.tasks.tokenizer import STATE, TokenizerTask
+from experiments.tasks.clocked import STATE, ClockedTask
+from experiments.trainings.generator import GeneratorTraining
+from experiments.trainings.tokenizer import TokenizerTraining
+from experiments.trainings.training import Training
 
 log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
-    """Train one tokenizer.
+    """Train one model.
 
     Args:
         config: resolved, of the verb train.
@@ -39,10 +40,11 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     Returns:
         The exit code.
     """
-    source: ImageSource = build.build(config["data"])
-    check_sizes(config, source)
+    source: DataSource = build.build(config["data"])
+    training = training_of(config, source)
+    training.check_sizes()
     check_batch(config)
-    folder, contents = find_folder(config, source, name)
+    folder, contents = find_folder(config, training, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
         show(folder.result)
@@ -50,22 +52,18 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
     if checkpoint and updates_of(checkpoint) > config["updates"]:
         raise RunFolderError(f"updates={config['updates']}: {checkpoint} is beyond that already; change `updates`")
-    task = _build_task(config, checkpoint)
+    task = training.build_task(checkpoint)
     with _holding(folder):
         if is_first_process():
             _prepare(folder, config, checkpoint)
-            folder.start(config, overrides, contents)
-        return _run(config, source, task, folder, checkpoint)
+            folder.start(config, overrides, contents, training.described(task))
+        return _run(config, source, training, task, folder, checkpoint)
 
 
-def check_sizes(config: Mapping[str, Any], source: ImageSource) -> None:
-    """Let the parts judge their sizes and the images' before any of them has weights: the meta device has no memory."""
-    with torch.device("meta"):
-        tokenizer = build.build(config["task"]["tokenizer"])
-        discriminator = build.build(config["task"]["discriminator"])
-        tokenizer.grid(source.image_size)
-        if discriminator is not None:
-            discriminator(torch.empty(2, 3, source.image_size, source.image_size))
+def training_of(config: Mapping[str, Any], source: DataSource) -> Training:
+    """The training of what the configuration's task trains."""
+    kind = GeneratorTraining if "generator" in config["task"] else TokenizerTraining
+    return kind(config, source)  # type: ignore[arg-type]
 
 
 def check_batch(config: Mapping[str, Any], gpus: int | None = None) -> None:
@@ -81,39 +79,13 @@ def check_batch(config: Mapping[str, Any], gpus: int | None = None) -> None:
         raise ValueError(f"batch_size={config['batch_size']}: expected {expected}; change `batch_size`")
 
 
-def _build_task(config: Mapping[str, Any], checkpoint: Path | None) -> TokenizerTask:
-    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`, unless a checkpoint follows."""
-    task = build.task(config)
-    torch.manual_seed(config["seed"])
-    task.configure_model()
-    _check_terms(task)
-    if config["init_from"] and checkpoint is None:
-        build.initialize(task.tokenizer, config["init_from"])
-        task.average.load_averaged_state(task.tokenizer.state_dict())
-    return task
-
-
-def _check_terms(task: TokenizerTask) -> None:
-    """Let the losses meet the quantizer over two tokens: not every quantizer has what every loss asks for, or the other way round."""
-    quantizer = task.tokenizer.quantizer
-    with torch.no_grad():
-        output = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim))
-        task.objective.quantizer_terms(output, quantizer)
-    quantizer.train()
-    for name in task.objective.idle_weights(set(output.losses)):
-        log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-    for name in ("adversarial", "lecam", "gradient_penalty"):
-        if task.discriminator is None and task.objective.weights.get(name):
-            log.info("loss.weights.%s has no effect: there is no discriminator", name)
-
-
-def find_folder(config: Mapping[str, Any], source: ImageSource, name: str) -> tuple[RunFolder, dict[str, str | None]]:
+def find_folder(config: Mapping[str, Any], training: Training, name: str) -> tuple[RunFolder, dict[str, str | None]]:
     """The folder of this configuration's run, or the one that `resume` names, and the contents that its identity knows.
 
     Raises:
         RunFolderError: `resume` names a run of another configuration, or the run was continued with another length.
     """
-    contents: dict[str, str | None] = {"data": source.fingerprint()}
+    contents = training.contents()
     if config["resume"]:
         folder = RunFolder(Path(config["resume"]))
         if folder.state == "absent":
@@ -151,14 +123,16 @@ def _prepare(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | No
             path.unlink()
 
 
-def _run(config: dict[str, Any], source: ImageSource, task: TokenizerTask, folder: RunFolder, checkpoint: Path | None) -> int:
+def _run(
+    config: dict[str, Any], source: DataSource, training: Training, task: ClockedTask, folder: RunFolder, checkpoint: Path | None
+) -> int:
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
     log.info("run folder %s", folder.path)
     if checkpoint:
         log.info("going on from update %d (%s)", resumed_at, checkpoint)
-    _summarize(task)
+    training.summarize(task)
     try:
-        return _fit(config, source, task, folder, checkpoint, resumed_at)
+        return _fit(config, build.data(config, source), training, task, folder, checkpoint, resumed_at)
     except Exception as error:
         if is_first_process():
             folder.write_result("failed", {}, {}, error=str(error))
@@ -171,12 +145,17 @@ def _run(config: dict[str, Any], source: ImageSource, task: TokenizerTask, folde
 
 
 def _fit(
-    config: dict[str, Any], source: ImageSource, task: TokenizerTask, folder: RunFolder, checkpoint: Path | None, resumed_at: int
+    config: dict[str, Any],
+    data: ImageData,
+    training: Training,
+    task: ClockedTask,
+    folder: RunFolder,
+    checkpoint: Path | None,
+    resumed_at: int,
 ) -> int:
-    data = build.data(config, source)
     last = LastValues()
     checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
-    validation = Validation(_judge(config, source, task, data), config["validate_every"], folder.path / "images")
+    validation = Validation(training.judge(task, data), config["validate_every"], folder.path / "images", training.draw)
     interruption = Interruption(checkpoints)
     trainer = build.build(config["trainer"])(
         callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
@@ -191,19 +170,12 @@ def _fit(
     evaluation = validation.last
     if trainer.is_global_zero and evaluation is not None:
         metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
-        metrics["model/parameters"] = sum(parameter.numel() for parameter in task.tokenizer.parameters())
+        metrics["model/parameters"] = sum(parameter.numel() for parameter in task.trained.parameters())
         folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
         show(folder.result)
-        log.info("picture %s", validation.picture)
+        if validation.picture:
+            log.info("picture %s", validation.picture)
     return 0
-
-
-def _judge(config: Mapping[str, Any], source: ImageSource, task: TokenizerTask, data: ImageData) -> Callable[[], Evaluation]:
-    """A function that judges the task's averaged and trained tokenizer on the evaluation pictures."""
-    losses = describe_losses(config["task"])
-    average = build.subject("val", task.average_tokenizer, source, config["seed"], "ema", losses)
-    trained = build.subject("val_raw", task.tokenizer, source, config["seed"], "raw", losses, same_images_as=average.metrics)
-    return lambda: evaluate([average, trained], data.val_dataloader(), task.device)
 
 
 def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
@@ -212,17 +184,6 @@ def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
         return []
     logger = settings.build(folder, name="/".join(folder.path.parts[-2:]), config=config)
     return [] if logger is None else [logger]
-
-
-def _summarize(task: TokenizerTask) -> None:
-    """Say once what is trained."""
-    parts = {"encoder": task.tokenizer.encoder, "quantizer": task.tokenizer.quantizer, "decoder": task.tokenizer.decoder}
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    if task.discriminator is not None:
-        counts["discriminator"] = sum(p.numel() for p in task.discriminator.parameters())
-    log.info("parameters: %s", ", ".join(f"{name} {count / 1e6:.3f} M" for name, count in counts.items()))
-    quantizer = task.tokenizer.quantizer
-    log.info("codebook_size %d, groups %d, %.1f bits per token", quantizer.codebook_size, quantizer.groups, quantizer.bits_per_token)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -80,6 +80,7 @@ def test_more_gpus_than_there_are_is_one_message(monkeypatch):
 def test_weights_of_a_game_without_a_discriminator_are_named(caplog):
     words = ["scale=smoke", "discriminator=none", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1"]
     with caplog.at_level(logging.INFO, "experiments"):
-        training._build_task(compose("train", words).config, checkpoint=None)
+        config = compose("train", words).config
+        training.training_of(config, build.build(config["data"])).build_task(checkpoint=None)
     for name in ("adversarial", "lecam", "gradient_penalty"):
         assert f"loss.weights.{name} has no effect: there is no discriminator" in caplog.text

@@ -1,15 +1,12 @@
 """The image tokenizer: encoder, quantizer and decoder in one line, from pictures to indices and back."""
 
-from pathlib import Path
-from typing import Any
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from tokenizer import pretrained
 from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout, TokenSpec
+from tokenizer.pretrained import Pretrained
 
 
-class ImageTokenizer(nn.Module):
+class ImageTokenizer(Pretrained):
     """Encoder, quantizer and decoder whose widths agree."""
 
     def __init__(self, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
@@ -77,20 +74,3 @@ class ImageTokenizer(nn.Module):
         """
         quantizer, grid = self.quantizer, self.grid(image_size)
         return TokenSpec(quantizer.codebook_size, quantizer.groups, self.num_tokens(image_size), grid, self.encoder.kind, num_classes)
-
-    def save_pretrained(self, folder: str | Path, config: dict[str, Any], trained_with: dict[str, Any]) -> None:
-        """Write `model.safetensors` and `config.json`, the resolved configuration that builds this tokenizer."""
-        pretrained.save(self, config, folder, trained_with)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "ImageTokenizer":
-        """Load an exported tokenizer, in eval mode on the CPU.
-
-        Raises:
-            FileNotFoundError: the folder is no export.
-            ValueError: the export holds something else.
-        """
-        module, _ = pretrained.load(folder)
-        if not isinstance(module, cls):
-            raise ValueError(f"{folder} holds a {type(module).__name__}, not an {cls.__name__}")
-        return module

@@ -10,11 +10,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from tokenizer.interfaces import TokenSpec
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -108,8 +110,29 @@ def _require_modules(config: Any) -> None:
     if isinstance(config, Mapping):
         if "_target_" in config:
             target = locate(config["_target_"], ("tokenizer",))
-            if not (isinstance(target, type) and issubclass(target, nn.Module)):
+            if not (isinstance(target, type) and issubclass(target, nn.Module | TokenSpec)):
                 raise ValueError(f"_target_ {config['_target_']} is no module of a network: it is not built")
         config = list(config.values())
     for entry in config if isinstance(config, list) else []:
         _require_modules(entry)
+
+
+class Pretrained(nn.Module):
+    """A model that is saved as two plain files and loaded from them."""
+
+    def save_pretrained(self, folder: str | Path, config: dict[str, Any], trained_with: dict[str, Any]) -> None:
+        """Write `model.safetensors` and `config.json`, the resolved configuration that builds this model."""
+        save(self, config, folder, trained_with)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load an exported model, in eval mode on the CPU.
+
+        Raises:
+            FileNotFoundError: the folder is no export.
+            ValueError: the export holds something else.
+        """
+        module, _ = load(folder)
+        if not isinstance(module, cls):
+            raise ValueError(f"{folder} holds a {type(module).__name__}, not an {cls.__name__}")
+        return module

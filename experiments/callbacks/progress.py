@@ -13,11 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger(__name__)
 
 SHOWN = {
+    "train/loss/nll": "nll",
     "train/loss/reconstruction": "reconstruction",
     "train/loss/perceptual": "perceptual",
     "train/loss/adversarial": "adversarial",
     "train/loss/discriminator": "discriminator",
     "val/psnr": "val psnr",
+    "val/nll": "val nll",
     "perf/images_per_second": "images/s",
 }
 

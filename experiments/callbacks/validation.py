@@ -5,26 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from PIL import Image
 
 from experiments.callbacks.loggers import Tolerant
 from experiments.evaluation import Evaluation
-from experiments.pictures import comparison, save_picture
+from experiments.pictures import save_picture
 
 
 class Validation(Callback):
     """Runs `validate` every `every` updates, before the checkpoint of that update, so that an interrupted validation is repeated."""
 
-    def __init__(self, validate: Callable[[], Evaluation], every: int, folder: Path) -> None:
+    def __init__(
+        self, validate: Callable[[], Evaluation], every: int, folder: Path, draw: Callable[[Evaluation], Image.Image] | None = None
+    ) -> None:
         """Keep the settings.
 
         Args:
-            validate: judges the task's tokenizer and its average.
+            validate: judges the task's model and its average.
             every: updates between two validations.
             folder: of the pictures.
+            draw: makes the picture of an evaluation that has images; None for no pictures.
         """
         self.validate = validate
         self.every = every
         self.folder = folder
+        self.draw = draw
         self.last: Evaluation | None = None
         self.picture: Path | None = None
 
@@ -46,7 +51,7 @@ class Validation(Callback):
     def run(self, trainer: Trainer, task: Any) -> Evaluation:
         """Judge, and write the picture."""
         evaluation = self.validate()
-        if trainer.is_global_zero and len(evaluation.images):
+        if trainer.is_global_zero and self.draw is not None and len(evaluation.images):
             self.picture = self.folder / f"updates_{task.updates:08d}.png"
-            save_picture(comparison(evaluation.images, evaluation.reconstructions), self.picture)
+            save_picture(self.draw(evaluation), self.picture)
         return evaluation

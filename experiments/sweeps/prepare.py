@@ -13,7 +13,7 @@ from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import COMPLETED, SweepFile
 from experiments.train import run_name
-from experiments.training import check_batch, check_sizes, find_folder
+from experiments.training import check_batch, find_folder, training_of
 
 
 def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
@@ -59,10 +59,11 @@ def _entry(
     key = yaml.safe_dump(config["data"])
     if key not in sources:
         sources[key] = build.build(config["data"])
+    training = training_of(config, sources[key])
     if not judged:  # the other seeds of a row have its sizes
-        check_sizes(config, sources[key])
+        training.check_sizes()
         check_batch(config, gpus)
-    folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
+    folder, _ = find_folder(config, training, run_name(job.composition.choices))
     folder = folders.setdefault(folder.path.name, folder)  # the same run, should rows come to it from two experiments
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
     train = Stage([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)

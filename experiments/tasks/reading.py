@@ -10,6 +10,12 @@ ADAPTIVE_WEIGHT = "train/adversarial/adaptive_weight"
 GRADIENT_RATIO = "train/adversarial/gradient_ratio"
 
 
+def means_over_ranks(named: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of the joined batch, read from the device at once."""
+    joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
+    return dict(zip(named, joined.tolist(), strict=True))
+
+
 def read_step(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor]) -> dict[str, float]:
     """Values by log key: means over the joined batch, not one process's share.
 
@@ -25,8 +31,7 @@ def read_step(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor
     named = {f"train/loss/{name}": term for name, term in terms.items()}
     named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
     named |= health
-    joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
-    values = dict(zip(named, joined.tolist(), strict=True))
+    values = means_over_ranks(named)
     for name in terms:
         factor = values.get(ADAPTIVE_WEIGHT, 1.0) if name == "adversarial" else 1.0
         values[f"train/weighted/{name}"] = factor * objective.weights[name] * values[f"train/loss/{name}"]

@@ -17,6 +17,7 @@ from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
 from tokenizer.layers.rope import grid_rotation
 from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
+from tokenizer.pretrained import Pretrained
 
 GPU_BUCKET = 64
 
@@ -45,7 +46,7 @@ class Decoding:
         self.cache.filled += 1
 
 
-class AutoregressiveGenerator(Generator):
+class AutoregressiveGenerator(Pretrained, Generator):
     """Llama blocks over class and tokens."""
 
     def __init__(

@@ -115,6 +115,10 @@ class TokenSpec:
     kind: Literal["raster", "sequence", "merged"] = "raster"
     num_classes: int = 0
 
+    def __post_init__(self) -> None:
+        """A grid out of a file is a list."""
+        object.__setattr__(self, "grid", tuple(self.grid))
+
     @property
     def layout(self) -> TokenLayout:
         """The layout of such tokens, without an assignment."""
