@@ -22,6 +22,7 @@ from experiments.data.loading import leave_signals_to_training
 from experiments.data.source import ImageSource
 from experiments.data.token_cache import DTYPES, CacheWriter, TokenCache, dtype_for
 from experiments.data.transforms import normalize
+from experiments.metrics.card import code_version
 from experiments.pictures import captioned_rows
 from experiments.progress import progress
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -145,6 +146,45 @@ class Tokenizing:
 def describe_tokens(tokens: TokenSpec) -> dict[str, Any]:
     """The fields, as JSON keeps them."""
     return {**asdict(tokens), "grid": list(tokens.grid)}
+
+
+def describe_cache(
+    source: ImageSource,
+    tokens: TokenSpec,
+    views: Mapping[str, Any],
+    data: Mapping[str, Any],
+    tokenizer: Mapping[str, str],
+    seed: int,
+    precision: str,
+) -> dict[str, Any]:
+    """What a header says, but for `splits`.
+
+    Args:
+        source: the pictures.
+        tokens: that the tokenizer makes of them.
+        views: see `training_views`.
+        data: `name` and `config` of the pictures; places are left out.
+        tokenizer: its `folder`, `digest` and `weights`.
+        seed: of the data.
+        precision: of the encoder.
+    """
+    return {
+        "tokens": describe_tokens(tokens),
+        "classes": source.classes,
+        "image_size": source.image_size,
+        "transform": source.transform,
+        "reference": source.reference,
+        "views": dict(views),
+        "seed": seed,
+        "data": {
+            "name": data["name"],
+            "config": {key: value for key, value in data["config"].items() if key != "root"},
+            "fingerprint": source.fingerprint(),
+        },
+        "tokenizer": dict(tokenizer),
+        "precision": precision,
+        "code_version": code_version(),
+    }
 
 
 @torch.inference_mode()

@@ -35,28 +35,22 @@ def run(composition: Composition) -> int:
     from experiments import build
     from experiments.data.crops import training_views
     from experiments.data.source import ImageSource
-    from experiments.metrics.card import code_version
-    from experiments.tokenization import Tokenizing, describe_tokens, tokens_of
+    from experiments.tokenization import Tokenizing, describe_cache, tokens_of
 
     device = _device(config)
     source = build.build(config["data"])
     if not isinstance(source, ImageSource):
         raise ConfigError(f"data={composition.choices['data']}: expected pictures; change `data`")
     model = build.load_tokenizer(config["tokenizer"], config["weights"])[0]
-    tokens = tokens_of(model, source)
-    about = {
-        "tokens": describe_tokens(tokens),
-        "classes": source.classes,
-        "image_size": source.image_size,
-        "transform": source.transform,
-        "reference": source.reference,
-        "views": _views(config),
-        "seed": config["seed"],
-        "data": {"name": composition.choices["data"], "config": _without_places(config["data"]), "fingerprint": source.fingerprint()},
-        "tokenizer": {"folder": config["tokenizer"], "digest": build.digest_of(model), "weights": config["weights"]},
-        "precision": config["precision"],
-        "code_version": code_version(),
-    }
+    about = describe_cache(
+        source,
+        tokens_of(model, source),
+        _views(config),
+        data={"name": composition.choices["data"], "config": config["data"]},
+        tokenizer={"folder": config["tokenizer"], "digest": build.digest_of(model), "weights": config["weights"]},
+        seed=config["seed"],
+        precision=config["precision"],
+    )
     path = _output(config, about)
     if not config["rerun"] and _is_done(path, about):
         log.info("%s is done; rerun=true repeats it", path)
@@ -187,10 +181,6 @@ def _views(config: Mapping[str, Any]) -> dict[str, Any]:
     if config["crops"] == "ten_crop":
         return {"crops": "ten_crop", "shares": config["ten_crop_shares"]}
     return {"crops": "as_data", "passes": config["passes"], "flip": config["flip"]}
-
-
-def _without_places(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key != "root"}
 
 
 def _output(config: Mapping[str, Any], about: Mapping[str, Any]) -> Path:

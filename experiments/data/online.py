@@ -3,6 +3,7 @@
 from typing import Literal
 
 from experiments.data.source import Example, ImageSource, Unreadable
+from experiments.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
 
@@ -44,3 +45,6 @@ class OnlineTokens(ImageSource):
 
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         return self.images.collate(examples)
+
+    def judge(self) -> Judge | None:
+        return self.images.judge()
