@@ -69,11 +69,13 @@ def length(key: str, *, _root_: Container) -> int:
 
 
 def trained_with(key: str, setting: str, cache: str = "", *, _root_: Container) -> Any:
-    """A setting of the run folder or of the exported model that the value of `key` names.
+    """A setting of the run folder or of the exported model that the value of `key` names; of several the first.
 
     Where that is null, of the token cache that the key `cache` names, if there is such a key.
     """
     value = _select(_root_, key)
+    if isinstance(value, ListConfig) and value:
+        value = value[0]
     if value is None and cache:
         file = _select(_root_, cache)
         if file is None:

@@ -16,12 +16,13 @@ VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
 CHOICES = sorted(
     (path.relative_to(CONF).parts[0], "/".join(path.relative_to(CONF).with_suffix("").parts[1:]))
     for path in CONF.glob("*/**/*.yaml")
-    if path.relative_to(CONF).parts[0] != "sweep"
+    if path.relative_to(CONF).parts[0] not in ("sweep", "protocol")  # the latter is not of experiments.train: tests/probing
 )
 NEEDED = {
     "evaluate": ["model={run}"],
     "export": ["run={run}"],
     "generate": ["model={run}"],
+    "probe": ["tokenizer={run}"],
     "sweep": ["table=gsq/table01_codebook"],
     "tokenize": ["tokenizer={run}"],
     "report": ["table=gsq/table01_codebook"],

@@ -1,0 +1,161 @@
+"""The tokenizers that are probed, judged before anything is trained: first without torch, then with their weights and their data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.data.files import check_data
+from experiments.run_folder import CONFIG, RunFolder
+from experiments.signatures import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.data.source import ImageSource
+    from tokenizer.image_tokenizer import ImageTokenizer
+    from tokenizer.interfaces import TokenSpec
+
+EXPORTED = "config.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tokenizer lies, and the data that it is probed on.
+
+    Attributes:
+        folder: of its run, or an exported one.
+        name: that tells it from the others.
+        data: the configuration of the pictures.
+    """
+
+    folder: Path
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A tokenizer that can be probed.
+
+    Attributes:
+        place: where it lies.
+        model: its averaged weights, in eval mode on the CPU.
+        digest: of the weights.
+        source: the pictures.
+        tokens: what the tokenizer makes of them.
+    """
+
+    place: Place
+    model: "ImageTokenizer"
+    digest: str
+    source: "ImageSource"
+    tokens: "TokenSpec"
+
+
+def find_places(tokenizer: str | list[str], data: dict[str, Any] | None) -> list[Place]:
+    """The folders that the setting `tokenizer` names; imports no torch.
+
+    Args:
+        tokenizer: one folder or several.
+        data: of the pictures; None for the pictures that each tokenizer was trained on.
+
+    Raises:
+        ConfigError: a folder that holds no trained tokenizer, one that is named twice, or an exported one without `data`.
+    """
+    words = [tokenizer] if isinstance(tokenizer, str) else list(tokenizer)
+    if not words:
+        raise ConfigError("tokenizer=[]: expected a run or exported folder, or several; change `tokenizer`")
+    folders = [Path(word).expanduser() for word in words]
+    for number, folder in enumerate(folders):
+        _check_folder(folder)
+        if any(folder.resolve() == other.resolve() for other in folders[:number]):
+            raise ConfigError(f"tokenizer={folder} is named twice; change `tokenizer`")
+    places = [Place(folder, name, _data_of(folder, data)) for folder, name in zip(folders, _names(folders), strict=True)]
+    for place in places:
+        check_data(place.data)
+    sizes = {place.data["image_size"] for place in places}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{place.name} {place.data['image_size']}" for place in places)
+        raise ConfigError(f"the tokenizers were trained on pictures of different sizes: {listed}; choose data=... and image_size=...")
+    return places
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / EXPORTED).is_file():
+        return
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"tokenizer={folder}: expected a run folder or an exported tokenizer; change `tokenizer`")
+    run = RunFolder(folder)
+    if "tokenizer" not in run.config["task"]:
+        raise ConfigError(f"tokenizer={folder} is the run of a generator, expected one of a tokenizer; change `tokenizer`")
+    if not run.checkpoint_files:
+        raise ConfigError(f"tokenizer={folder} has no checkpoint, its run is {run.state}; let it reach `checkpoint_every` updates first")
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The shortest ends of the paths that differ, of two parts at least."""
+    parts = [folder.resolve().parts[1:] for folder in folders]
+    for length in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return ["/".join(part) for part in parts]
+
+
+def _data_of(folder: Path, data: dict[str, Any] | None) -> dict[str, Any]:
+    if data is not None:
+        return data
+    if (folder / EXPORTED).is_file():
+        raise ConfigError(f"tokenizer={folder} is an export, which does not say what it was trained on; add data=...")
+    return dict(RunFolder(folder).config["data"])
+
+
+def load_entrant(place: Place) -> Entrant:
+    """Load a tokenizer and look at its data.
+
+    Raises:
+        ConfigError: what cannot be probed, with the folder's name.
+    """
+    from experiments import build
+    from experiments.tokenization import tokens_of
+
+    try:
+        source = build.build(place.data)
+        model, _ = build.load_tokenizer(place.folder)
+        tokens = tokens_of(model, source)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"tokenizer={place.folder}: {error}") from error
+    if len(source.train) == 0 or len(source.val) == 0:
+        counts = f"{len(source.train)} training and {len(source.val)} evaluation pictures"
+        raise ConfigError(f"tokenizer={place.folder}: its data has {counts}, expected some of both; change `data`")
+    return Entrant(place, model, build.digest_of(model), source, tokens)
+
+
+def training_words(entrant: Entrant, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:
+    """The words of `experiments.train` for the generator of a entrant, but for machine and data the same for all of them.
+
+    Args:
+        entrant: whose tokens are learned.
+        cache: of its tokens.
+        config: of the verb.
+        trainer: the chosen file of that group.
+    """
+    training = config["training"]
+    words = ["task=generator", "data=indices", f"trainer={trainer}", *_flat(training["groups"]), *_flat(training["settings"])]
+    words += [_word(f"trainer.{key}", value) for key, value in config["trainer"].items() if key != "_target_"]
+    words += [_word(key, config[key]) for key in ("seed", "workers", "runs_folder")]
+    return [*words, _word("data.file", str(cache)), _word("tokenizer", str(entrant.place.folder.resolve()))]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in settings.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [_word(prefix + key, value)]
+    return found
+
+
+def _word(key: str, value: Any) -> str:
+    """`key=value`; text in quotes, so that a path may hold signs that mean something to Hydra."""
+    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"

@@ -1,0 +1,144 @@
+"""Samples of a probe's generator at the best guidance scale, judged by Inception and by what the data offers beside it.
+
+The scale is searched by the first of `SCORES` that can be computed. Every try is kept by itself.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.data.loading import ImageData
+from experiments.generation import draw_labels, generate_images
+from experiments.metrics.generation import GenerationMetrics, all_skipped
+from experiments.metrics.inception import Inception
+from experiments.metrics.judge import Judge, LabelledMetrics
+from experiments.metrics.reference import ReferenceStatistics, cached_reference
+from experiments.metrics.results import Results
+from experiments.probing.entrants import Entrant
+from experiments.probing.guidance import Search, search_guidance, usual_start
+from experiments.probing.kept import KeptResults, joined
+from tokenizer.generators.sampling import Guidance, Sampling
+from tokenizer.interfaces import Generator
+from tokenizer.weights import MissingWeightsError
+
+log = logging.getLogger(__name__)
+
+SCORES = ("gfid", "frechet_digits")
+NO_SCORE = "the data has no judge of its own and Inception cannot be used, so there is no number to choose a guidance scale by"
+
+
+@dataclass
+class Sampler:
+    """Draws and judges samples of one generator.
+
+    Attributes:
+        entrant: the tokenizer that decodes.
+        generator: on the device, in eval mode.
+        digest: of its weights.
+        subject: which generator, for the cards.
+        config: of the verb.
+        device: of the generator.
+        kept: where every try is kept.
+    """
+
+    entrant: Entrant
+    generator: Generator
+    digest: str
+    subject: str
+    config: Mapping[str, Any]
+    device: torch.device
+    kept: KeptResults
+
+    def __post_init__(self) -> None:
+        source = self.entrant.source
+        self.judge: Judge | None = source.judge() if source.classes else None
+        self.inception: Inception | None = None
+        self.absent = ""
+        try:
+            self.inception = Inception(self.device)
+        except (MissingWeightsError, ValueError) as error:
+            self.absent = str(error)
+
+    def best(self) -> tuple[Results, Search | None]:
+        """The numbers at the best guidance scale, and the search; None if there is nothing to search by."""
+        if self.judge is None and self.inception is None:
+            return joined([all_skipped(self.absent), Results(skipped={"guidance": NO_SCORE})]), None
+        settings, samples = self.config["guidance"], self.config["samples"]
+        parameters = sum(parameter.numel() for parameter in self.generator.parameters())
+        start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]
+        if self.generator.tokens.num_classes == 0:  # nothing to guide by
+            only = self.score(1.0, samples)
+            log.info("%s: no classes, no guidance; scores %.4g", self.entrant.place.name, only)
+            return self.tried(1.0, samples), None
+        found = search_guidance(self.score, start, settings["samples"], samples, settings["step"], settings["floor"])
+        return self.tried(found.best.scale, found.best.n), found
+
+    def score(self, scale: float, n: int) -> float:
+        """What the search makes small."""
+        results = self.tried(scale, n)
+        name = next((name for name in SCORES if name in results.values), None)
+        if name is None:
+            raise ValueError(f"{n} samples give none of {', '.join(SCORES)}: {results.skipped}")
+        log.info("%s: guidance %g, %d samples: %s %.4g", self.entrant.place.name, scale, n, name, results.values[name])
+        return results.values[name]
+
+    def tried(self, scale: float, n: int) -> Results:
+        """All numbers of `n` samples at a guidance scale."""
+        settings, seed = self.config["guidance"], self.config["seed"]
+        guidance = Guidance(scale, settings["schedule"], settings["unguided"])
+        inputs: dict[str, Any] = {"generator": self.digest, "tokenizer": self.entrant.digest, "data": self.entrant.source.fingerprint()}
+        inputs |= {"scale": scale, "schedule": guidance.schedule, "unguided": guidance.start, "n": n, "seed": seed}
+        inputs |= {"subject": self.subject, "guidance": self.said_of_guidance}
+        return self.kept.get("samples", inputs, lambda: self._draw(Sampling(guidance=guidance, seed=seed), n))
+
+    @property
+    def said_of_guidance(self) -> str:
+        """For the cards: how the scale was chosen, not which it is, since every tokenizer is shown at its best."""
+        settings = self.config["guidance"]
+        if self.generator.tokens.num_classes == 0:
+            return "none, there are no classes"
+        step = f", from {settings['unguided']:g} of the tokens on" if settings["schedule"] == "step" else ""
+        by = f"{settings['samples']} samples a try, step {settings['step']:g}, floor {settings['floor']:g}"
+        return f"{settings['schedule']}{step}, best scale by hill-climbing, {by}"
+
+    def _draw(self, sampling: Sampling, n: int) -> Results:
+        tokens = self.entrant.tokens
+        labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
+        batch_size = self.config["batch_size"]
+        inception, judged = self._inception_metrics(), self._judge_metrics()
+        model = self.entrant.model.to(self.device)
+        made = generate_images(self.generator, model, labels, numbers, sampling, tokens.layout, self.device, batch_size)
+        for (_, images), wanted in zip(made, torch.split(labels, batch_size), strict=True):
+            if inception is not None:
+                inception.update(images)
+            if judged is not None:
+                judged.update(images, wanted)
+        parts = [all_skipped(self.absent) if inception is None else inception.compute()]
+        parts += [] if judged is None else [judged.compute()]
+        return joined(parts)
+
+    def _inception_metrics(self) -> GenerationMetrics | None:
+        if self.inception is None:
+            return None
+        source = self.entrant.source
+        return GenerationMetrics(
+            self.inception, self._reference(), source.image_size, self.subject, self.config["seed"], self.said_of_guidance, source.transform
+        )
+
+    def _judge_metrics(self) -> LabelledMetrics | None:
+        if self.judge is None:
+            return None
+        return self.judge.metrics(self.entrant.source.image_size, self.subject, self.config["seed"], self.said_of_guidance)
+
+    def _reference(self) -> ReferenceStatistics:
+        """The evaluation pictures'."""
+        source, network = self.entrant.source, self.inception
+        assert network is not None
+        loader = ImageData(source, self.config["batch_size"], self.config["seed"], self.config["workers"]).val_dataloader
+        folder = Path(self.config["runs_folder"]) / "references"
+        contents = f"{source.fingerprint()} evaluation pictures"
+        return cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader(), network, source.reference), folder)
