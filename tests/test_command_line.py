@@ -98,6 +98,24 @@ def test_help_lists_groups_with_choices_and_settings_with_comments(conf, monkeyp
     assert line.split() == ["updates=100", "generator", "steps"]
 
 
+def test_help_shows_the_groups_and_settings_of_the_chosen_task(conf, monkeypatch, capsys):
+    for name, group, setting in (("draw", "quantizer: fsq", "width: 3   # of a line"), ("write", "optimizer: adam", "height: 4")):
+        (conf / "task").mkdir(exist_ok=True)
+        text = f"# @package _global_\ndefaults:\n  - _self_\n  - /{group}\n{setting}\n{name}:\n  inner: 1\n"
+        (conf / "task" / f"{name}.yaml").write_text(text)
+    (conf / "train.yaml").write_text("defaults:\n  - _self_\n  - task: draw\n  - experiment: null\nseed: 0\n")
+    assert call(monkeypatch, conf, ["--help"]) == 0
+    drawn = capsys.readouterr().out
+    assert call(monkeypatch, conf, ["task=write", "--help"]) == 0
+    written = capsys.readouterr().out
+    assert ("quantizer=fsq* | gsq" in drawn, "quantizer=" in written) == (True, False)
+    assert ("width=3" in drawn, "height=4" in written, "height" in drawn) == (True, True, False)
+    assert "task=draw* | write" in drawn
+    assert "  inner" not in drawn
+    assert call(monkeypatch, conf, ["width=wide"]) == 1
+    assert "width=wide: expected a whole number" in capsys.readouterr().err
+
+
 def test_the_printed_configuration_is_yaml_with_or_without_interpolations(conf, monkeypatch, capsys):
     assert call(monkeypatch, conf, ["--cfg", "job", "groups=4"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["quantizer"]["groups"] == "${divisor_of:groups,latent_dim}"

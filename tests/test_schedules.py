@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from experiments.schedules import Constant, Cosine, Step, in_updates
+from experiments.schedules import Constant, Cosine, Step, WarmupStableDecay, in_updates
 
 
 def test_lengths_are_updates_or_fractions():
@@ -33,6 +33,18 @@ def test_half_a_cosine_ends_where_the_decay_ends():
     assert schedule.factor(35, 200) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
     assert schedule.factor(110, 200) == pytest.approx(0.1)
     assert schedule.factor(199, 200) == pytest.approx(0.1)
+
+
+def test_a_stable_phase_ends_in_one_minus_a_square_root():
+    schedule = WarmupStableDecay(warmup=4, initial=0.01, decay=0.2)
+    assert [schedule.factor(u, 500) for u in (0, 1, 2, 4, 5, 399, 400)] == pytest.approx([0.01, 0.2575, 0.505, 1, 1, 1, 1])
+    assert [schedule.factor(u, 500) for u in (401, 404, 425, 449, 464, 500)] == pytest.approx([0.9, 0.8, 0.5, 0.3, 0.2, 0])
+    assert WarmupStableDecay(warmup=0, initial=0.01, decay=0).factor(99, 100) == 1
+
+
+def test_warmup_and_decay_that_overlap_are_refused():
+    with pytest.raises(ValueError, match=r"decay=0\.6 .*at most what the warm-up leaves, 50 updates of 100"):
+        WarmupStableDecay(warmup=50, initial=0.01, decay=0.6).factor(0, 100)
 
 
 def test_steps_multiply():

@@ -13,6 +13,7 @@ from torch import Tensor
 from experiments import build
 from experiments.data.indices import CachedTokens
 from experiments.data.loading import ImageData
+from experiments.data.online import OnlineTokens
 from experiments.evaluation import Evaluation
 from experiments.generation import generate_images, picture_of_samples
 from experiments.likelihood import Candidate, likelihoods, results
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class GeneratorTraining(Training):
     """See `Training`. The tokenizer is needed to tokenize online and to decode samples, not to learn from a cache."""
 
-    def __init__(self, config: Mapping[str, Any], source: Any) -> None:
+    def __init__(self, config: Mapping[str, Any], source: CachedTokens | OnlineTokens) -> None:
         """Train with `config`, resolved, on `source`, a cache or pictures that are tokenized online."""
         self.config = config
         self.source = source
@@ -61,12 +62,13 @@ class GeneratorTraining(Training):
         """folder, digest and weights of the tokenizer that the data was made with, or is made with."""
         if isinstance(self.source, CachedTokens):
             return dict(self.source.header.about["tokenizer"])
-        return {"folder": self.config["data"]["tokenizer"], "digest": build.digest_of(self.encoder), "weights": "ema"}
+        return {"folder": self.source.tokenizer, "digest": build.digest_of(self.encoder), "weights": self.source.weights}
 
     @cached_property
     def encoder(self) -> ImageTokenizer:
-        """The tokenizer of pictures that are tokenized online, its averaged weights."""
-        return build.load_tokenizer(self.config["data"]["tokenizer"])[0]
+        """The tokenizer of pictures that are tokenized online."""
+        assert isinstance(self.source, OnlineTokens)
+        return build.load_tokenizer(self.source.tokenizer, self.source.weights)[0]
 
     @cached_property
     def tokenizer(self) -> ImageTokenizer | None:
@@ -136,4 +138,5 @@ class GeneratorTraining(Training):
 
     def draw(self, evaluation: Evaluation) -> Image.Image:
         """Samples with their classes."""
-        return picture_of_samples(evaluation.images, self.labels, self.source.classes, by_class=False)
+        names = self.source.classes or [str(label) for label in range(self.tokens.num_classes)]
+        return picture_of_samples(evaluation.images, self.labels, names, by_class=False)
