@@ -8,7 +8,7 @@ from tests.generators.toy_generator import ToyGenerator, ToyState
 from tokenizer.generators.ar import AutoregressiveGenerator
 from tokenizer.generators.generate import GuidedPick, IndexSampler, RecordedSteps, Steps, generate_indices
 from tokenizer.generators.heads import DepthTransformer, ParallelHeads
-from tokenizer.generators.sampling import Guidance, Sampling, choose, guided, probabilities, token_uniforms, uniforms
+from tokenizer.generators.sampling import Guidance, Sampling, choose, filtered, guided, noise, token_seeds
 from tokenizer.interfaces import TokenBatch, TokenSpec
 
 SPEC = TokenSpec(codebook_size=8, groups=2, num_tokens=9, grid=(3, 3), num_classes=3)
@@ -24,7 +24,7 @@ def generator() -> ToyGenerator:
 def one_by_one(generator: ToyGenerator, label: int, number: int, sampling: Sampling) -> list[list[int]]:
     """A sample by hand, in numpy."""
     table, before = (parameter.detach().double().numpy() for parameter in (generator.table, generator.before))
-    stream = uniforms(sampling.seed, number, SPEC.num_tokens * SPEC.groups).reshape(SPEC.num_tokens, SPEC.groups)
+    numbers = noise(token_seeds(sampling.seed, [number], SPEC.num_tokens, SPEC.groups)[0], SPEC.codebook_size).numpy()
     last, sample = 0, []
     for token in range(SPEC.num_tokens):
         scale = sampling.guidance.scale_at(token, SPEC.num_tokens)
@@ -32,8 +32,8 @@ def one_by_one(generator: ToyGenerator, label: int, number: int, sampling: Sampl
         for group in range(SPEC.groups):
             conditional, unconditional = (table[row, token, group] + before[last] for row in (label, SPEC.num_classes))
             logits = unconditional + scale * (conditional - unconditional)
-            weights = np.exp(logits / sampling.temperature)
-            last = int(np.searchsorted(np.cumsum(weights) / weights.sum(), stream[token, group], side="right"))
+            # The first of K exponential clocks to ring, with the probabilities as rates.
+            last = int((-np.log(numbers[token, group]) / np.exp(logits / sampling.temperature)).argmin())
             sample[-1].append(last)
     return sample
 
@@ -97,13 +97,13 @@ def test_another_batch_can_go_on_in_the_tensors_of_the_first(generator):
     """As recorded steps need it."""
 
     def begun(labels: torch.Tensor, numbers: torch.Tensor) -> tuple[ToyState, GuidedPick]:
-        return generator.start(labels), GuidedPick(GUIDED, token_uniforms(0, numbers.tolist(), 9, 2), None)
+        return generator.start(labels), GuidedPick(GUIDED, token_seeds(0, numbers.tolist(), 9, 2), None)
 
     first, other = RecordedSteps(generator, *begun(LABELS, NUMBERS)), Steps(generator, *begun(LABELS.flip(0), NUMBERS + 1))
-    tensors = [first.state.labels, first.state.last, first.state.position, first.pick.uniforms, first.pick.position]
+    tensors = [first.state.labels, first.state.last, first.state.position, first.pick.seeds, first.pick.position]
     first()
     first.restart(*begun(LABELS.flip(0), NUMBERS + 1))
-    now = [first.state.labels, first.state.last, first.state.position, first.pick.uniforms, first.pick.position]
+    now = [first.state.labels, first.state.last, first.state.position, first.pick.seeds, first.pick.position]
     assert all(one is another for one, another in zip(tensors, now, strict=True))
     assert first.state.count == 0
     assert all(torch.equal(Steps.__call__(first), other()) for _ in range(9))
@@ -134,11 +134,11 @@ def test_the_samples_of_the_real_generator_are_the_same_in_any_batch_and_those_o
     with torch.no_grad():
         null = torch.full_like(LABELS, generator.null_label)
         full = [generator.eval().logits(TokenBatch(whole, labels, spec.layout)) for labels in (LABELS, null)]
-    stream = token_uniforms(GUIDED.seed, NUMBERS.tolist(), 9, len(generator.heads))
+    seeds = token_seeds(GUIDED.seed, NUMBERS.tolist(), 9, len(generator.heads))
     scales = torch.tensor(GUIDED.guidance.scales(9), dtype=torch.float64)[:, None]
     for place in range(len(generator.heads)):
-        weights = probabilities(guided(full[0][place], full[1][place], scales), GUIDED)
-        assert torch.equal(choose(weights, stream[:, :, place]), sub_tokens[:, :, place])
+        logits = filtered(guided(full[0][place], full[1][place], scales), GUIDED)
+        assert torch.equal(choose(logits, seeds[:, :, place]), sub_tokens[:, :, place])
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokenizer.generators.sampling import Guidance, Sampling, choose, guided, probabilities, token_uniforms, uniforms
+from tokenizer.generators.sampling import Guidance, Sampling, choose, filtered, guided, noise, token_seeds, uniforms
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -89,8 +89,7 @@ def by_hand(logits: list[float], sampling: Sampling) -> list[float]:
 def test_filters_keep_what_a_plain_loop_keeps(temperature, top_k, top_p):
     sampling = Sampling(temperature, top_k, top_p)
     logits = (2 * drawn(4, 3, 9)).round(decimals=0)  # whole numbers: many ties
-    weights = probabilities(logits, sampling)
-    found = weights / weights.sum(-1, keepdim=True)
+    found = filtered(logits, sampling).softmax(-1)
     expected = torch.tensor([[by_hand(row.tolist(), sampling) for row in rows] for rows in logits], dtype=torch.float64)
     assert torch.equal(found == 0, expected == 0)
     torch.testing.assert_close(found, expected)
@@ -98,55 +97,83 @@ def test_filters_keep_what_a_plain_loop_keeps(temperature, top_k, top_p):
 
 def test_ties_with_the_last_kept_entry_are_kept():
     logits = torch.tensor([0.0, 1.0, 1.0, 1.0, -1.0])
-    assert (probabilities(logits, Sampling(top_k=2)) > 0).tolist() == [False, True, True, True, False]
-    assert (probabilities(logits, Sampling(top_p=0.1)) > 0).tolist() == [False, True, True, True, False]
+    assert filtered(logits, Sampling(top_k=2)).isfinite().tolist() == [False, True, True, True, False]
+    assert filtered(logits, Sampling(top_p=0.1)).isfinite().tolist() == [False, True, True, True, False]
 
 
 def test_a_tiny_temperature_is_the_largest_entry_and_no_error():
-    assert probabilities(torch.tensor([3e4, 3e4 - 1, -3e4]), Sampling(temperature=1e-300)).tolist() == [1.0, 0.0, 0.0]
+    logits = filtered(torch.tensor([3e4, 3e4 - 1, -3e4]), Sampling(temperature=1e-320))
+    assert logits.softmax(-1).tolist() == [1.0, 0.0, 0.0]
+    assert choose(logits.expand(100, 3), token_seeds(0, [0], 100, 1).flatten()).eq(0).all()
 
 
-def test_choices_come_as_often_as_their_probability():
-    logits = torch.tensor([0.3, -1.0, 2.0, 0.0, -4.0])
-    weights = probabilities(logits, Sampling())
-    uniform = token_uniforms(0, [7], 40_000, 1).flatten()
-    counts = torch.bincount(choose(weights.expand(40_000, 5), uniform), minlength=5)
+@pytest.mark.parametrize("shift", [0.0, 700.0])
+def test_choices_come_as_often_as_their_probability(shift):
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0, -4.0]) + shift
+    seeds = token_seeds(0, [7], 40_000, 1).flatten()
+    counts = torch.bincount(choose(filtered(logits, Sampling()).expand(40_000, 5), seeds), minlength=5)
     expected = 40_000 * logits.double().softmax(-1)
     assert ((counts - expected) ** 2 / expected).sum() < 18.5  # chi-squared with 4 degrees of freedom, 1 in 1000
 
 
-def test_choices_are_the_inverse_of_the_cumulative_distribution():
-    weights = drawn(50, 11).double().exp()
-    uniform = token_uniforms(3, [0], 50, 1).flatten()
-    expected = [np.searchsorted(np.cumsum(w) / w.sum(), u, side="right") for w, u in zip(weights.numpy(), uniform.numpy(), strict=True)]
-    assert choose(weights, uniform).tolist() == expected
+def test_many_entries_are_chosen_evenly_and_independently_of_the_choice_before():
+    choices = choose(torch.zeros(64, 1000, 16, dtype=torch.float64), token_seeds(1, range(64), 1000, 1)[..., 0])
+    pairs = torch.bincount((16 * choices[:, :-1] + choices[:, 1:]).flatten(), minlength=256)
+    expected = 64 * 999 / 256
+    assert ((pairs - expected) ** 2 / expected).sum() < 331  # chi-squared with 255 degrees of freedom, 1 in 1000
 
 
-@pytest.mark.parametrize("uniform", [0.0, 5e-324, 0.5, 1 - 2**-53, 1.0])
+def test_noise_is_that_of_splitmix():
+    """Against the published algorithm in whole numbers of Python."""
+    for seed in (0, 1234567, 2**63 + 12345):
+        signed = seed - 2**64 if seed >= 2**63 else seed
+        state, expected = seed, []
+        for _ in range(4):
+            state = (state + 0x9E3779B97F4A7C15) % 2**64
+            mixed = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+            mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
+            expected.append((((mixed ^ (mixed >> 31)) >> 12) + 0.5) / 2**52)
+        assert noise(torch.tensor(signed), 4).tolist() == expected
+
+
 @pytest.mark.parametrize("size", [1, 2, 1000])
-def test_an_entry_of_probability_zero_is_never_chosen(uniform, size):
-    weights = drawn(64, size).double().exp().masked_fill(drawn(64, size, seed=1) > 0, 0.0)
-    weights[:, size // 2] = 1e-300  # at least one, which rounding may hide behind the others
-    weights = torch.nn.functional.pad(weights, (3, 3))
-    chosen = choose(weights, torch.full((64,), uniform, dtype=torch.float64))
-    assert (weights.gather(1, chosen[:, None]) > 0).all()
+def test_an_entry_of_probability_zero_is_never_chosen(size):
+    logits = drawn(64, size).double().masked_fill(drawn(64, size, seed=1) > 0, -math.inf)
+    logits[:, size // 2] = -700.0  # at least one, however unlikely
+    logits = torch.nn.functional.pad(logits, (3, 3), value=-math.inf)
+    for number in range(10):
+        chosen = choose(logits, token_seeds(0, [number], 64, 1).flatten())
+        assert logits.gather(1, chosen[:, None]).isfinite().all()
 
 
-def test_every_choice_has_a_number_of_its_own():
-    numbers = token_uniforms(0, [0, 1, 2], 40, 3)
-    assert numbers.shape == (3, 40, 3)
+def test_small_differences_of_the_logits_change_no_choice():
+    """As another batch size brings about. The inverse of the cumulative distribution is less patient."""
+
+    def by_inverse(logits: torch.Tensor) -> torch.Tensor:
+        return (logits.softmax(-1).cumsum(-1) < noise(seeds, 1)).sum(-1)
+
+    logits, seeds = 2 * drawn(600, 4096).double(), token_seeds(0, [0], 600, 1).flatten()
+    moved = logits + 1e-4 * drawn(600, 4096, seed=1)
+    assert torch.equal(choose(logits, seeds), choose(moved, seeds))
+    assert not torch.equal(by_inverse(logits), by_inverse(moved))
+
+
+def test_every_choice_has_noise_of_its_own():
+    seeds = token_seeds(0, [0, 1, 2], 40, 3)
+    assert seeds.shape == (3, 40, 3)
+    numbers = noise(seeds, 8)
     assert len(numbers.flatten().unique()) == numbers.numel()
-    assert numbers.min() >= 0
+    assert numbers.min() > 0
     assert numbers.max() < 1
-    assert not np.isin(uniforms(1, 0, 120), numbers.numpy()).any()
-    assert not np.isin(uniforms(0, 0, 120, "labels"), numbers.numpy()).any()
+    assert not torch.isin(token_seeds(1, [0], 40, 3), seeds).any()
+    assert not np.isin(uniforms(0, 0, 120, "labels"), uniforms(0, 0, 120, "tokens")).any()
 
 
 def test_a_stream_depends_on_seed_and_number_alone():
-    assert torch.equal(token_uniforms(5, [3, 8], 16, 2)[1], token_uniforms(5, [8], 16, 2)[0])
-    assert uniforms(5, 8, 4).tolist() == uniforms(5, 8, 32)[:4].tolist()
-    assert uniforms(2**64 - 1, 2**40, 2).tolist() != uniforms(2**64 - 2, 2**40, 2).tolist()
+    assert torch.equal(token_seeds(5, [3, 8], 16, 2)[1], token_seeds(5, [8], 16, 2)[0])
+    assert uniforms(5, 8, 4, "labels").tolist() == uniforms(5, 8, 32, "labels")[:4].tolist()
+    assert uniforms(2**64 - 1, 2**40, 2, "labels").tolist() != uniforms(2**64 - 2, 2**40, 2, "labels").tolist()
 
 
 def test_the_numbers_of_a_stream_stay_the_same_in_all_versions():
-    assert uniforms(0, 0, 3).tolist() == [0.011546754286331562, 0.24154919656271812, 0.11142585551493822]
+    assert uniforms(0, 0, 3, "tokens").tolist() == [0.011546754286331562, 0.24154919656271812, 0.11142585551493822]

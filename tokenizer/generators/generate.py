@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tokenizer.generators.sampling import Sampling, choose, guided, probabilities, token_uniforms
+from tokenizer.generators.sampling import Sampling, choose, filtered, guided, token_seeds
 from tokenizer.interfaces import Generator
 
 Mode = Literal["auto", "eager", "graph"]
@@ -81,9 +81,9 @@ class IndexSampler:
     def _draw(self, labels: Tensor, numbers: Sequence[int], after_step: Callable[[int], None] | None) -> tuple[Tensor, bool]:
         tokens = self.generator.tokens
         rows = torch.cat([labels, torch.full_like(labels, self.generator.null_label)]) if self.guided else labels
-        uniforms = token_uniforms(self.sampling.seed, numbers, tokens.num_tokens, len(self.generator.heads)).to(labels.device)
+        seeds = token_seeds(self.sampling.seed, numbers, tokens.num_tokens, len(self.generator.heads)).to(labels.device)
         scales = torch.tensor(self.scales, dtype=torch.float64, device=labels.device) if self.guided else None
-        steps = self._steps(self.generator.start(rows), GuidedPick(self.sampling, uniforms, scales))
+        steps = self._steps(self.generator.start(rows), GuidedPick(self.sampling, seeds, scales))
         made: list[Tensor] = []
         while sum(part.shape[1] for part in made) < tokens.num_tokens:
             made.append(steps()[: len(labels)].clone())
@@ -92,9 +92,9 @@ class IndexSampler:
         return torch.cat(made, dim=1), bool(steps.pick.sound)
 
     def _steps(self, state: Any, pick: "GuidedPick") -> "Steps":
-        if self.mode == "eager" or (self.mode == "auto" and not (pick.uniforms.is_cuda and isinstance(state, Recordable))):
+        if self.mode == "eager" or (self.mode == "auto" and not (pick.seeds.is_cuda and isinstance(state, Recordable))):
             return Steps(self.generator, state, pick)
-        if self._recorded is not None and self._recorded.pick.uniforms.shape == pick.uniforms.shape:
+        if self._recorded is not None and self._recorded.pick.seeds.shape == pick.seeds.shape:
             self._recorded.restart(state, pick)
         else:
             self._recorded = RecordedSteps(self.generator, state, pick)
@@ -104,13 +104,13 @@ class IndexSampler:
 class GuidedPick:
     """The sampling function of one batch. All that changes from token to token is in tensors, so that a recorded step reads it anew."""
 
-    def __init__(self, sampling: Sampling, uniforms: Tensor, scales: Tensor | None) -> None:
-        """Choose with `uniforms` (B, N, S); with `scales` (N,) of guidance the rows are B conditional and B unconditional ones."""
+    def __init__(self, sampling: Sampling, seeds: Tensor, scales: Tensor | None) -> None:
+        """Choose with `seeds` (B, N, S); with `scales` (N,) of guidance the rows are B conditional and B unconditional ones."""
         self.sampling = sampling
-        self.uniforms = uniforms
+        self.seeds = seeds
         self.scales = scales
-        self.position = torch.zeros(1, dtype=torch.int64, device=uniforms.device)
-        self.sound = torch.ones((), dtype=torch.bool, device=uniforms.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=seeds.device)
+        self.sound = torch.ones((), dtype=torch.bool, device=seeds.device)
 
     def __call__(self, logits: Tensor, sub_token: int) -> Tensor:
         """(R, n, K) logits of a sub-token to choices (R, n)."""
@@ -119,8 +119,8 @@ class GuidedPick:
             conditional, unconditional = logits.chunk(2)
             logits = guided(conditional, unconditional, self.scales.index_select(0, tokens)[:, None])
         self.sound.logical_and_(logits.amax(-1).isfinite().all())
-        uniform = self.uniforms[:, :, sub_token].index_select(1, tokens)
-        choices = choose(probabilities(logits, self.sampling), uniform)
+        seeds = self.seeds[:, :, sub_token].index_select(1, tokens)
+        choices = choose(filtered(logits, self.sampling), seeds)
         return choices if self.scales is None else torch.cat([choices, choices])
 
 
