@@ -1,6 +1,7 @@
 """Judge tokenizers by what can be generated from their tokens: `python -m experiments.probe tokenizer=[RUN,RUN,RUN]`."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from experiments.compose import Composition, ConfigError, main
@@ -46,6 +47,8 @@ def _check(config: dict[str, Any]) -> None:
     check_setting(config, "crops", choices=("as_data", "ten_crop"))
     for key, minimum in {"seed": 0, "workers": 0, "batch_size": 1, "passes": 1, "samples": 2}.items():
         check_setting(config, key, minimum=minimum)
+    if config["reference"] and not Path(config["reference"]).is_file():
+        raise ConfigError(f"reference={config['reference']}: there is no such file; expected an npz file of ADM; change `reference`")
     guidance, linear = config["guidance"], config["linear"]
     if guidance["schedule"] not in ("constant", "step", "linear", "cosine"):
         raise ConfigError(

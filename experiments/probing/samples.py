@@ -13,17 +13,18 @@ import torch
 
 from experiments.data.loading import ImageData
 from experiments.generation import draw_labels, generate_images
+from experiments.judging import SampleMetrics
 from experiments.metrics.generation import GenerationMetrics, all_skipped
 from experiments.metrics.inception import Inception
-from experiments.metrics.judge import Judge, LabelledMetrics
+from experiments.metrics.judge import Judge
 from experiments.metrics.reference import ReferenceStatistics, cached_reference
 from experiments.metrics.results import Results
 from experiments.probing.entrants import Entrant
 from experiments.probing.guidance import Search, search_guidance, usual_start
 from experiments.probing.kept import KeptResults, joined
-from tokenizer.generators.sampling import Guidance, Sampling
+from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.interfaces import Generator
-from tokenizer.weights import MissingWeightsError
+from tokenizer.weights import MissingWeightsError, sha256
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class Sampler:
         guidance = Guidance(scale, settings["schedule"], settings["unguided"])
         inputs: dict[str, Any] = {"generator": self.digest, "tokenizer": self.entrant.digest, "data": self.entrant.source.fingerprint()}
         inputs |= {"scale": scale, "schedule": guidance.schedule, "unguided": guidance.start, "n": n, "seed": seed}
-        inputs |= {"subject": self.subject, "guidance": self.said_of_guidance}
+        reference = self.config["reference"] and sha256(Path(self.config["reference"]))
+        inputs |= {"subject": self.subject, "guidance": self.said_of_guidance, "reference": reference}
         return self.kept.get("samples", inputs, lambda: self._draw(Sampling(guidance=guidance, seed=seed), n))
 
     @property
@@ -109,36 +111,29 @@ class Sampler:
         tokens = self.entrant.tokens
         labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
         batch_size = self.config["batch_size"]
-        inception, judged = self._inception_metrics(), self._judge_metrics()
+        metrics = self._metrics()
         model = self.entrant.model.to(self.device)
         made = generate_images(self.generator, model, labels, numbers, sampling, tokens.layout, self.device, batch_size)
         for (_, images), wanted in zip(made, torch.split(labels, batch_size), strict=True):
-            if inception is not None:
-                inception.update(images)
-            if judged is not None:
-                judged.update(images, wanted)
-        parts = [all_skipped(self.absent) if inception is None else inception.compute()]
-        parts += [] if judged is None else [judged.compute()]
-        return joined(parts)
+            metrics.update(images, wanted)
+        return metrics.compute()
 
-    def _inception_metrics(self) -> GenerationMetrics | None:
+    def _metrics(self) -> SampleMetrics:
+        """New running metrics; network and judge serve all tries."""
+        source, seed, said = self.entrant.source, self.config["seed"], self.said_of_guidance
+        of_data = None if self.judge is None else self.judge.metrics(source.image_size, self.subject, seed, said)
         if self.inception is None:
-            return None
-        source = self.entrant.source
-        return GenerationMetrics(
-            self.inception, self._reference(), source.image_size, self.subject, self.config["seed"], self.said_of_guidance, source.transform
-        )
+            return SampleMetrics(None, of_data, all_skipped(self.absent))
+        statistics = self._reference(self.inception)
+        metrics = GenerationMetrics(self.inception, statistics, source.image_size, self.subject, seed, said, source.transform)
+        return SampleMetrics(metrics, of_data, Results())
 
-    def _judge_metrics(self) -> LabelledMetrics | None:
-        if self.judge is None:
-            return None
-        return self.judge.metrics(self.entrant.source.image_size, self.subject, self.config["seed"], self.said_of_guidance)
-
-    def _reference(self) -> ReferenceStatistics:
-        """The evaluation pictures'."""
-        source, network = self.entrant.source, self.inception
-        assert network is not None
-        loader = ImageData(source, self.config["batch_size"], self.config["seed"], self.config["workers"]).val_dataloader
-        folder = Path(self.config["runs_folder"]) / "references"
-        contents = f"{source.fingerprint()} evaluation pictures"
-        return cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader(), network, source.reference), folder)
+    def _reference(self, network: Inception) -> ReferenceStatistics:
+        """Of the file, or of the evaluation pictures."""
+        source, folder = self.entrant.source, Path(self.config["runs_folder"]) / "references"
+        if self.config["reference"] is not None:
+            file = Path(self.config["reference"])
+            return cached_reference(sha256(file), network, lambda: ReferenceStatistics.from_npz(file, network), folder)
+        loader = ImageData(source, self.config["batch_size"], self.config["seed"], self.config["workers"]).val_dataloader()
+        made = lambda: ReferenceStatistics.from_images(loader, network, source.reference)  # noqa: E731
+        return cached_reference(f"{source.fingerprint()} val", network, made, folder)

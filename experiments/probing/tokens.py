@@ -9,9 +9,8 @@ import torch
 
 from experiments.data.crops import Views, training_views
 from experiments.data.token_cache import identity_of, short_hash
-from experiments.metrics.card import code_version
 from experiments.probing.entrants import Entrant
-from experiments.tokenization import Tokenizing, describe_tokens
+from experiments.tokenization import Tokenizing, describe_cache
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +25,15 @@ def views_of(entrant: Entrant, config: Mapping[str, Any]) -> Views:
 def token_cache(entrant: Entrant, config: Mapping[str, Any], folder: Path, device: torch.device) -> Path:
     """The file in `folder`, written if it is not there."""
     source = entrant.source
-    about = {
-        "tokens": describe_tokens(entrant.tokens),
-        "classes": source.classes,
-        "image_size": source.image_size,
-        "transform": source.transform,
-        "reference": source.reference,
-        "views": _views(config),
-        "seed": config["seed"],
-        "data": {
-            "name": entrant.place.data["_target_"].rpartition(".")[2],
-            "config": {key: value for key, value in entrant.place.data.items() if key != "root"},
-            "fingerprint": source.fingerprint(),
-        },
-        "tokenizer": {"folder": str(entrant.place.folder.resolve()), "digest": entrant.digest, "weights": "ema"},
-        "precision": PRECISION,
-        "code_version": code_version(),
-    }
+    about = describe_cache(
+        source,
+        entrant.tokens,
+        _views(config),
+        data={"name": entrant.place.data["_target_"].rpartition(".")[2], "config": entrant.place.data},
+        tokenizer={"folder": str(entrant.place.folder.resolve()), "digest": entrant.digest, "weights": "ema"},
+        seed=config["seed"],
+        precision=PRECISION,
+    )
     path = folder / f"{short_hash(identity_of(about))}.safetensors"
     if not path.is_file():
         log.info("%s: tokenizing %d pictures", entrant.place.name, len(source.train) + len(source.val))

@@ -1,0 +1,51 @@
+"""Which features the linear probes see."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from experiments.probing.entrants import Entrant, Place
+from experiments.probing.measures import linear_of_generator
+from tests.data.made_caches import CLASSES, write_cache
+from tokenizer.interfaces import TokenSpec
+
+LINEAR = {"learning_rate": 0.1, "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "momentum": 0.9, "trust": 0.1, "views": 2}
+CONFIG = {"linear": LINEAR, "seed": 0, "batch_size": 4}
+
+
+class Watched(torch.nn.Module):
+    """Stands for a generator and keeps what it is asked."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.asked = []
+
+    def features(self, batch, block):
+        self.asked.append((batch, block, self.training))
+        return torch.nn.functional.one_hot(batch.indices[..., 0], 16).float()
+
+
+@pytest.fixture
+def entrant(tmp_path):
+    write_cache(tmp_path / "tokens", images=30, val_images=9)
+    source = SimpleNamespace(classes=CLASSES, image_size=16, transform="whole", reference="made")
+    return Entrant(Place(tmp_path, "a", {}), None, "", source, TokenSpec(16, 2, 4, (2, 2), "raster", 3))
+
+
+def test_a_generator_is_asked_without_classes_after_half_of_its_blocks_and_without_dropout(entrant, tmp_path):
+    generator = Watched(depth=7).train()
+    found = linear_of_generator(entrant, generator, tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
+    assert {(block, training) for _, block, training in generator.asked} == {(3, False)}
+    assert all((batch.labels == -1).all() for batch, _, _ in generator.asked)
+    assert sum(len(batch.indices) for batch, _, _ in generator.asked) == 2 * 30 + 9
+    assert 0 <= found.values["acc1"] <= 1
+    assert found.cards["acc1"]["n"] == 9
+    assert "after block 3" in found.cards["acc1"]["subject"]
+
+
+def test_what_has_no_classes_or_no_half_is_left_out_by_name(entrant, tmp_path):
+    assert "one block" in linear_of_generator(entrant, Watched(1), tmp_path / "tokens", "it", CONFIG, torch.device("cpu")).skipped["acc1"]
+    entrant.source.classes = None
+    assert "no labels" in linear_of_generator(entrant, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu")).skipped["acc1"]

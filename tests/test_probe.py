@@ -1,0 +1,102 @@
+"""The verb probe from command to report, on two tokenizers of two updates each."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import probe
+from experiments.compose import compose
+from experiments.probing import study
+from experiments.run_folder import RunFolder
+from experiments.signatures import ROOT, ConfigError
+from experiments.training import train
+
+QUICK = [
+    "workers=0", "samples=24", "guidance.samples=12", "linear.epochs=4", "linear.warmup_epochs=1",
+    "training.settings.updates=2", "training.settings.validate_every=2", "training.settings.checkpoint_every=2",
+    "training.settings.generator.width=32", "training.settings.generator.depth=2", "training.settings.generator.attention_heads=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory) -> list[Path]:
+    """One code a token, and two of them; the folder of runs is two above."""
+    runs = tmp_path_factory.mktemp("runs")
+    for words in (["quantizer=gsq", "groups=1", "codebook_size=16"], ["quantizer=gsq", "groups=2", "codebook_size=16"]):
+        config = compose("train", ["scale=smoke", "data=digits", "discriminator=none", *words, f"runs_folder={runs}"]).config
+        assert train(config, words, "tok") == 0
+    return sorted((runs / "tok").iterdir())
+
+
+def words_for(tokenizers: list[Path], *more: str) -> list[str]:
+    listed = ",".join(map(str, tokenizers))
+    return [f"tokenizer=[{listed}]", f"runs_folder={tokenizers[0].parent.parent}", *QUICK, *more]
+
+
+@pytest.mark.slow
+def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    runs = tokenizers[0].parent.parent
+    assert probe.run(compose("probe", words_for(tokenizers))) == 0
+    printed = capsys.readouterr().out
+    for tokenizer in tokenizers:
+        assert sum(line.startswith(f"tok/{tokenizer.name}: ") for line in printed.splitlines()) == 1
+    (report,) = runs.glob("probes/*/results.json")
+    found = json.loads(report.read_text())["tokenizers"]
+    assert sorted(found) == [f"tok/{tokenizer.name}" for tokenizer in tokenizers]
+    wanted = {"val/psnr", "probe/nll", "probe/bits_per_pixel", "probe/frechet_digits", "probe/class_accuracy", "probe/guidance"}
+    for each in found.values():
+        assert wanted | {"probe/acc1", "probe/tokenizer_acc1"} <= set(each["metrics"])
+        assert set(each["cards"]) == set(each["metrics"])
+        assert "probe/gfid" in each["skipped"]
+        assert [tried["n"] for tried in each["guidance_tries"]] == [12] * (len(each["guidance_tries"]) - 1) + [24]
+    generators = [RunFolder(path) for path in runs.glob("ar/*")]
+    assert [run.state for run in generators] == ["done", "done"]
+    assert {path.name for path in report.parent.iterdir()} == {"report.md", "report.csv", "results.json", "plane.png"}
+    files = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
+    monkeypatch.setattr(study, "run_training", lambda *given: pytest.fail("it trained again"))
+    assert probe.run(compose("probe", words_for(tokenizers))) == 0
+    assert capsys.readouterr().out == printed
+    assert files == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
+    _a_failed_training_is_named_and_the_others_go_on(tokenizers, monkeypatch, capsys)
+
+
+def _a_failed_training_is_named_and_the_others_go_on(tokenizers, monkeypatch, capsys):
+    """The second tokenizer is known from before; the training of the first, with another seed, ends with an error."""
+
+    def fail(words, said):
+        raise study.TrainingFailedError("its training ended with status 1: out of memory")
+
+    monkeypatch.setattr(study, "run_training", fail)
+    assert probe.run(compose("probe", words_for(tokenizers[:1], "seed=1"))) == 1
+    printed = capsys.readouterr().out
+    assert "failed: its training ended with status 1: out of memory" in printed
+    assert "PSNR" in printed
+
+
+def test_a_command_that_cannot_be_run_is_one_message_before_torch(tmp_path):
+    command = [sys.executable, "-m", "experiments.probe", f"tokenizer={tmp_path}/nothing", "image_size=32"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: tokenizer={tmp_path}/nothing: expected a run folder or an exported tokenizer; change `tokenizer`\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("samples=1", "samples=1"),
+        ("guidance.schedule=linaer", r"guidance\.schedule=linaer"),
+        ("guidance.start=0.5", r"guidance\.start=0\.5"),
+        ("guidance.step=0", r"guidance\.step=0"),
+        ("linear.warmup_epochs=91", "warm-up within the epochs"),
+        ("device=tpu", "device=tpu"),
+        ("reference=nothing.npz", r"reference=nothing\.npz"),
+    ],
+)
+def test_a_wrong_setting_is_named(word, named):
+    composition = compose("probe", ["tokenizer=nothing", "image_size=32", word])
+    with pytest.raises(ConfigError, match=named):
+        probe.run(composition)
