@@ -41,5 +41,6 @@ format: install ## rewrite what style can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## time look-ups and entropies beside a plain version and a library
+bench: install ## time look-ups, entropies and sampling beside plain versions and a library
 	$(BIN)/python tests/bench/bench_quantizers.py
+	$(BIN)/python tests/bench/bench_sampling.py

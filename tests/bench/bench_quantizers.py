@@ -1,21 +1,17 @@
 """Quantizers against a plain PyTorch version and vector-quantize-pytorch: time, memory, equality with float64.
 
-All sides run in one process, taking turns, with all threads of the machine; times are medians. Memory is the high-water mark of
-the process's resident set above its level before one call (Linux: VmHWM, reset through clear_refs, after malloc_trim).
+All sides run on the CPU with all threads of the machine; see `measuring` for how.
 
 Run: python tests/bench/bench_quantizers.py
 """
 
-import ctypes
 import os
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import medians, peak_mebibytes
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -136,33 +132,6 @@ def entropy_case() -> Case:
     )
 
 
-def medians(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each, taking turns: three turns at least, and as many as the time allows."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    end = time.perf_counter() + SECONDS_PER_CASE
-    while len(times["ours"]) < 3 or (time.perf_counter() < end and len(times["ours"]) < 25):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def peak_mebibytes(work: Callable[[], object]) -> float:
-    """Growth of the resident set during the second of two calls."""
-    work()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = status("VmRSS")
-    work()
-    return max(0, status("VmHWM") - before) / 2**20
-
-
 def main() -> None:
     """Print the table."""
     console = Console(width=200)
@@ -183,7 +152,7 @@ def main() -> None:
     for case in [*(lookup_case(*shape) for shape in LOOKUPS), grouped_case(), entropy_case()]:
         works = {"ours": case.ours, **case.peers}
         memory = {name: peak_mebibytes(work) for name, work in works.items()}
-        seconds = medians(works)
+        seconds = medians(works, SECONDS_PER_CASE)
         best = min(seconds[name] for name in case.peers)
         table.add_row(
             case.name,
