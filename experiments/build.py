@@ -27,6 +27,7 @@ from tokenizer.image_tokenizer import ImageTokenizer
 __all__ = [
     "build", "count_devices", "data", "digest_of", "initialize", "load_generator", "load_tokenizer", "recorded_tokenizer", "subject",
     "subjects", "task", "tokenizer_of", "trainer", "weighted_losses",
+    "without_idle_parameters",
 ]  # fmt: skip
 
 FACTORIES = ("tokenizer", "discriminator", "objective", "generator")
@@ -94,6 +95,11 @@ def trainer(
         enable_model_summary=False,
         plugins=[AtomicCheckpointIO()],
     )
+
+
+def without_idle_parameters(make: "partial[lightning.Trainer]") -> "partial[lightning.Trainer]":
+    """The trainer of a model all of whose parameters take part in every step: several devices need not look for others."""
+    return partial(make, strategy=DDPStrategy()) if isinstance(make.keywords["strategy"], DDPStrategy) else make
 
 
 def count_devices(config: Mapping[str, Any], gpus: int | None = None) -> int:

@@ -25,9 +25,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by log key, their cards, what was left out and why, and some pictures with the first subject's reconstructions.
+    """Results by log key, their cards, what was left out and why, and some pictures.
 
     Attributes:
+        images: that were judged; of a generator, samples.
+        reconstructions: of the images by the first subject; empty for samples.
         counts: (G, V) int64, how often the first subject chose each code of each group; None where codes are not counted.
     """
 

@@ -157,7 +157,8 @@ def _fit(
     checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
     validation = Validation(training.judge(task, data), config["validate_every"], folder.path / "images", training.draw)
     interruption = Interruption(checkpoints)
-    trainer = build.build(config["trainer"])(
+    make = build.build(config["trainer"])
+    trainer = (make if training.idle_parameters else build.without_idle_parameters(make))(
         callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
         logger=[last, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
         log_every_n_steps=config["log_every"],

@@ -139,10 +139,11 @@ class WandbRun(WandbLogger):
     """A W&B run that shows evaluations: the picture, the use of each group's codes and how often codes are chosen."""
 
     def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
-        """Show one evaluation, made after `step` updates, whose comparison of images is the file `picture`."""
+        """Show one evaluation, made after `step` updates, whose comparison of images, or samples, is the file `picture`."""
         import wandb
 
-        shown: dict[str, Any] = {} if picture is None else {"val/comparison": wandb.Image(str(picture))}
+        name = "val/samples" if len(evaluation.images) > len(evaluation.reconstructions) else "val/comparison"
+        shown: dict[str, Any] = {} if picture is None else {name: wandb.Image(str(picture))}
         if evaluation.counts is not None:
             counts = evaluation.counts.cpu()
             for group, (used, effective) in enumerate(zip(usage(counts).tolist(), perplexity(counts).tolist(), strict=True)):

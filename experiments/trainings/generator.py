@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 class GeneratorTraining(Training):
     """See `Training`. The tokenizer is needed to tokenize online and to decode samples, not to learn from a cache."""
 
+    idle_parameters = False
+
     def __init__(self, config: Mapping[str, Any], source: CachedTokens | OnlineTokens) -> None:
         """Train with `config`, resolved, on `source`, a cache or pictures that are tokenized online."""
         self.config = config

@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class TokenizerTraining(Training):
-    """See `Training`."""
+    """See `Training`. The discriminator takes no part in the tokenizer's backward pass, and the other way round."""
+
+    idle_parameters = True
 
     def __init__(self, config: Mapping[str, Any], source: ImageSource) -> None:
         """Train with `config`, resolved, on `source`.

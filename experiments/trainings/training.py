@@ -15,9 +15,15 @@ from experiments.tasks.clocked import ClockedTask
 
 
 class Training(ABC):
-    """The training of one kind of model with one configuration."""
+    """The training of one kind of model with one configuration.
+
+    Attributes:
+        config: resolved.
+        idle_parameters: whether some parameters have no part in some backward passes.
+    """
 
     config: Mapping[str, Any]
+    idle_parameters: bool
 
     @abstractmethod
     def check_sizes(self) -> None:
