@@ -170,7 +170,7 @@ def _generate(
         source = build.build(config["data"]) if config["data"] else None
         reference = Path(config["reference"]) if config["reference"] else None
         metrics = sample_metrics(
-            source, reference, config["image_size"], config["weights"], sampling, device, config["batch_size"], config["workers"]
+            source, reference, config["image_size"], _subject(config, about), sampling, device, config["batch_size"], config["workers"]
         )
     numbers, began = torch.arange(config["n"]), time.perf_counter()
     with progress(config["n"] * tokens.num_tokens, "tokens") as advance:
@@ -193,6 +193,14 @@ def _generate(
         "code_version": code_version(),
         **_judged(metrics),
     }
+
+
+def _subject(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
+    """Which weights generate: a run need not keep averages, and an export says what it was made of."""
+    folder = RunFolder(Path(config["model"]))
+    if "weights" in about or not (folder.path / CONFIG).is_file():
+        return about.get("weights", "ema")
+    return config["weights"] if folder.config["ema_decay"] else "raw"
 
 
 def _judged(metrics: "SampleMetrics | None") -> dict[str, Any]:

@@ -104,8 +104,7 @@ def write_samples(
             if samples is not None:
                 samples.write(pixels(images))
             if metrics is not None:
-                rounded = (images * 255).round() / 255  # as in a file of pictures, which published numbers are computed from
-                metrics.update(rounded, labels[seen : seen + len(images)])
+                metrics.update(images, labels[seen : seen + len(images)])
             kept.append(images[: max(shown - seen, 0)].cpu())
             seen += len(images)
     return torch.cat(kept)

@@ -27,7 +27,12 @@ class SampleMetrics:
         self.absent = absent
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """Add (B, 3, H, W) images in [0, 1] with the (B,) labels that were asked for."""
+        """Add (B, 3, H, W) images in [0, 1] with the (B,) labels that were asked for.
+
+        They are rounded to 8 bits, as in the files of pictures that published numbers are computed from: with few or small pictures
+        a Fréchet distance notices.
+        """
+        images = (images * 255).round() / 255
         if self.inception is not None:
             self.inception.update(images)
         if self.of_data is not None:
