@@ -68,7 +68,7 @@ def _a_failed_training_is_named_and_the_others_go_on(tokenizers, monkeypatch, ca
     """The second tokenizer is known from before; the training of the first, with another seed, ends with an error."""
 
     def fail(words, said):
-        raise study.TrainingFailedError("its training ended with status 1: out of memory")
+        raise ConfigError("its training ended with status 1: out of memory")
 
     monkeypatch.setattr(study, "run_training", fail)
     assert probe.run(compose("probe", words_for(tokenizers[:1], "seed=1"))) == 1

@@ -116,10 +116,13 @@ def load_entrant(place: Place) -> Entrant:
         ConfigError: what cannot be probed, with the folder's name.
     """
     from experiments import build
+    from experiments.data.source import ImageSource
     from experiments.tokenization import tokens_of
 
     try:
         source = build.build(place.data)
+        if not isinstance(source, ImageSource):
+            raise ConfigError(f"data={type(source).__name__}: expected pictures; change `data`")
         model, _ = build.load_tokenizer(place.folder)
         tokens = tokens_of(model, source)
     except (ValueError, FileNotFoundError) as error:

@@ -111,6 +111,7 @@ class Study:
         probed.stage(lambda: self._likelihood(entrant, composition, trained))
         if trained:
             self._generator_stages(probed, entrant, trained[0], cache)
+        entrant.model.to("cpu")  # the next one needs the device
         return probed
 
     def _tokenizer_probe(self, entrant: Entrant, identity: Mapping[str, Any], cache: Path) -> Results:

@@ -1,0 +1,32 @@
+"""A training in a process of its own: how it ends, and how it is asked to."""
+
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from experiments.probing import processes
+from experiments.probing.processes import TrainingFailedError, run_training
+
+
+class Waiting(processes.ProcessTree):
+    """Starts something that waits in place of a training."""
+
+    def __init__(self, command, log, environment) -> None:
+        self.process = subprocess.Popen(["sleep", "20"], start_new_session=True)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+def test_a_training_that_fails_is_told_with_its_last_line(tmp_path):
+    with pytest.raises(TrainingFailedError, match=r"status 1: error: nonsense=1: .*no key"):
+        run_training(["nonsense=1"], tmp_path / "said.log")
+    assert "experiments.train nonsense=1" in (tmp_path / "said.log").read_text()
+
+
+def test_a_request_to_end_is_passed_on_and_then_obeyed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "ProcessTree", Waiting)
+    with pytest.raises(SystemExit) as ended:
+        run_training([], tmp_path / "said.log")
+    assert ended.value.code == 128 + signal.SIGTERM
