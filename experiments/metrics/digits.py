@@ -67,12 +67,14 @@ class DigitsJudge:
             reference: which digits are held out, for the cards.
         """
         from sklearn.neural_network import MLPClassifier  # takes a second
+        from threadpoolctl import threadpool_limits
 
         self.train, self.held_out = train, held_out
         self.transform, self.reference = transform, reference
         # Fitted whole, not in random parts: the same on every call. It ends by the tolerance, long before max_iter.
         self.classifier = MLPClassifier((HIDDEN,), solver="lbfgs", alpha=1.0, tol=3e-4, max_iter=2000, random_state=SEED)
-        self.classifier.fit(moved(train), np.tile(train_labels, 5))
+        with threadpool_limits(1):  # small products: several threads gain nothing, and on busy cores wait for one another
+            self.classifier.fit(moved(train), np.tile(train_labels, 5))
         self.accuracy_on_held_out = float((self.classifier.predict(held_out) == held_out_labels).mean())
 
     def predict(self, images: Tensor) -> Tensor:
