@@ -174,7 +174,7 @@ def unknown_group(draft: Draft, mount: str, word: str) -> ConfigError:
 def _elsewhere(draft: Draft, key: str) -> str:
     """The other verbs that have a key, and where to read about this one's."""
     verbs = [f"experiments.{path.stem}" for path in sorted(draft.folder.glob("*.yaml")) if key in read_yaml(path)]
-    return f" ({', '.join(verbs)} has one)" * bool(verbs) + "; --help lists the keys"
+    return f" ({', '.join(verbs)} ha{'s' if len(verbs) == 1 else 've'} one)" * bool(verbs) + "; --help lists the keys"
 
 
 def check_types(draft: Draft, resolved: dict[str, Any]) -> None:

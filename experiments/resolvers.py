@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from omegaconf import Container, ListConfig, OmegaConf
 
-from experiments.data.token_cache import read_header
 from experiments.signatures import ConfigError, show
 from tokenizer.weights import find_weights
 
@@ -80,6 +79,8 @@ def trained_with(key: str, setting: str, cache: str = "", *, _root_: Container) 
         file = _select(_root_, cache)
         if file is None:
             raise ConfigError(f"{key}=null: expected a run folder or an exported tokenizer, or {cache}=FILE; change `{key}` or `{cache}`")
+        from experiments.data.token_cache import read_header  # and with it numpy, which other configurations need not load
+
         return read_header(str(file), cache).about[setting]
     return _described(key, value, setting)
 
@@ -92,6 +93,8 @@ def tokens_of(field: str, *, _root_: Container) -> Any:
     """
     data = _select(_root_, "data")
     if "file" in data:
+        from experiments.data.token_cache import read_header
+
         header = read_header(str(data["file"]))
         return header.about[field] if field == "image_size" else header.tokens[field]
     if "tokenizer" not in data:

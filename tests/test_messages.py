@@ -32,7 +32,7 @@ LIGHT = {
     "train data=image_folder": ["data.root is required by data=image_folder", "add `data.root=...`", "a folder or a file"],
     "train data=image_folder data.root=/nonexistent": ["data.root=/nonexistent does not exist", "a folder of pictures"],
     "train loss=lpips": ["needs vgg16", "python -m experiments.weights fetch vgg16", "loss.weights.perceptual=0 does without it"],
-    "train device=cpu": ["device=cpu", "experiments.evaluate has one", "--help lists the keys"],
+    "train device=cpu": ["device=cpu", "experiments.evaluate, ", "have one", "--help lists the keys"],
     "train --gpus 2": ["--gpus: unknown option", "key=value"],
     "evaluate": ["model is required: add `model=...`"],
     "evaluate model=/nonexistent": ["model=/nonexistent", "change `model`"],
