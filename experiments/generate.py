@@ -179,7 +179,8 @@ def _generate(
         )
         kept = generation.write_samples(batches, labels, folder / SAMPLES if config["npz"] else None, config["shown"], metrics)
     seconds = time.perf_counter() - began
-    sheet = generation.picture_of_samples(kept, labels[: len(kept)].tolist(), names, by_class=config["classes"] is not None)
+    few = chosen is not None and 2 * len(set(chosen)) <= len(kept)
+    sheet = generation.picture_of_samples(kept, labels[: len(kept)].tolist(), names, by_class=few or config["classes"] is not None)
     save_picture(sheet, folder / GRID)
     counts = Counter(labels.tolist())
     return {

@@ -6,6 +6,12 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    """Tests of an accelerator run where there is one."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch finds no GPU on this machine")
+
+
 @pytest.fixture(scope="session")
 def weights_files(tmp_path_factory):
     """A folder with a random file for every published one, not to be changed."""
