@@ -44,14 +44,14 @@ METRICS = (
     ReportedNumber("val/rfid", "rFID", "lower"),
     ReportedNumber("val/psnr", "PSNR", "higher"),
     ReportedNumber("val/codebook_usage", "usage %", percent=True),
-    ReportedNumber("probe/nll", "nats a token", "lower"),
-    ReportedNumber("probe/bits_per_pixel", "bits a pixel", "lower"),
+    ReportedNumber("probe/nll", "nats/token", "lower"),
+    ReportedNumber("probe/bits_per_pixel", "bits/pixel", "lower"),
     ReportedNumber("probe/gfid", "gFID", "lower"),
     ReportedNumber("probe/frechet_digits", "Fréchet digits", "lower"),
-    ReportedNumber("probe/class_accuracy", "class accuracy %", "higher", percent=True),
-    ReportedNumber("probe/guidance", "guidance"),
-    ReportedNumber("probe/acc1", "linear AR %", "higher", percent=True),
-    ReportedNumber("probe/tokenizer_acc1", "linear tokenizer %", "higher", percent=True),
+    ReportedNumber("probe/class_accuracy", "right class %", "higher", percent=True),
+    ReportedNumber("probe/guidance", "scale"),
+    ReportedNumber("probe/acc1", "AR top-1 %", "higher", percent=True),
+    ReportedNumber("probe/tokenizer_acc1", "tokenizer top-1 %", "higher", percent=True),
 )
 RECONSTRUCTION = ("val/rfid", "val/psnr")
 GENERATION = ("probe/gfid", "probe/frechet_digits", "probe/bits_per_pixel")
@@ -136,7 +136,7 @@ def show(probed: Sequence[Probed], console: Console | None = None) -> None:
         console.width = WIDTH
     table = Table()
     for place, head in enumerate(heads(probed)):
-        table.add_column(head, justify="left" if place < len(WORDS) else "right", no_wrap=place == 0)
+        table.add_column(head, justify="left" if place < len(WORDS) else "right", no_wrap=place < len(WORDS), overflow="fold")
     for row in rows(probed):
         table.add_row(*map(Text, row))
     console.print(table)
@@ -237,11 +237,12 @@ def draw_plane(probed: Sequence[Probed], path: Path) -> None:
         figure.text(0.5, 0.5, "nothing to show", ha="center")
     else:
         keys = [metric.key for metric in metrics]
-        points = {each.place.name: [each.results.values.get(key) for key in keys] for each in probed}
-        for number, (name, (x, y)) in enumerate(points.items()):
+        for number, each in enumerate(probed):
+            x, y = (each.results.values.get(key) for key in keys)
             if x is not None and y is not None:
                 axes.plot(x, y, "o", color=f"C{number % 10}")
-                axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
+                label = f"{each.place.name}\n{each.tokens}"
+                axes.annotate(label, (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7)
         across, up = metrics
         axes.set_xlabel(f"{across.label}, {across.better} is better")
         axes.set_ylabel(f"{up.label}, {up.better} is better")
@@ -249,7 +250,7 @@ def draw_plane(probed: Sequence[Probed], path: Path) -> None:
             axes.invert_xaxis()
         if up.better == "lower":
             axes.invert_yaxis()
-    axes.margins(0.2)
+    axes.margins(0.25)
     axes.set_title("Reconstruction and generation: up and to the right is better", fontsize=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
