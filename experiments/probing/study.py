@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,9 +26,11 @@ from experiments.probing.tokens import token_cache, views_of
 from experiments.run_folder import RunFolder
 from experiments.train import check, run_name
 from experiments.training import find_folder, training_of
+from tokenizer.interfaces import Generator
 
 log = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 LIKELIHOOD = {"val/nll": "probe/nll", "val/bits_per_pixel": "probe/bits_per_pixel"}
 
 
@@ -50,15 +52,20 @@ class Probed:
     tries: list[Try] = field(default_factory=list)
     failed: str = ""
 
-    def stage(self, work: Callable[[], Results]) -> None:
-        """Add what `work` finds; if it fails, say why and go on with what there is."""
+    def attempt(self, work: Callable[[], Made]) -> Made | None:
+        """What `work` makes; None if it fails, with the reason in `failed`."""
         try:
-            self.results = joined([self.results, work()])
+            return work()
         except Exception as error:
             known = message_for_user(error)
             said = known or f"{type(error).__name__}: {error}"
             self.failed = self.failed or said
             log.warning("%s failed: %s", self.place.name, said, exc_info=known is None)
+            return None
+
+    def add(self, work: Callable[[], Results]) -> None:
+        """Add the numbers that `work` finds, if it does not fail."""
+        self.results = joined([self.results, self.attempt(work) or Results()])
 
 
 class Study:
@@ -105,12 +112,13 @@ class Study:
         tokens = entrant.tokens
         probed = Probed(entrant.place, f"{tokens.num_tokens} x {tokens.groups} of {tokens.codebook_size}")
         identity = {"tokenizer": entrant.digest, "data": entrant.source.fingerprint(), "seed": self.config["seed"]}
-        probed.stage(lambda: self.kept.get("reconstruction", identity, lambda: measures.reconstruction(entrant, self.config, self.device)))
-        probed.stage(lambda: self._tokenizer_probe(entrant, identity, cache))
-        trained: list[RunFolder] = []
-        probed.stage(lambda: self._likelihood(entrant, composition, trained))
-        if trained:
-            self._generator_stages(probed, entrant, trained[0], cache)
+        probed.add(lambda: self.kept.get("reconstruction", identity, lambda: measures.reconstruction(entrant, self.config, self.device)))
+        probed.add(lambda: self._tokenizer_probe(entrant, identity, cache))
+        run = probed.attempt(lambda: self._train(entrant, composition))
+        generator = probed.attempt(lambda: build.load_generator(run.path)[0]) if run else None
+        if run and generator:
+            probed.add(lambda: self._likelihood(run))
+            self._generator_stages(probed, entrant, generator.to(self.device), cache)
         entrant.model.to("cpu")  # the next one needs the device
         return probed
 
@@ -120,17 +128,15 @@ class Study:
         found = self.kept.get("linear_of_tokenizer", inputs, lambda: measures.linear_of_tokenizer(entrant, views, self.config, self.device))
         return renamed(found, {"acc1": "probe/tokenizer_acc1"})
 
-    def _likelihood(self, entrant: Entrant, composition: Composition, trained: list[RunFolder]) -> Results:
-        """Train the generator if that is not done; its run is added to `trained`."""
-        run = self._train(entrant, composition)
-        trained.append(run)
+    def _likelihood(self, run: RunFolder) -> Results:
+        """What its own validation found, the cards naming the protocol."""
         result = run.result
         found = renamed(Results(result["metrics"], result["cards"], result.get("skipped", {})), LIKELIHOOD)
         cards = {name: {**card, "subject": self.subject} for name, card in found.cards.items()}
         return Results(found.values, cards, found.skipped)
 
-    def _generator_stages(self, probed: Probed, entrant: Entrant, run: RunFolder, cache: Path) -> None:
-        generator = build.load_generator(run.path)[0].to(self.device).eval()
+    def _generator_stages(self, probed: Probed, entrant: Entrant, generator: Generator, cache: Path) -> None:
+        """Everything that is measured of a trained generator, in eval mode."""
         digest = build.digest_of(generator)
         inputs = {"generator": digest, "cache": cache.stem, "linear": self.config["linear"], "seed": self.config["seed"]}
 
@@ -138,8 +144,8 @@ class Study:
             return measures.linear_of_generator(entrant, generator, cache, self.subject, self.config, self.device)
 
         stage = {**inputs, "subject": self.subject}
-        probed.stage(lambda: renamed(self.kept.get("linear_of_generator", stage, accuracy), {"acc1": "probe/acc1"}))
-        probed.stage(lambda: self._samples(probed, Sampler(entrant, generator, digest, self.subject, self.config, self.device, self.kept)))
+        probed.add(lambda: renamed(self.kept.get("linear_of_generator", stage, accuracy), {"acc1": "probe/acc1"}))
+        probed.add(lambda: self._samples(probed, Sampler(entrant, generator, digest, self.subject, self.config, self.device, self.kept)))
 
     def _train(self, entrant: Entrant, composition: Composition) -> RunFolder:
         """The finished run of a generator."""
