@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.signatures import NUMBERS, Argument, ConfigError, show, signature
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
-MAIN_GROUPS = ("task",)
+MAIN_GROUPS = ("task", "protocol")
 """Groups whose chosen file belongs to the verb's own: it brings groups and settings of its own."""
 KEY_RESOLVERS = ("divisor_of", "at_least", "length")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {

@@ -36,9 +36,10 @@ def token_cache(entrant: Entrant, config: Mapping[str, Any], folder: Path, devic
     )
     path = folder / f"{short_hash(identity_of(about))}.safetensors"
     if not path.is_file():
+        views = views_of(entrant, config)
         log.info("%s: tokenizing %d pictures", entrant.place.name, len(source.train) + len(source.val))
         writer = Tokenizing(entrant.model, device, PRECISION, config["batch_size"], config["workers"])
-        writer.write(path, source, views_of(entrant, config), about)
+        writer.write(path, source, views, about)
     return path
 
 
