@@ -120,6 +120,18 @@ def test_a_depth_head_predicts_each_sub_token_from_those_before_it(case):
             assert torch.equal(one, two) == (number <= changed)
 
 
+def test_a_depth_head_reads_few_tokens_at_a_time(monkeypatch):
+    """A batch of 256 pictures of 256 tokens is one sequence more than attention on a GPU takes at once."""
+    head = make("groups in depth")
+    hidden, sub_tokens = drawn(head)
+    whole = head.logits(hidden, sub_tokens)
+    rows = []
+    head.blocks[0].register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    monkeypatch.setattr(heads, "ROWS_AT_ONCE", 2)
+    torch.testing.assert_close(head.logits(hidden, sub_tokens), whole, atol=1e-5, rtol=1e-5)
+    assert rows == [2, 2, 1]
+
+
 def test_parallel_heads_do_not_see_each_other():
     head = make("groups in parallel")
     hidden, sub_tokens = drawn(head)

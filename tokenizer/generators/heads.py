@@ -18,6 +18,9 @@ from tokenizer.interfaces import Pick, TokenSpec
 from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
 
 LOGITS_AT_ONCE = 2**24
+ROWS_AT_ONCE = 2**13
+"""Tokens that the depth transformer reads at a time: attention on a GPU takes fewer than 2^16 sequences in one call, and its
+gradient keeps 128 positions of each, whatever their length (https://github.com/pytorch/pytorch/issues/146704)."""
 
 
 def row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -196,10 +199,14 @@ class DepthTransformer(SubTokenHead):
         if self.places is None or self.norm is None:
             return [hidden]
         features = torch.stack([hidden, *self.embed_parts(sub_tokens[:, :-1])], 1) + self.places
+        states: Sequence[Tensor] = self.norm(torch.cat([self._mixed(rows) for rows in torch.split(features, ROWS_AT_ONCE)])).unbind(1)
+        return states
+
+    def _mixed(self, features: Tensor) -> Tensor:
+        """(m, S, W) through all layers."""
         for block in self.blocks:
             features = block(features)
-        states: Sequence[Tensor] = self.norm(features).unbind(1)
-        return states
+        return features
 
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
         """(R, n, W) to (R, n, S), one sub-token after another."""
