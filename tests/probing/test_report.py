@@ -35,7 +35,7 @@ def test_numbers_whose_cards_differ_rank_nobody_and_the_notes_say_in_what():
     probed = [made("a", "first", nll=3.0, bits=0.3), made("b", "second", nll=2.0, bits=0.1)]
     assert ranks(probed, NLL) == [None, None]
     assert ranks(probed, BITS) == [2, 1]
-    assert notes(probed) == ["nats/token ranks nobody: the cards differ in weights"]
+    assert notes(probed) == ["nats / token ranks nobody: the cards differ in weights"]
 
 
 def test_a_tokenizer_that_lacks_a_number_has_no_rank_and_one_alone_neither():
