@@ -165,9 +165,10 @@ def subject(
 
 def subjects(path: str | Path, source: ImageSource, seed: int) -> list[Subject]:
     """What is to be judged at `path`: the averaged and the trained weights of a run folder, or the weights of an export."""
+    model = load_tokenizer(path, "ema")[0]
     is_run = (Path(path) / CONFIG).is_file()
     losses = describe_losses(RunFolder(Path(path)).config["task"]) if is_run else None
-    average = subject("val", load_tokenizer(path, "ema")[0], source, seed, "ema", losses)
+    average = subject("val", model, source, seed, "ema", losses)
     if not is_run:
         return [average]
     return [average, subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", losses, same_images_as=average.metrics)]

@@ -4,6 +4,7 @@ Every check works on plain containers and raises one `ConfigError` that names th
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -197,6 +198,15 @@ def check_setting(config: dict[str, Any], key: str, choices: tuple[str, ...] = (
         raise ConfigError(f"{key}={show(value)}: expected one of {', '.join(choices)}; change `{key}`")
     if minimum is not None and value < minimum:
         raise ConfigError(f"{key}={show(value)}: expected a whole number of at least {minimum}; change `{key}`")
+
+
+def check_export(folder: Path, weights: str) -> None:
+    """An exported model holds the weights that it holds, whatever `weights` says; of a run folder both can be had."""
+    about = folder / "config.json"
+    if about.is_file():
+        held = json.loads(about.read_text()).get("trained_with", {}).get("weights", weights)
+        if held != weights:
+            raise ConfigError(f"weights={weights}: {folder} holds the {held} weights; set weights={held}")
 
 
 def check_targets(draft: Draft, resolved: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_setting
-from experiments.data.files import check_data
+from experiments.data.files import check_data, check_pictures
 from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
 
 log = logging.getLogger("experiments.evaluate")  # __name__ is __main__ here
@@ -54,6 +54,7 @@ def _check(config: dict[str, Any]) -> None:
     check_setting(config, "device", choices=("auto", "cpu", "cuda"))
     for key, minimum in {"batch_size": 1, "shown": 1, "workers": 0}.items():
         check_setting(config, key, minimum=minimum)
+    check_pictures(config["data"])
     check_data(config["data"])
 
 

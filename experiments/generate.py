@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_setting, nearest
-from experiments.data.files import check_data
+from experiments.config_checks import check_export, check_setting, nearest
+from experiments.data.files import check_data, check_pictures
 from experiments.metrics.samples import check_samples
 from experiments.progress import progress
 from experiments.run_folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
 from experiments.signatures import show
 from tokenizer.generators.settings import Guidance, Sampling
-from tokenizer.weights import sha256
+from tokenizer.weights import find_weights, sha256
 
 if TYPE_CHECKING:
     from experiments.judging import SampleMetrics
@@ -41,7 +42,7 @@ def run(composition: Composition) -> int:
     sampling = _sampling(config)
     identity = _identity(config, about)
     folder = _output(config, identity)
-    found = RunFolder(folder).result
+    found = _found(config, folder, identity)
     files = [folder / GRID] + [folder / SAMPLES] * config["npz"]
     if found.get("identity") == identity and all(file.is_file() for file in files) and not config["rerun"]:
         log.info("%s\n%s holds these samples already; rerun=true generates them again", _summary(found), folder)
@@ -53,13 +54,13 @@ def run(composition: Composition) -> int:
 
 
 def _recorded(config: dict[str, Any]) -> dict[str, Any]:
-    """What the generator's folder says of it: its tokens, its tokenizer and, if they have names, its classes."""
+    """What the generator's folder says of it: its tokens, image size, tokenizer and, if they have names, its classes."""
     path = Path(config["model"])
     about: dict[str, Any] = {}
     if (path / "config.json").is_file():
         about = json.loads((path / "config.json").read_text())["trained_with"]
     elif (path / CONFIG).is_file():
-        about = RunFolder(path).described
+        about = {**RunFolder(path).described, "image_size": RunFolder(path).config["image_size"]}
     if "tokenizer" not in about or "tokens" not in about:
         raise ConfigError(f"model={path}: expected a run folder or an export of a generator; change `model`")
     return about
@@ -70,11 +71,17 @@ def _check(config: dict[str, Any], about: Mapping[str, Any]) -> None:
     check_setting(config, "device", choices=("auto", "cpu", "cuda"))
     check_setting(config, "weights", choices=("ema", "raw"))
     check_setting(config, "precision", choices=("fp32", "bf16"))
-    for key in ("n", "batch_size", "shown"):
-        check_setting(config, key, minimum=1)
+    for key, minimum in {"n": 1, "batch_size": 1, "shown": 1, "workers": 0}.items():
+        check_setting(config, key, minimum=minimum)
+    check_export(Path(config["model"]), config["weights"])
+    _check_tokenizer(config, about)
     if config["guidance"] != 1 and not about["tokens"]["num_classes"]:
         raise ConfigError(f"guidance={config['guidance']}: this generator knows no classes to be guided by; set guidance=1")
+    check_pictures(config["data"] or {})
     check_data(config["data"] or {})
+    if config["image_size"] != about["image_size"]:
+        given, made = config["image_size"], about["image_size"]
+        raise ConfigError(f"image_size={given}: this generator makes pictures of {made} pixels; leave `image_size` out")
     for key in ("data", "reference"):
         if config[key] and not config["metrics"]:
             raise ConfigError(f"{key} is what samples are judged by: set metrics=true, or leave `{key}` out")
@@ -82,6 +89,16 @@ def _check(config: dict[str, Any], about: Mapping[str, Any]) -> None:
         raise ConfigError(f"reference={config['reference']}: there is no such file; expected an npz file of ADM; change `reference`")
     if config["metrics"]:
         check_samples(config["n"])
+        if not config["data"]:
+            find_weights("inception")  # all metrics are Inception's then
+
+
+def _check_tokenizer(config: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """That there is one; loading it shows whether it is the right one."""
+    folder = Path(config["tokenizer"] or about["tokenizer"]["folder"])
+    if not any((folder / name).is_file() for name in (CONFIG, "config.json")):
+        gone = "" if config["tokenizer"] else "the tokenizer that this generator was trained with is gone; "
+        raise ConfigError(f"tokenizer={folder}: {gone}expected a run folder or an exported tokenizer; change `tokenizer`")
 
 
 def chosen_classes(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[int] | None:
@@ -142,6 +159,23 @@ def _output(config: Mapping[str, Any], identity: str) -> Path:
         return Path(config["output"])
     inside = (path / CONFIG).is_file()
     return (path / "generations" if inside else Path("runs", "generations", *path.resolve().parts[-2:])) / identity
+
+
+def _found(config: Mapping[str, Any], folder: Path, identity: str) -> dict[str, Any]:
+    """What the output folder's result.json says.
+
+    Raises:
+        ConfigError: samples cannot be written there, or would overwrite something else.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"output={folder}: {there} is no folder that can be written to; change `output`")
+    found = RunFolder(folder).result
+    if (folder / CONFIG).is_file() or (found and "identity" not in found):
+        raise ConfigError(f"output={folder}: it holds something else, not samples; change `output`")
+    if found and found["identity"] != identity and not config["rerun"]:
+        raise ConfigError(f"output={folder}: it holds other samples; change `output`, or rerun=true overwrites them")
+    return found
 
 
 def _generate(

@@ -115,12 +115,23 @@ def _described(key: str, value: Any, setting: str) -> Any:
     in_run = "environment.json" if setting == "tokens" else "config.yaml"
     for name, part in ((in_run, None), ("config.json", "trained_with")):
         if (folder / name).is_file():
-            settings = yaml.safe_load((folder / name).read_text())
-            settings = settings if part is None else settings.get(part, {})
+            settings = _read(folder / name, key)
+            settings = settings if part is None else settings.get(part) or {}
             if setting in settings:
                 return settings[setting]
             raise ConfigError(f"{key}={folder}: its {name} does not say `{setting}`: is it a tokenizer, of this version? change `{key}`")
     raise ConfigError(f"{key}={folder}: expected a run folder or an exported model, it has no {in_run} and no config.json; change `{key}`")
+
+
+def _read(file: Path, key: str) -> dict[str, Any]:
+    """A file of keys and values, YAML or JSON, in a folder that the value of `key` names."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{key}={file.parent}: its {file.name} cannot be read: {' '.join(str(error).split())}; change `{key}`") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{key}={file.parent}: its {file.name} is not that of a run or of a model; change `{key}`")
+    return content
 
 
 def _select(root: Container, key: str) -> Any:

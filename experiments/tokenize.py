@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_setting
-from experiments.data.files import check_data
+from experiments.config_checks import check_export, check_setting
+from experiments.data.files import check_data, check_pictures
 from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, read_header, short_hash
 from experiments.run_folder import CONFIG
 
@@ -136,7 +136,7 @@ def _line(console: Console, text: str) -> None:
 def _check(config: dict[str, Any]) -> None:
     """What can be judged without torch."""
     check_setting(config, "device", choices=("auto", "cpu", "cuda"))
-    for key, minimum in {"batch_size": 1, "passes": 1, "workers": 0}.items():
+    for key, minimum in {"batch_size": 1, "passes": 1, "workers": 0, "seed": 0}.items():
         check_setting(config, key, minimum=minimum)
     for key, choices in {"weights": ("ema", "raw"), "precision": ("fp32", "bf16"), "crops": ("as_data", "ten_crop")}.items():
         check_setting(config, key, choices=choices)
@@ -144,7 +144,8 @@ def _check(config: dict[str, Any]) -> None:
         return
     if config["tokenizer"] is None:
         raise ConfigError("tokenizer=null: expected a run folder or an exported tokenizer, or inspect=FILE; change `tokenizer`")
-    _check_weights(config)
+    check_export(Path(config["tokenizer"]).expanduser(), config["weights"])
+    check_pictures(config["data"])
     check_data(config["data"])
     if config["crops"] == "as_data":
         return
@@ -157,15 +158,6 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(
             f"ten_crop_shares={shares}: expected a list of numbers of at least 1, such as [1.1,1.05]; change `ten_crop_shares`"
         )
-
-
-def _check_weights(config: Mapping[str, Any]) -> None:
-    """An export holds the weights that it holds."""
-    about = Path(config["tokenizer"]).expanduser() / "config.json"
-    if about.is_file():
-        held = json.loads(about.read_text())["trained_with"].get("weights", config["weights"])
-        if held != config["weights"]:
-            raise ConfigError(f"weights={config['weights']}: {config['tokenizer']} holds the {held} weights; set weights={held}")
 
 
 def _device(config: Mapping[str, Any]) -> "torch.device":

@@ -67,6 +67,14 @@ def test_evaluating_an_export_repeats_the_averaged_numbers_of_its_run(finished, 
     assert metrics == {key: value for key, value in finished.result["metrics"].items() if key.startswith("val/")}
 
 
+def test_a_run_that_trained_no_tokenizer_and_data_that_is_no_pictures_are_one_message(finished, tmp_path):
+    (tmp_path / "config.yaml").write_text("image_size: 16\ntask: {generator: {}}\n")
+    with pytest.raises(ValueError, match="a run that trained no tokenizer, but a generator"):
+        evaluate.run(compose("evaluate", [f"model={tmp_path}", "data=photos", "workers=0"]))
+    with pytest.raises(ValueError, match="data=indices: expected pictures"):
+        evaluate.run(compose("evaluate", [f"model={finished.path}", "data=indices", "data.file=nothing"]))
+
+
 def test_one_picture_can_be_evaluated(finished, tmp_path, capsys):
     """Its numbers lie in the run's folder; the same command finds the same place, another picture another."""
     paths = [tmp_path / "cat.png", tmp_path / "dog.png"]

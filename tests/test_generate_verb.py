@@ -1,6 +1,9 @@
 """From an exported generator and its tokenizer to pictures, an npz file and a result."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +17,7 @@ from experiments import build, generate
 from experiments.compose import ConfigError, compose
 from experiments.generation import draw_labels, generate_images, pixels
 from experiments.sample_file import SampleFile
+from experiments.signatures import ROOT
 from tokenizer import pretrained
 from tokenizer.generators.sampling import Guidance, Sampling
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -47,7 +51,7 @@ def pair(tmp_path_factory) -> Path:
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     recorded = {"folder": str(folder / "tokenizer"), "digest": digest, "weights": "ema"}
-    about = {"image_size": 16, "tokens": {**described, "_target_": None}, "classes": NAMES, "tokenizer": recorded}
+    about = {"image_size": 16, "weights": "ema", "tokens": {**described, "_target_": None}, "classes": NAMES, "tokenizer": recorded}
     pretrained.save(generator, config, folder / "generator", about)
     return folder
 
@@ -143,7 +147,11 @@ def test_samples_are_at_no_distance_from_themselves(pair, tmp_path, monkeypatch,
         (["weights=average"], ["weights=average", "one of ema, raw"]),
         (["reference=nothing.npz"], ["set metrics=true"]),
         (["reference=nothing.npz", "metrics=true"], ["reference=nothing.npz", "no such file"]),
-        (["metrics=true", "n=3"], ["3 samples are too few", "20"]),
+        (["metrics=true", "n=3"], ["n=3: samples are too few", "20", "change `n`"]),
+        (["metrics=true", "n=20", "workers=-1"], ["workers=-1", "at least 0"]),
+        (["metrics=true", "n=20", "data=indices", "data.file=nothing"], ["data=indices: expected pictures"]),
+        (["metrics=true", "n=20", "data=digits", "image_size=32"], ["image_size=32", "pictures of 16 pixels"]),
+        (["weights=raw"], ["weights=raw", "holds the ema weights"]),
         (["tokenizer=nowhere"], ["tokenizer=nowhere", "change `tokenizer`"]),
     ],
 )
@@ -152,6 +160,30 @@ def test_a_wrong_setting_is_one_message(pair, tmp_path, monkeypatch, words, part
     text = refused(pair, *words)
     assert all(part in text for part in parts)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_no_torch_is_judged_without_it(pair, tmp_path):
+    """A tokenizer that is not there, and metrics without the one network that they need."""
+    command = "import sys; from experiments import compose, generate\ntry: generate.run(compose.compose('generate', sys.argv[1:]))\n"
+    command += "except Exception as error: print(error, 'torch' in sys.modules)"
+    for words, said in {("tokenizer=nowhere",): "tokenizer=nowhere", ("metrics=true", "n=20"): "weights fetch inception"}.items():
+        environment = {**os.environ, "TESSERA_WEIGHTS": str(tmp_path)}
+        given = [sys.executable, "-c", command, f"model={pair / 'generator'}", *words]
+        printed = subprocess.run(given, capture_output=True, text=True, env=environment, cwd=ROOT, check=True).stdout
+        assert said in printed
+        assert printed.rstrip().endswith("False")
+
+
+def test_nothing_but_its_own_samples_is_overwritten(pair, tmp_path):
+    generated(pair, tmp_path / "samples", "n=1", "npz=false")
+    assert "it holds other samples" in refused(pair, "n=2", "npz=false", f"output={tmp_path / 'samples'}")
+    assert generated(pair, tmp_path / "samples", "n=2", "npz=false", "rerun=true")["settings"]["n"] == 2
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "result.json").write_text('{"state": "done"}')
+    assert "it holds something else" in refused(pair, "n=1", f"output={run}", "rerun=true")
+    assert [path.name for path in run.iterdir()] == ["result.json"]
+    assert "no folder that can be written to" in refused(pair, "n=1", f"output={run / 'result.json'}")
 
 
 def test_a_folder_that_holds_no_generator_is_refused(pair):

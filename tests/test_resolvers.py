@@ -54,6 +54,22 @@ def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys,
     assert text in reason(expression, **keys)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("config.json", "not: [json", "its config.json cannot be read"),
+        ("config.json", "[]", "its config.json is not that of a run or of a model"),
+        ("config.json", "{}", "its config.json does not say `image_size`"),
+        ("config.yaml", "", "its config.yaml is not that of a run or of a model"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named_with_the_key(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    said = reason("trained_with:model,image_size", model=str(tmp_path))
+    assert f"model={tmp_path}: {expected}" in said
+    assert "change `model`" in said
+
+
 def test_a_setting_of_a_model_is_read_from_its_folder_with_the_tilde_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run").mkdir()

@@ -193,13 +193,14 @@ def test_a_cache_is_decoded_by_no_other_tokenizer(command, tmp_path):
         (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "ten_crop_shares=[0.9]"], "numbers of at least 1"),
         (["crops=five_crop"], "crops=five_crop: expected one of as_data, ten_crop"),
         (["passes=0"], "passes=0: expected a whole number of at least 1"),
+        (["seed=-1"], "seed=-1: expected a whole number of at least 0"),
         (["weights=raw"], "holds the ema weights; set weights=ema"),
         (["data=image_folder", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
         (["data=digits", "image_size=36"], "image_size=36 is not a multiple of 8, this tokenizer's pixels per token; nearest: 32 or 40"),
         (["tokenizer=null"], "tokenizer=null: expected a run folder or an exported tokenizer, or inspect=FILE"),
         (["tokenizer=null", "image_size=32"], "tokenizer=null: expected a run folder or an exported tokenizer, or inspect=FILE"),
         (["tokenizer=null", "inspect=/nowhere"], "inspect=/nowhere: expected a token cache"),
-        (["data=indices", "data.file={cache}"], "data=indices: expected pictures; change `data`"),
+        (["data=indices", "data.file={cache}"], "data=indices: expected pictures, such as data=image_folder"),
     ],
 )
 def test_what_cannot_be_tokenized_is_one_clear_message(exported, pictures, tmp_path, words, text):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+TOKENS = "experiments.data.indices.CachedTokens"
 
 
 def check_root(root: str | Path, key: str = "data.root") -> None:
@@ -31,6 +32,16 @@ def check_data(config: Mapping[str, Any]) -> None:
     for key, node in (("data.root", config), ("data.images.root", config.get("images", {}))):
         if "root" in node:
             check_root(node["root"], key)
+
+
+def check_pictures(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration's `data` that is tokens already.
+
+    Raises:
+        ValueError: as said.
+    """
+    if config.get("_target_") == TOKENS:
+        raise ValueError("data=indices: expected pictures, such as data=image_folder data.root=FOLDER; change `data`")
 
 
 def picture_files(root: Path) -> Iterator[tuple[str, int]]:

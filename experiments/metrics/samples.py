@@ -19,7 +19,7 @@ def check_samples(n: int, metrics: Iterable[str] = FEWEST_SAMPLES) -> None:
     lacking = [name for name in metrics if n < FEWEST_SAMPLES[name]]
     if lacking:
         fewest = max(FEWEST_SAMPLES[name] for name in lacking)
-        raise ValueError(f"{n} samples are too few for {', '.join(lacking)}: at least {fewest} are needed; raise the number of samples")
+        raise ValueError(f"n={n}: samples are too few for {', '.join(lacking)}; expected at least {fewest}; change `n`")
 
 
 def too_few(metric: str, n: int) -> str | None:

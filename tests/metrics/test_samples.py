@@ -8,9 +8,9 @@ from experiments.metrics.samples import FEWEST_SAMPLES, check_samples, too_few
 
 
 def test_too_few_samples_are_refused_with_the_number_that_will_do():
-    with pytest.raises(ValueError, match="19 samples are too few for inception_score: at least 20"):
+    with pytest.raises(ValueError, match="n=19: samples are too few for inception_score; expected at least 20; change `n`"):
         check_samples(19)
-    with pytest.raises(ValueError, match="1 samples are too few for gfid, precision: at least 4"):
+    with pytest.raises(ValueError, match="n=1: samples are too few for gfid, precision; expected at least 4"):
         check_samples(1, ["gfid", "precision"])
     check_samples(20)
     check_samples(2, ["gfid"])
