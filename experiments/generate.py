@@ -115,8 +115,8 @@ def chosen_classes(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[
             reason = "expected at least one" if count else "this generator knows no classes"
             raise ConfigError(f"classes={show(config['classes'])}: {reason}; change `classes`, null draws them")
         chosen = [_class_number(word, names, count) for word in words]
-    elif config["balanced"]:
-        chosen = list(range(count)) or [0]
+    elif config["balanced"] and count:
+        chosen = list(range(count))
     if config["balanced"] and chosen and config["n"] % len(chosen):
         below, size = config["n"] // len(chosen), len(chosen)
         near = " and ".join(str(size * multiple) for multiple in (below, below + 1) if multiple)

@@ -71,8 +71,9 @@ def generate_images(
         count = len(label)
         told = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
         indices = sampler(label.to(device), number, told)
-        with torch.no_grad():
-            yield indices, tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
+        with torch.no_grad():  # not around the yield: it would hold for the caller
+            images = tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
+        yield indices, images
 
 
 def pixels(images: Tensor) -> NDArray[np.uint8]:

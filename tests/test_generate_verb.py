@@ -209,6 +209,18 @@ def test_labels_are_drawn_by_seed_and_number_or_taken_in_turn():
     assert draw_labels(2, None, 0, seed=0).tolist() == [0, 0]
 
 
+def test_there_is_nothing_to_balance_without_classes():
+    config = {"classes": None, "balanced": True, "n": 5}
+    assert generate.chosen_classes(config, {"tokens": {"num_classes": 0}}) is None
+    assert generate.chosen_classes({**config, "n": 6}, {"tokens": {"num_classes": 3}}) == [0, 1, 2]
+
+
+def test_who_takes_samples_keeps_the_gradients_of_its_own(pair):
+    generator, tokenizer = build.load_generator(pair / "generator")[0], build.tokenizer_of(pair / "generator")
+    batches = generate_images(generator, tokenizer, torch.zeros(2).long(), torch.arange(2), Sampling(), generator.tokens.layout, CPU, 1)
+    assert [(torch.is_grad_enabled(), images.requires_grad) for _, images in batches] == [(True, False)] * 2
+
+
 def test_a_file_that_lacks_samples_is_not_left_behind(tmp_path):
     with pytest.raises(ValueError, match="1 pictures were written, expected 2"):
         with SampleFile(tmp_path / "samples.npz", np.zeros(2, dtype=np.int64)) as file:
