@@ -73,7 +73,8 @@ def _check(config: dict[str, Any], about: Mapping[str, Any]) -> None:
     check_setting(config, "precision", choices=("fp32", "bf16"))
     for key, minimum in {"n": 1, "batch_size": 1, "shown": 1, "workers": 0}.items():
         check_setting(config, key, minimum=minimum)
-    check_export(Path(config["model"]), config["weights"])
+    if config["weights"] == "raw":  # `ema` is the default: of a model that has no averages it means the weights that there are
+        check_export(Path(config["model"]), "raw")
     _check_tokenizer(config, about)
     if config["guidance"] != 1 and not about["tokens"]["num_classes"]:
         raise ConfigError(f"guidance={config['guidance']}: this generator knows no classes to be guided by; set guidance=1")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -207,6 +208,17 @@ def test_labels_are_drawn_by_seed_and_number_or_taken_in_turn():
     assert not torch.equal(draw_labels(30, None, 3, seed=1), drawn[:30])
     assert draw_labels(5, [4, 2], 6, seed=0).tolist() == [4, 2, 4, 2, 4]
     assert draw_labels(2, None, 0, seed=0).tolist() == [0, 0]
+
+
+def test_a_model_exported_without_averages_needs_no_word_about_it(pair, tmp_path):
+    shutil.copytree(pair / "generator", tmp_path / "generator")
+    file = tmp_path / "generator" / "config.json"
+    description = json.loads(file.read_text())
+    description["trained_with"]["weights"] = "raw"
+    file.write_text(json.dumps(description))
+    words = [f"model={tmp_path / 'generator'}", "device=cpu", "n=1", "npz=false"]
+    for more in ([], ["weights=raw"]):
+        assert generate.run(compose("generate", [*words, *more, f"output={tmp_path / f'out{len(more)}'}"])) == 0
 
 
 def test_there_is_nothing_to_balance_without_classes():
