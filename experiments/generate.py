@@ -197,6 +197,8 @@ def _generate(
     tokenizer = build.tokenizer_of(config["model"], config["tokenizer"]).to(device)
     if config["precision"] == "bf16":
         generator.bfloat16()
+    if config["compile"]:
+        generator.compile_blocks()
     tokens = generator.tokens
     names = about.get("classes") or [str(number) for number in range(tokens.num_classes)]
     labels = generation.draw_labels(config["n"], chosen, tokens.num_classes, sampling.seed)

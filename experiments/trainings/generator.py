@@ -90,6 +90,8 @@ class GeneratorTraining(Training):
         """The tokenizer is the one that the data was made with."""
         if self.online:
             task.encode_with(self.encoder)
+        if self.config["compile"]:
+            task.generator.compile_blocks()
         _ = self.tokenizer  # refused now, not at the first validation
 
     def described(self, task: GeneratorTask) -> dict[str, Any]:

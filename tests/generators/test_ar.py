@@ -208,3 +208,24 @@ def test_tokens_of_another_number_and_labels_out_of_range_are_refused():
             generator.start(torch.tensor([label]))
     with pytest.raises(ValueError, match="training mode"):
         generator.train().start(torch.tensor([0]))
+
+
+@pytest.mark.slow
+def test_compiled_blocks_say_the_same_in_training_and_in_steps():
+    plain, compiled = make("plain"), make("plain")
+    compiled.compile_blocks()
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    batch = batch_for(plain.tokens)
+    losses = [generator.eval().nll(batch).mean() for generator in (plain, compiled)]
+    torch.testing.assert_close(losses[1], losses[0])
+    for loss in losses:
+        loss.backward()
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    for bucket in (1, 4):
+        logits: list[torch.Tensor] = []
+        state = compiled.start(batch.labels)
+        state.cache.bucket = bucket
+        for token in range(plain.tokens.num_tokens):
+            compiled.step(state, lambda seen, _, token=token: logits.append(seen) or batch.indices[:, token])
+        torch.testing.assert_close(torch.cat(logits, 1), plain.logits(batch)[0], atol=1e-5, rtol=1e-5)

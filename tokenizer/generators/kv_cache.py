@@ -56,15 +56,20 @@ class KVCache:
         """
         if self.filled == self.length:
             raise ValueError(f"all {self.length} tokens are drawn already; start anew for the next images")
-        mask = None if self.bucket == 1 else (torch.arange(self.window, device=self.position.device) <= self.position)[None]
-        return [partial(self._write, keys, values, mask) for keys, values in zip(self.keys, self.values, strict=True)]
+        window = self.window
+        mask = None if self.bucket == 1 else (torch.arange(window, device=self.position.device) <= self.position)[None]
+        return [partial(_write, keys, values, self.position, window, mask) for keys, values in zip(self.keys, self.values, strict=True)]
 
     def advance(self) -> None:
         """Move on to the next position, after all layers have written."""
         self.position += 1
         self.filled += 1
 
-    def _write(self, keys: Tensor, values: Tensor, mask: Tensor | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        keys.index_copy_(2, self.position, key)
-        values.index_copy_(2, self.position, value)
-        return keys[:, :, : self.window], values[:, :, : self.window], mask
+
+def _write(
+    keys: Tensor, values: Tensor, position: Tensor, window: int, mask: Tensor | None, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Put one position in place and give the first `window`; it knows no cache, whose count would make each step another program."""
+    keys.index_copy_(2, position, key)
+    values.index_copy_(2, position, value)
+    return keys[:, :, :window], values[:, :, :window], mask

@@ -137,17 +137,24 @@ class Generator(nn.Module, ABC):
         heads: sizes of the S sub-vocabularies.
         width: channels of `features`.
         depth: blocks.
+        blocks: the trunk, alike but for their weights.
     """
 
     tokens: TokenSpec
     heads: tuple[int, ...]
     width: int
     depth: int
+    blocks: nn.ModuleList
 
     @property
     def null_label(self) -> int:
         """The label that stands for no condition."""
         return self.tokens.num_classes
+
+    def compile_blocks(self) -> None:
+        """Let torch compile the blocks, for training and for steps. Names of parameters stay; rounding and the draws of dropout change."""
+        for block in self.blocks:
+            block.compile()
 
     @abstractmethod
     def nll(self, batch: TokenBatch) -> Tensor:
