@@ -34,6 +34,18 @@ FACTORIES = ("tokenizer", "discriminator", "objective", "generator")
 """Arguments of a task that it builds itself, where the weights shall live."""
 
 
+def device(setting: str) -> torch.device:
+    """Where to compute outside of training: auto (a GPU if there is one), cpu or cuda.
+
+    Raises:
+        ValueError: cuda, and there is no GPU.
+    """
+    there = torch.cuda.is_available()
+    if setting == "cuda" and not there:
+        raise ValueError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
+    return torch.device("cuda" if setting != "cpu" and there else "cpu")
+
+
 def build(config: Any) -> Any:
     """The object that a part of the configuration describes."""
     return pretrained.build(config, PACKAGES)

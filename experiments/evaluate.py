@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import Composition, ConfigError, main
+from experiments.compose import Composition, main
 from experiments.config_checks import check_setting
 from experiments.data.files import check_data, check_pictures
 from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
@@ -18,19 +18,15 @@ def run(composition: Composition) -> int:
     """Evaluate, print the table, write the result and the picture."""
     config = composition.config
     _check(config)
-    import torch
-
     from experiments import build
     from experiments.data.loading import ImageData
     from experiments.evaluation import evaluate
     from experiments.pictures import comparison, save_picture
     from experiments.results import show
 
-    if config["device"] == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
+    device = build.device(config["device"])
     source = build.build(config["data"])
     subjects = build.subjects(config["model"], source, config["seed"])
-    device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
     for subject in subjects:
         subject.model.grid(source.image_size)
         subject.model.to(device)

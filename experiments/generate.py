@@ -22,6 +22,7 @@ from tokenizer.weights import find_weights, sha256
 
 if TYPE_CHECKING:
     from experiments.judging import SampleMetrics
+    from tokenizer.interfaces import Generator
 
 log = logging.getLogger("experiments.generate")  # __name__ is __main__ here
 
@@ -190,15 +191,9 @@ def _generate(
     from experiments.metrics.card import code_version
     from experiments.pictures import save_picture
 
-    if config["device"] == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
-    device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
-    generator = build.load_generator(config["model"], config["weights"])[0].to(device)
+    device = build.device(config["device"])
+    generator = _load_generator(config).to(device)
     tokenizer = build.tokenizer_of(config["model"], config["tokenizer"]).to(device)
-    if config["precision"] == "bf16":
-        generator.bfloat16()
-    if config["compile"]:
-        generator.compile_blocks()
     tokens = generator.tokens
     names = about.get("classes") or [str(number) for number in range(tokens.num_classes)]
     labels = generation.draw_labels(config["n"], chosen, tokens.num_classes, sampling.seed)
@@ -231,6 +226,18 @@ def _generate(
         "code_version": code_version(),
         **_judged(metrics),
     }
+
+
+def _load_generator(config: Mapping[str, Any]) -> "Generator":
+    """As it shall run."""
+    from experiments import build
+
+    generator = build.load_generator(config["model"], config["weights"])[0]
+    if config["precision"] == "bf16":
+        generator.bfloat16()
+    if config["compile"]:
+        generator.compile_blocks()
+    return generator
 
 
 def _subject(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:

@@ -20,14 +20,11 @@ def run(composition: Composition) -> int:
     config = composition.config
     _check(config)
     places = find_places(config["tokenizer"], config.get("data"))
-    import torch
-
+    from experiments import build
     from experiments.probing.report import line, say, show, write
     from experiments.probing.study import Study
 
-    if config["device"] == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
-    device = torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
+    device = build.device(config["device"])
     study = Study(config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device)
     prepared = study.prepare(places)
     found = []

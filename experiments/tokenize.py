@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,7 +17,7 @@ from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identi
 from experiments.run_folder import CONFIG
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
@@ -37,7 +37,7 @@ def run(composition: Composition) -> int:
     from experiments.data.source import ImageSource
     from experiments.tokenization import Tokenizing, describe_cache, tokens_of
 
-    device = _device(config)
+    device = build.device(config["device"])
     source = build.build(config["data"])
     if not isinstance(source, ImageSource):
         raise ConfigError(f"data={composition.choices['data']}: expected pictures; change `data`")
@@ -75,13 +75,14 @@ def inspect(config: dict[str, Any]) -> int:
     if not config["tokenizer"] and not Path(made_by["folder"]).is_dir():
         log.warning("the tokenizer %s is gone, no picture is decoded; tokenizer=FOLDER says where it is", made_by["folder"])
         return 0
+    from experiments import build
     from experiments.pictures import save_picture
     from experiments.tokenization import decode_row
     from experiments.trained import recorded_tokenizer
 
     model = recorded_tokenizer(made_by, config["tokenizer"], f"the cache {config['inspect']}")
     picture = Path(config["output"] or f"{config['inspect']}.train{config['sample']}.png")
-    save_picture(decode_row(model.to(_device(config)), cache, "train", config["sample"]), picture)
+    save_picture(decode_row(model.to(build.device(config["device"])), cache, "train", config["sample"]), picture)
     log.info("picture %s", picture)
     return 0
 
@@ -158,14 +159,6 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(
             f"ten_crop_shares={shares}: expected a list of numbers of at least 1, such as [1.1,1.05]; change `ten_crop_shares`"
         )
-
-
-def _device(config: Mapping[str, Any]) -> "torch.device":
-    import torch
-
-    if config["device"] == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
-    return torch.device("cuda" if config["device"] != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _views(config: Mapping[str, Any]) -> dict[str, Any]:
