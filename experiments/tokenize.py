@@ -16,9 +16,6 @@ from experiments.data.files import check_data, check_pictures
 from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, read_header, short_hash
 from experiments.run_folder import CONFIG
 
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
 
