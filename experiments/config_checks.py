@@ -5,6 +5,7 @@ Every check works on plain containers and raises one `ConfigError` that names th
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ def check_setting(config: dict[str, Any], key: str, choices: tuple[str, ...] = (
     value = config[key]
     if choices and value not in choices:
         raise ConfigError(f"{key}={show(value)}: expected one of {', '.join(choices)}; change `{key}`")
-    if minimum is not None and value < minimum:
+    if minimum is not None and not (isinstance(value, int) and value >= minimum):
         raise ConfigError(f"{key}={show(value)}: expected a whole number of at least {minimum}; change `{key}`")
 
 
@@ -207,6 +208,15 @@ def check_export(folder: Path, weights: str) -> None:
         held = json.loads(about.read_text()).get("trained_with", {}).get("weights", weights)
         if held != weights:
             raise ConfigError(f"weights={weights}: {folder} holds the {held} weights; set weights={held}")
+
+
+def check_output(path: Path, is_file: bool) -> None:
+    """Refuse a place where what `output` names cannot be written; makes nothing."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if is_file and there == path and there.is_dir():
+        raise ConfigError(f"output={path}: it is a folder, expected a file; change `output`")
+    if not (is_file and there == path) and not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ConfigError(f"output={path}: {there} is no folder that can be written to; change `output`")
 
 
 def check_targets(draft: Draft, resolved: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compose import Composition, main
-from experiments.config_checks import check_setting
+from experiments.config_checks import check_output, check_setting
 from experiments.data.files import check_data, check_pictures
 from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
 
@@ -50,6 +50,8 @@ def _check(config: dict[str, Any]) -> None:
     check_setting(config, "device", choices=("auto", "cpu", "cuda"))
     for key, minimum in {"batch_size": 1, "shown": 1, "workers": 0}.items():
         check_setting(config, key, minimum=minimum)
+    if config["output"]:
+        check_output(Path(config["output"]), is_file=False)
     check_pictures(config["data"])
     check_data(config["data"])
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_export, check_setting, nearest
+from experiments.config_checks import check_export, check_output, check_setting, nearest
 from experiments.data.files import check_data, check_pictures
 from experiments.metrics.samples import check_samples
 from experiments.progress import progress
@@ -169,9 +168,7 @@ def _found(config: Mapping[str, Any], folder: Path, identity: str) -> dict[str, 
     Raises:
         ConfigError: samples cannot be written there, or would overwrite something else.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"output={folder}: {there} is no folder that can be written to; change `output`")
+    check_output(folder, is_file=False)
     found = RunFolder(folder).result
     if (folder / CONFIG).is_file() or (found and "identity" not in found):
         raise ConfigError(f"output={folder}: it holds something else, not samples; change `output`")

@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_export, check_setting
+from experiments.config_checks import check_export, check_output, check_setting
 from experiments.data.files import check_data, check_pictures
 from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, read_header, short_hash
 from experiments.run_folder import CONFIG
-
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
 
@@ -138,6 +137,8 @@ def _check(config: dict[str, Any]) -> None:
         check_setting(config, key, minimum=minimum)
     for key, choices in {"weights": ("ema", "raw"), "precision": ("fp32", "bf16"), "crops": ("as_data", "ten_crop")}.items():
         check_setting(config, key, choices=choices)
+    if config["output"]:
+        check_output(Path(config["output"]), is_file=True)
     if config["inspect"]:
         return
     if config["tokenizer"] is None:

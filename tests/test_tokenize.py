@@ -193,6 +193,8 @@ def test_a_cache_is_decoded_by_no_other_tokenizer(command, tmp_path):
         (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "ten_crop_shares=[0.9]"], "numbers of at least 1"),
         (["crops=five_crop"], "crops=five_crop: expected one of as_data, ten_crop"),
         (["passes=0"], "passes=0: expected a whole number of at least 1"),
+        (["output={pictures}"], "it is a folder, expected a file; change `output`"),
+        (["output={cache}/inner.safetensors"], "cache is no folder that can be written to; change `output`"),
         (["seed=-1"], "seed=-1: expected a whole number of at least 0"),
         (["weights=raw"], "holds the ema weights; set weights=ema"),
         (["data=image_folder", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
