@@ -171,7 +171,7 @@ def _explained(verb: str, words: list[Override], config_dir: Path, error: Except
     try:
         plain, _ = _load(verb, main, config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
-        return ConfigError(_one_line(broken, config_dir))
+        return _misplaced(verb, main, config_dir, broken) or ConfigError(_one_line(broken, config_dir))
     for word in groups:
         if word.get_key_element() not in plain.choices and not word.is_add() and not word.is_delete():
             return unknown_group(plain, word.get_key_element(), word.input_line or "")
@@ -179,6 +179,7 @@ def _explained(verb: str, words: list[Override], config_dir: Path, error: Except
         draft, _ = _load(verb, [word.input_line or "" for word in groups], config_dir)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
         return ConfigError(_one_line(broken, config_dir))
+    check_keys(draft)  # a file that does not go with the others may have brought the words' group away
     known = set(dotted(draft.raw))
     for word in words:
         if word not in groups and word.key_or_group not in known:
@@ -186,6 +187,16 @@ def _explained(verb: str, words: list[Override], config_dir: Path, error: Except
         if word.is_add() and word not in groups and not word.is_force_add():
             return ConfigError(f"{word.input_line}: the key is there already, write it without +")
     return ConfigError(_one_line(error, config_dir))
+
+
+def _misplaced(verb: str, main: list[str], config_dir: Path, error: Exception) -> ConfigError | None:
+    """The error for an experiment or scale file that chooses in a group which the task does not have; None if it is something else."""
+    found = re.match(r"In '([^']+)': Could not override '([^']+)'", _one_line(error, config_dir))
+    if not found:
+        return None
+    file, mount = found.groups()
+    without, _ = _load(verb, [word for word in main if not word.startswith(f"{file.partition('/')[0]}=")], config_dir)
+    return unknown_group(without, mount, f"{config_dir.name}/{file}.yaml")
 
 
 def _one_line(error: BaseException, config_dir: Path) -> str:

@@ -72,7 +72,13 @@ class Cost:
 
 
 def cost_of(config: Mapping[str, Any], source: ImageSource, devices: int) -> Cost:
-    """Count what the run of a configuration takes on `devices` devices."""
+    """Count what the run of a configuration takes on `devices` devices.
+
+    Raises:
+        ValueError: it trains no tokenizer.
+    """
+    if "tokenizer" not in config["task"]:
+        raise ValueError("a plan counts trainings of tokenizers, this one is of a generator; run the row without `plan`")
     with torch.device("meta"):
         tokenizer = build.build(config["task"]["tokenizer"])
         discriminator = build.build(config["task"]["discriminator"])

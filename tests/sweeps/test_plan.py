@@ -140,3 +140,8 @@ def test_rows_without_weights_have_no_estimate(capsys):
     told = capsys.readouterr().out
     assert [cell.strip() for cell in told.splitlines()[3].split("│")[1:-1]] == ["a", "0", "weights absent", "", "", "", ""]
     assert "no row can be run here" in told
+
+
+def test_the_training_of_a_generator_is_not_counted_but_named():
+    with pytest.raises(ValueError, match="trainings of tokenizers, this one is of a generator"):
+        cost_of({"task": {"generator": {}}}, None, 1)

@@ -184,6 +184,8 @@ def test_a_generator_learns_without_the_tokenizer_and_shows_no_pictures(tmp_path
         (["samples_shown=many"], ["samples_shown=many", "whole number"]),
         (["quantizer=vq"], ["a tokenizer that is trained already", "has no group `quantizer`", "task=tokenizer has it"]),
         (["width=3"], ["no key `width`", "task=tokenizer does"]),
+        (["scale=smoke"], ["conf/scale/smoke.yaml sets width=32", "task=generator does not declare it; task=tokenizer does"]),
+        (["scale=mini"], ["conf/scale/mini.yaml: task=generator", "has no group `discriminator`", "task=tokenizer has it"]),
     ],
 )
 def test_what_a_generator_does_not_have_is_one_message(words, parts, place, tmp_path):
