@@ -1,14 +1,27 @@
 """Judge tokenizers by what can be generated from their tokens: `python -m experiments.probe tokenizer=[RUN,RUN,RUN]`."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_setting
 from experiments.probing.entrants import find_places
+from tokenizer.generators.settings import Schedule
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
+
+WHOLE = {"guidance.samples": 2, "linear.batch_size": 2, "linear.epochs": 1, "linear.warmup_epochs": 0, "linear.views": 1}
+REAL: dict[str, tuple[Callable[[float], bool], str]] = {
+    "guidance.floor": (lambda value: value >= 0, "of at least 0"),
+    "guidance.step": (lambda value: value > 0, "above 0"),
+    "guidance.unguided": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "linear.learning_rate": (lambda value: value > 0, "above 0"),
+    "linear.momentum": (lambda value: 0 <= value < 1, "of at least 0 and below 1"),
+    "linear.trust": (lambda value: value > 0, "above 0"),
+}
+"""What the numbers of a protocol are, as far as nothing is built from them before the training."""
 
 
 def run(composition: Composition) -> int:
@@ -19,7 +32,7 @@ def run(composition: Composition) -> int:
     """
     config = composition.config
     _check(config)
-    places = find_places(config["tokenizer"], config.get("data"))
+    places = find_places(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments import build
     from experiments.probing.report import line, say, show, write
     from experiments.probing.study import Study
@@ -46,23 +59,19 @@ def _check(config: dict[str, Any]) -> None:
         check_setting(config, key, minimum=minimum)
     if config["reference"] and not Path(config["reference"]).is_file():
         raise ConfigError(f"reference={config['reference']}: there is no such file; expected an npz file of ADM; change `reference`")
-    guidance, linear = config["guidance"], config["linear"]
-    if guidance["schedule"] not in ("constant", "step", "linear", "cosine"):
-        raise ConfigError(
-            f"guidance.schedule={guidance['schedule']}: expected constant, step, linear or cosine; change `guidance.schedule`"
-        )
-    if guidance["samples"] < 2:
-        raise ConfigError(f"guidance.samples={guidance['samples']}: expected at least 2; change `guidance.samples`")
-    if not guidance["step"] > 0:
-        raise ConfigError(f"guidance.step={guidance['step']}: expected a number above 0; change `guidance.step`")
-    if guidance["start"] is not None and guidance["start"] < guidance["floor"]:
-        raise ConfigError(
-            f"guidance.start={guidance['start']}: expected at least guidance.floor={guidance['floor']}; change `guidance.start`"
-        )
-    if not 0 <= linear["warmup_epochs"] <= linear["epochs"] or linear["views"] < 1 or linear["batch_size"] < 2:
-        raise ConfigError(
-            f"linear={linear}: expected a warm-up within the epochs, a view at least and two rows of a batch; change `linear`"
-        )
+    settings = {f"{part}.{key}": value for part in ("guidance", "linear") for key, value in config[part].items()}
+    check_setting(settings, "guidance.schedule", choices=get_args(Schedule))
+    for key, minimum in WHOLE.items():
+        check_setting(settings, key, minimum=minimum)
+    for key, (holds, expected) in REAL.items():
+        if not isinstance(settings[key], int | float) or not holds(settings[key]):
+            raise ConfigError(f"{key}={settings[key]}: expected a number {expected}; change `{key}`")
+    start, floor = config["guidance"]["start"], config["guidance"]["floor"]
+    if start is not None and not (isinstance(start, int | float) and start >= floor):
+        raise ConfigError(f"guidance.start={start}: expected at least guidance.floor={floor}; change `guidance.start`")
+    warmup, epochs = config["linear"]["warmup_epochs"], config["linear"]["epochs"]
+    if warmup > epochs:
+        raise ConfigError(f"linear.warmup_epochs={warmup}: expected at most linear.epochs={epochs}; change `linear.warmup_epochs`")
 
 
 if __name__ == "__main__":

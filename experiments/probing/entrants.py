@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.data.files import check_data
-from experiments.run_folder import CONFIG, RunFolder
+from experiments.data.files import check_data, check_pictures
+from experiments.run_folder import CONFIG, RunFolder, differences
 from experiments.signatures import ConfigError
 
 if TYPE_CHECKING:
@@ -51,15 +51,18 @@ class Entrant:
     tokens: "TokenSpec"
 
 
-def find_places(tokenizer: str | list[str], data: dict[str, Any] | None) -> list[Place]:
+def find_places(tokenizer: str | list[str], data: dict[str, Any] | None, image_size: int, seed: int) -> list[Place]:
     """The folders that the setting `tokenizer` names; imports no torch.
 
     Args:
         tokenizer: one folder or several.
-        data: of the pictures; None for the pictures that each tokenizer was trained on.
+        data: of the pictures; None for the pictures that all tokenizers were trained on.
+        image_size: of the pictures, in pixels.
+        seed: of the pictures' crops, whatever that of the tokenizers' runs was.
 
     Raises:
-        ConfigError: a folder that holds no trained tokenizer, one that is named twice, or an exported one without `data`.
+        ConfigError: a folder that holds no trained tokenizer, one that is named twice, an exported one without `data`, or tokenizers
+            that were trained on different pictures.
     """
     words = [tokenizer] if isinstance(tokenizer, str) else list(tokenizer)
     if not words:
@@ -69,13 +72,21 @@ def find_places(tokenizer: str | list[str], data: dict[str, Any] | None) -> list
         _check_folder(folder)
         if any(folder.resolve() == other.resolve() for other in folders[:number]):
             raise ConfigError(f"tokenizer={folder} is named twice; change `tokenizer`")
-    places = [Place(folder, name, _data_of(folder, data)) for folder, name in zip(folders, _names(folders), strict=True)]
+    places = [Place(folder, name, data or _trained_on(folder, seed)) for folder, name in zip(folders, _names(folders), strict=True)]
+    first = places[0]
     for place in places:
+        check_pictures(place.data)
         check_data(place.data)
-    sizes = {place.data["image_size"] for place in places}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{place.name} {place.data['image_size']}" for place in places)
-        raise ConfigError(f"the tokenizers were trained on pictures of different sizes: {listed}; choose data=... and image_size=...")
+        if changes := [line for line in differences(first.data, place.data) if not line.startswith("root:")]:
+            raise ConfigError(
+                f"{first.name} and {place.name} were trained on different pictures ({', '.join(changes)}): "
+                "the same are needed to compare them; choose data=... and image_size=..."
+            )
+    if data is None and image_size != first.data["image_size"]:
+        trained = first.data["image_size"]
+        raise ConfigError(
+            f"image_size={image_size}: the tokenizers were trained on pictures of {trained} pixels; add data=... to change it"
+        )
     return places
 
 
@@ -101,12 +112,12 @@ def _names(folders: list[Path]) -> list[str]:
     return ["/".join(part) for part in parts]
 
 
-def _data_of(folder: Path, data: dict[str, Any] | None) -> dict[str, Any]:
-    if data is not None:
-        return data
+def _trained_on(folder: Path, seed: int) -> dict[str, Any]:
+    """The configuration of the pictures that a run's tokenizer was trained on, with the probe's seed."""
     if (folder / EXPORTED).is_file():
         raise ConfigError(f"tokenizer={folder} is an export, which does not say what it was trained on; add data=...")
-    return dict(RunFolder(folder).config["data"])
+    data = RunFolder(folder).config["data"]
+    return {**data, "seed": seed} if "seed" in data else dict(data)
 
 
 def load_entrant(place: Place) -> Entrant:

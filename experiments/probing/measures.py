@@ -26,7 +26,7 @@ from experiments.probing.entrants import Entrant
 from experiments.probing.linear import ProbeSettings, linear_accuracy
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 
-NO_LABELS = "the data has no labels"
+TOO_FEW_CLASSES = "the data has fewer than two classes"
 Part = tuple[Tensor, Tensor]
 """Features (n, views, W) and labels (n,)."""
 
@@ -65,8 +65,8 @@ def linear_of_generator(
     entrant: Entrant, generator: Generator, cache: Path, subject: str, config: Mapping[str, Any], device: torch.device
 ) -> Results:
     """acc1 of a linear probe on the generator's features."""
-    if not entrant.source.classes:
-        return Results(skipped={"acc1": NO_LABELS})
+    if len(entrant.source.classes or []) < 2:
+        return Results(skipped={"acc1": TOO_FEW_CLASSES})
     block, most = generator.depth // 2, config["linear"]["views"]
     if block == 0:
         return Results(skipped={"acc1": "the generator has one block, its probe needs two at least"})
@@ -99,8 +99,8 @@ def linear_of_tokenizer(entrant: Entrant, views: Views, config: Mapping[str, Any
         config: of the verb.
         device: where to compute.
     """
-    if not entrant.source.classes:
-        return Results(skipped={"acc1": NO_LABELS})
+    if len(entrant.source.classes or []) < 2:
+        return Results(skipped={"acc1": TOO_FEW_CLASSES})
     parts = [_of_pictures(entrant, each, config, device) for each in (views, EvaluationViews(entrant.source.val))]
     return _accuracy(entrant, parts[0], parts[1], "latents before quantization, mean over tokens", config)
 

@@ -27,6 +27,7 @@ from experiments.run_folder import RunFolder
 from experiments.train import check, run_name
 from experiments.training import find_folder, training_of
 from tokenizer.interfaces import Generator
+from tokenizer.weights import sha256
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Study:
         self.config, self.trainer, self.device = config, trainer, device
         self.folder = Path(config["runs_folder"]) / "probes"
         self.kept = KeptResults(self.folder / "kept")
-        settings = {key: config[key] for key in ("training", "crops", "passes", "flip", "shares", "samples", "guidance", "linear", "seed")}
+        settings = {key: config[key] for key in ("training", "crops", "passes", "flip", "shares", "samples", "guidance", "linear")}
         settings["precision"] = config["trainer"]["precision"]
         self.protocol = f"{protocol} {short_hash(settings)[:6]}"
         self.subject = f"generator of the protocol {self.protocol}"
@@ -103,9 +104,10 @@ class Study:
         return prepared
 
     def name(self, prepared: list[tuple[Entrant, Composition, Path]]) -> str:
-        """Twelve hexadecimal digits of the tokenizers, their data and the protocol."""
+        """Twelve hexadecimal digits of the tokenizers, their data, the protocol and what else decides a report."""
         parts = sorted([entrant.digest, entrant.source.fingerprint()] for entrant, _, _ in prepared)
-        return short_hash([self.protocol, parts])
+        reference = self.config["reference"] and sha256(Path(self.config["reference"]))
+        return short_hash([self.protocol, self.config["seed"], reference, parts])
 
     def probe(self, entrant: Entrant, composition: Composition, cache: Path) -> Probed:
         """All stages of one tokenizer."""
