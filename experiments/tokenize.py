@@ -13,7 +13,7 @@ from rich.table import Table
 from experiments.compose import Composition, ConfigError, main
 from experiments.config_checks import check_export, check_output, check_setting
 from experiments.data.files import check_data, check_pictures
-from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, read_header, short_hash
+from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, looks_like_cache, read_header, short_hash
 from experiments.run_folder import CONFIG
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
@@ -48,7 +48,7 @@ def run(composition: Composition) -> int:
         precision=config["precision"],
     )
     path = _output(config, about)
-    if not config["rerun"] and _is_done(path, about):
+    if _is_done(path, about, config["rerun"]):
         log.info("%s is done; rerun=true repeats it", path)
     else:
         training = training_views(source, about["views"])
@@ -176,13 +176,17 @@ def _output(config: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
     return folder / f"{short_hash(identity_of(about))}.safetensors"
 
 
-def _is_done(path: Path, about: Mapping[str, Any]) -> bool:
-    """Whether the file is there already.
+def _is_done(path: Path, about: Mapping[str, Any], rerun: bool) -> bool:
+    """Whether the file is there already and shall not be written anew.
 
     Raises:
-        ConfigError: a file is there that holds something else.
+        ConfigError: a file is there that holds something else; with `rerun` too if it was never a cache, even a damaged one.
     """
     if not path.exists():
+        return False
+    if rerun:
+        if not looks_like_cache(path):
+            raise ConfigError(f"output={path}: it holds something else, not tokens; change `output`")
         return False
     theirs, ours = (identity_of(header) for header in (read_header(path, "output").about, about))
     if theirs == ours:

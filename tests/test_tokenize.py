@@ -214,6 +214,18 @@ def test_what_cannot_be_tokenized_is_one_clear_message(exported, pictures, tmp_p
         tokenize.run(compose("tokenize", [f"tokenizer={exported[0]}", "workers=0", *given]))
 
 
+def test_only_a_cache_is_written_anew(command, tmp_path):
+    path = tmp_path / "cache.safetensors"
+    path.write_text("weights")
+    with pytest.raises(ValueError, match="it holds something else, not tokens"):
+        command("rerun=true")
+    assert path.read_text() == "weights"
+    path.unlink()
+    whole = command().header
+    path.write_bytes(path.read_bytes()[:-9])
+    assert command("rerun=true").header == whole
+
+
 def test_data_of_which_nothing_can_be_read_leaves_no_file(exported, tmp_path):
     for part in ("train", "val"):
         (tmp_path / "pictures" / part).mkdir(parents=True)

@@ -123,6 +123,12 @@ def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
     return CacheHeader(path, arrays, about)
 
 
+def looks_like_cache(path: Path) -> bool:
+    """Whether a file begins as a cache does, whole or damaged."""
+    with open(path, "rb") as file:
+        return file.read(64)[8:].startswith(b'{"__metadata__": {"tessera": ')
+
+
 def _array(entry: Mapping[str, Any], start: int) -> StoredArray:
     """An entry of the header; `start` is the first byte behind the header."""
     begin, end = entry["data_offsets"]
