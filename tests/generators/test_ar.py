@@ -198,6 +198,17 @@ def test_what_does_not_fit_is_refused_by_name(changed, message):
         AutoregressiveGenerator(PLAIN, head=head, **sizes)
 
 
+def test_dropout_begins_with_the_embeddings_of_class_and_tokens():
+    tokens = replace(PLAIN, num_classes=3)
+    generator = AutoregressiveGenerator(tokens, 16, 1, 2, "rotary", make_head("parallel", tokens), dropout=0.5, class_dropout=0.0).train()
+    read = []
+    generator.blocks[0].register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].detach()))
+    torch.manual_seed(0)
+    generator.nll(batch_for(tokens, rows=40))
+    for part in (read[0][:, :1], read[0][:, 1:]):
+        assert (part == 0).float().mean().item() == pytest.approx(0.5, abs=0.08)
+
+
 def test_tokens_of_another_number_and_labels_out_of_range_are_refused():
     generator = make()
     batch = batch_for(replace(PLAIN, num_tokens=5))
