@@ -20,14 +20,17 @@ from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.weights import find_weights, sha256
 
 if TYPE_CHECKING:
+    import torch
+
     from experiments.judging import SampleMetrics
+    from tokenizer.image_tokenizer import ImageTokenizer
     from tokenizer.interfaces import Generator
 
 log = logging.getLogger("experiments.generate")  # __name__ is __main__ here
 
 SETTINGS = (
     "weights", "n", "classes", "balanced", "guidance", "guidance_schedule", "guidance_start", "first_token", "temperature", "top_k",
-    "top_p", "seed", "precision", "shown", "npz", "metrics", "reference",
+    "top_p", "seed", "precision", "compile", "shown", "npz", "metrics", "reference",
 )  # fmt: skip
 """What changes the files that are written."""
 GRID, SAMPLES = "grid.png", "samples.npz"
@@ -184,7 +187,6 @@ def _generate(
     import torch
 
     from experiments import build, generation
-    from experiments.judging import sample_metrics
     from experiments.metrics.card import code_version
     from experiments.pictures import save_picture
 
@@ -194,13 +196,7 @@ def _generate(
     tokens = generator.tokens
     names = about.get("classes") or [str(number) for number in range(tokens.num_classes)]
     labels = generation.draw_labels(config["n"], chosen, tokens.num_classes, sampling.seed)
-    metrics = None
-    if config["metrics"]:
-        source = build.build(config["data"]) if config["data"] else None
-        reference = Path(config["reference"]) if config["reference"] else None
-        metrics = sample_metrics(
-            source, reference, config["image_size"], _subject(config, about), sampling, device, config["batch_size"], config["workers"]
-        )
+    metrics = _metrics(config, _subject(config, about), tokenizer, sampling, device) if config["metrics"] else None
     numbers, began = torch.arange(config["n"]), time.perf_counter()
     with progress(config["n"] * tokens.num_tokens, "tokens") as advance:
         batches = generation.generate_images(
@@ -211,6 +207,8 @@ def _generate(
     few = chosen is not None and 2 * len(set(chosen)) <= len(kept)
     sheet = generation.picture_of_samples(kept, labels[: len(kept)].tolist(), names, by_class=few or config["classes"] is not None)
     save_picture(sheet, folder / GRID)
+    if not config["npz"]:
+        (folder / SAMPLES).unlink(missing_ok=True)  # of an earlier call
     counts = Counter(labels.tolist())
     return {
         "settings": {key: config[key] for key in SETTINGS},
@@ -235,6 +233,20 @@ def _load_generator(config: Mapping[str, Any]) -> "Generator":
     if config["compile"]:
         generator.compile_blocks()
     return generator
+
+
+def _metrics(
+    config: Mapping[str, Any], subject: Any, tokenizer: "ImageTokenizer", sampling: Sampling, device: "torch.device"
+) -> "SampleMetrics":
+    """What the samples are judged by."""
+    from experiments import build
+    from experiments.judging import sample_metrics
+
+    source = build.build(config["data"]) if config["data"] else None
+    reference = Path(config["reference"]) if config["reference"] else None
+    return sample_metrics(
+        source, reference, tokenizer, config["image_size"], subject, sampling, device, config["batch_size"], config["workers"]
+    )
 
 
 def _subject(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from experiments.data.loading import ImageData
-from experiments.data.source import ImageSource
+from experiments.data.source import ImageSource, Reconstruct
 from experiments.metrics.generation import GenerationMetrics, all_skipped
 from experiments.metrics.inception import Inception
 from experiments.metrics.judge import LabelledMetrics
 from experiments.metrics.reference import ReferenceStatistics, cached_reference
 from experiments.metrics.results import Results
 from tokenizer.generators.settings import Sampling
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import TokenizerOutput
 from tokenizer.weights import MissingWeightsError, sha256
 
 
@@ -50,9 +52,21 @@ class SampleMetrics:
         return joined
 
 
+def reconstructing(tokenizer: ImageTokenizer, device: torch.device) -> Reconstruct:
+    """What a tokenizer makes of pictures: (B, 3, H, W) in [0, 1] on the CPU to the same."""
+
+    @torch.no_grad()
+    def reconstruct(images: Tensor) -> Tensor:
+        output: TokenizerOutput = tokenizer(images.to(device) * 2 - 1)
+        return output.decoder.reconstruction.float().clamp(-1, 1).add(1).div(2).cpu()
+
+    return reconstruct
+
+
 def sample_metrics(
     source: ImageSource | None,
     reference: Path | None,
+    tokenizer: ImageTokenizer,
     image_size: int,
     subject: Literal["ema", "raw"],
     sampling: Sampling,
@@ -65,6 +79,7 @@ def sample_metrics(
     Args:
         source: real pictures of their kind: its evaluation pictures are the reference unless there is a file; None for none.
         reference: an npz file of ADM's evaluation; None for none. Without both only the inception score is left.
+        tokenizer: that decodes the samples, on the device.
         image_size: side in pixels.
         subject: which weights generate.
         sampling: for the cards.
@@ -76,7 +91,7 @@ def sample_metrics(
         MissingWeightsError: Inception's weights are not on this machine, and the data has no judge of its own.
         ValueError: the reference cannot be used.
     """
-    judge = None if source is None else source.judge()
+    judge = None if source is None else source.judge(reconstructing(tokenizer, device))
     of_data = None if judge is None else judge.metrics(image_size, subject, sampling.seed, sampling.summary)
     try:
         network = Inception(device)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from experiments.data.source import Example, ImageSource, Unreadable
+from experiments.data.source import Example, ImageSource, Reconstruct, Unreadable
 from experiments.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
@@ -46,5 +46,5 @@ class OnlineTokens(ImageSource):
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         return self.images.collate(examples)
 
-    def judge(self) -> Judge | None:
-        return self.images.judge()
+    def judge(self, reconstruct: Reconstruct | None = None) -> Judge | None:
+        return self.images.judge(reconstruct)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from torch import Tensor
 from experiments.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
+Reconstruct = Callable[[Tensor], Tensor]
+"""(B, 3, H, W) in [0, 1] to the same shape and range."""
 NO_LABEL = -1
 SHUFFLING, AUGMENTATION = 0, 1  # purposes, so that two streams of random numbers never share a seed
 
@@ -89,8 +91,12 @@ class ImageSource(DataSource):
         """See the function."""
         return collate(examples, self.image_size)
 
-    def judge(self) -> Judge | None:
-        """What judges generated pictures of this collection beside Inception, None where there is nothing; made anew by every call."""
+    def judge(self, reconstruct: Reconstruct | None = None) -> Judge | None:
+        """What judges generated pictures of this collection beside Inception, None where there is nothing; made anew by every call.
+
+        Args:
+            reconstruct: what the tokenizer of the generator makes of pictures, so that copies can be told; None leaves them as they are.
+        """
         return None
 
 

@@ -1,6 +1,7 @@
 """A judge of generated digits that needs no download: a small classifier, and the nearest real digits.
 
-Everything is seen as 8 x 8 grey pixels, the digits' own size. The classifier is scikit-learn's perceptron with one hidden layer, whose
+Everything is seen as 8 x 8 grey pixels, the digits' own size. A tokenizer blurs what it decodes, copies too: so where there is one,
+nearness is measured among digits that all went through it. The classifier is scikit-learn's perceptron with one hidden layer, whose
 activations are the features of a Fréchet distance (Heusel et al. 2017, arXiv:1706.08500, with this network in Inception's place).
 It also sees every training digit moved by half a pixel to each side; it never sees the held-out ones. Fitting takes about a second.
 """
@@ -55,6 +56,7 @@ class DigitsJudge:
         held_out_labels: NDArray[np.int64],
         transform: str,
         reference: str,
+        decoded: tuple[Pixels, Pixels] | None = None,
     ) -> None:
         """Fit the classifier.
 
@@ -65,11 +67,14 @@ class DigitsJudge:
             held_out_labels: (m,).
             transform: how the pictures were made, for the cards.
             reference: which digits are held out, for the cards.
+            decoded: `train` and `held_out` as a tokenizer reconstructs them, among which neighbours are sought; None for themselves.
         """
         from sklearn.neural_network import MLPClassifier  # takes a second
         from threadpoolctl import threadpool_limits
 
         self.train, self.held_out = train, held_out
+        self.decoded = decoded
+        self.known, self.unknown = decoded or (train, held_out)
         self.transform, self.reference = transform, reference
         # Fitted whole, not in random parts: the same on every call. It ends by the tolerance, long before max_iter.
         self.classifier = MLPClassifier((HIDDEN,), solver="lbfgs", alpha=1.0, tol=3e-4, max_iter=2000, random_state=SEED)
@@ -94,19 +99,19 @@ class DigitsJudge:
         return torch.from_numpy(np.maximum(pixels @ self.classifier.coefs_[0] + self.classifier.intercepts_[0], 0))
 
     def nearest_neighbours(self, images: Tensor) -> Tensor:
-        """(B,) Euclidean distance of each image to the nearest training digit, in 64 grey pixels in [0, 1]."""
+        """(B,) Euclidean distance of each image to the nearest training digit (decoded), in 64 grey pixels in [0, 1]."""
         return self.distances(shrink(images))
 
     def distances(self, pixels: Pixels) -> Tensor:
         """(B,) of (B, 64) pixels to the nearest training digit."""
-        real = torch.from_numpy(self.train)
+        real = torch.from_numpy(self.known)
         parts = torch.split(torch.from_numpy(pixels), 1024)
         return torch.cat([torch.cdist(part, real, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for part in parts])
 
     @functools.cached_property
     def held_out_distances(self) -> Tensor:
         """(m,) of the held-out digits to the nearest training digit: how near pictures come that are no copies."""
-        return self.distances(self.held_out)
+        return self.distances(self.unknown)
 
     @functools.cached_property
     def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -154,6 +159,7 @@ class DigitsMetrics:
 
     def _card(self, metric: str, n: int) -> dict[str, Any]:
         to_training = metric.startswith(("nearest", "share", "frechet_digits_"))
+        decoded = metric.startswith(("nearest", "share")) and self.judge.decoded is not None
         by_classifier = metric.startswith(("class", "frechet"))
         real = metric.endswith("_real")
         return Card(
@@ -163,7 +169,7 @@ class DigitsMetrics:
             weights=f"fitted with seed {SEED}, {self.judge.accuracy_on_held_out:.2%} on held-out digits" if by_classifier else None,
             resize=f"mean of areas to {SIDE} x {SIDE} grey pixels",
             transform=self.judge.transform,
-            reference=f"{self.judge.reference}; {'training' if to_training else 'held-out'} digits",
+            reference=f"{self.judge.reference}; {'training' if to_training else 'held-out'} digits{', decoded' * decoded}",
             n=len(self.judge.held_out) if real else n,
             aggregate=AGGREGATES[metric]
             + (f", singular: no more images than the {HIDDEN} features" if metric in SINGULAR and n <= HIDDEN else ""),

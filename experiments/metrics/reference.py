@@ -76,7 +76,10 @@ class ReferenceStatistics:
 
     @classmethod
     def from_npz(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
-        """Of a file of ADM's evaluation: its own statistics where it has them, its pictures for everything else.
+        """Of a file of ADM's evaluation: its own statistics where it has mu and sigma, its pictures for the rest.
+
+        Statistics of its own come of other pictures than it holds, so the spatial ones are then never those of its pictures: without
+        mu_s and sigma_s there are none.
 
         Raises:
             ValueError: it is damaged, pickled, lacks what is needed, or was made by a network of another width.

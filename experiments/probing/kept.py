@@ -13,7 +13,7 @@ from experiments.sweeps.entries import computable
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the files and of what is computed; an older file is computed again."""
 
 

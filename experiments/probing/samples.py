@@ -13,7 +13,7 @@ import torch
 
 from experiments.data.loading import ImageData
 from experiments.generation import draw_labels, generate_images
-from experiments.judging import SampleMetrics
+from experiments.judging import SampleMetrics, reconstructing
 from experiments.metrics.generation import GenerationMetrics, all_skipped
 from experiments.metrics.inception import Inception
 from experiments.metrics.judge import Judge
@@ -56,7 +56,8 @@ class Sampler:
 
     def __post_init__(self) -> None:
         source = self.entrant.source
-        self.judge: Judge | None = source.judge() if source.classes else None
+        model = self.entrant.model.to(self.device)
+        self.judge: Judge | None = source.judge(reconstructing(model, self.device)) if source.classes else None
         self.inception: Inception | None = None
         self.absent = ""
         try:

@@ -65,6 +65,20 @@ def test_copies_are_found_and_unseen_digits_are_not(judge, source):
     assert unseen["frechet_digits_train"] == pytest.approx(unseen["frechet_digits_real"], abs=1e-6)
 
 
+def test_copies_are_found_through_a_tokenizer_that_blurs(judge, source):
+    def blur(images):
+        return torch.nn.functional.avg_pool2d(images, 5, stride=1, padding=2)
+
+    copies, labels = real(source.train, range(0, len(source.train), 10))
+    assert judged(judge, blur(copies), labels).values["share_copied"] < 0.9
+    found = judged(source.judge(blur), blur(copies), labels)
+    assert (found.values["share_copied"], found.values["nearest_digit"]) == (1, pytest.approx(0, abs=1e-6))
+    unseen, labels = real(source.val, range(len(source.val)))
+    assert judged(source.judge(blur), blur(unseen), labels).values["share_copied"] <= 0.0113
+    assert found.cards["share_copied"]["reference"].endswith("training digits, decoded")
+    assert found.cards["frechet_digits"]["reference"].endswith("held-out digits")
+
+
 def test_noise_is_far_and_wrong_classes_are_counted(judge, source):
     noise = judged(judge, torch.rand(100, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 10).values
     assert noise["frechet_digits"] > 10 * noise["frechet_digits_real"]

@@ -29,7 +29,7 @@ class CausalAttention(nn.Module):
         """
         super().__init__()
         if attention_heads < 1 or width % attention_heads:
-            raise ValueError(f"width={width} does not divide into attention_heads={attention_heads}")
+            raise ValueError(f"width={width} does not divide into attention_heads={attention_heads}; change generator.attention_heads")
         self.attention_heads = attention_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
