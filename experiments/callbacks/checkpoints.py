@@ -41,8 +41,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except OSError as error:
-            raise DiskFullError(f"could not write {path} ({error}); it needs {needed:,} bytes, earlier checkpoints are intact") from error
+        except (OSError, RuntimeError) as error:
+            reason = error if isinstance(error, OSError) else error.__context__  # torch fails once more over what could not be written
+            if not isinstance(reason, OSError):
+                raise
+            raise DiskFullError(f"could not write {path} ({reason}); it needs {needed:,} bytes, earlier checkpoints are intact") from error
         finally:
             beside.unlink(missing_ok=True)
 
