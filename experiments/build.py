@@ -20,14 +20,13 @@ from experiments.metrics.tokenizer import TokenizerMetrics
 from experiments.run_folder import CONFIG, RunFolder
 from experiments.signatures import PACKAGES
 from experiments.tasks.clocked import ClockedTask
-from experiments.trained import digest_of, initialize, load_generator, load_tokenizer, recorded_tokenizer, tokenizer_of
+from experiments.trained import digest_of, exported_weights, initialize, load_generator, load_tokenizer, recorded_tokenizer, tokenizer_of
 from tokenizer import pretrained
 from tokenizer.image_tokenizer import ImageTokenizer
 
 __all__ = [
-    "build", "count_devices", "data", "digest_of", "initialize", "load_generator", "load_tokenizer", "recorded_tokenizer", "subject",
-    "subjects", "task", "tokenizer_of", "trainer", "weighted_losses",
-    "without_idle_parameters",
+    "build", "count_devices", "data", "digest_of", "exported_weights", "initialize", "load_generator", "load_tokenizer",
+    "recorded_tokenizer", "subject", "subjects", "task", "tokenizer_of", "trainer", "weighted_losses", "without_idle_parameters",
 ]  # fmt: skip
 
 FACTORIES = ("tokenizer", "discriminator", "objective", "generator")
@@ -180,7 +179,7 @@ def subjects(path: str | Path, source: ImageSource, seed: int) -> list[Subject]:
     model = load_tokenizer(path, "ema")[0]
     is_run = (Path(path) / CONFIG).is_file()
     losses = describe_losses(RunFolder(Path(path)).config["task"]) if is_run else None
-    average = subject("val", model, source, seed, "ema", losses)
+    average = subject("val", model, source, seed, "ema" if is_run else exported_weights(path), losses)
     if not is_run:
         return [average]
     return [average, subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", losses, same_images_as=average.metrics)]

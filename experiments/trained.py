@@ -116,6 +116,11 @@ def described(path: str | Path) -> dict[str, Any]:
     return RunFolder(path).described
 
 
+def exported_weights(path: str | Path) -> Weights:
+    """Which weights an export holds."""
+    return "raw" if described(path).get("weights") == "raw" else "ema"
+
+
 def tokenizer_of(path: str | Path, override: str | None = None) -> ImageTokenizer:
     """The tokenizer whose indices a generator makes, see `recorded_tokenizer`.
 

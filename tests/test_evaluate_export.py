@@ -174,6 +174,8 @@ def test_trained_weights_can_be_exported_instead(finished, exported, tmp_path):
     trained = load_tokenizer(finished.path, "raw")[0].state_dict()
     assert all(torch.equal(raw[name], value) for name, value in trained.items())
     assert not torch.equal(raw["encoder.stem.weight"], ema["encoder.stem.weight"])
+    cards = evaluated(tmp_path / "evaluated", f"model={tmp_path}", "batch_size=4")["cards"]
+    assert {card["subject"] for card in cards.values()} == {"raw"}
     assert json.loads((tmp_path / "config.json").read_text())["trained_with"]["weights"] == "raw"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.data.files import check_data, check_pictures
 from experiments.run_folder import CONFIG, RunFolder, differences
@@ -38,7 +38,8 @@ class Entrant:
 
     Attributes:
         place: where it lies.
-        model: its averaged weights, in eval mode on the CPU.
+        model: in eval mode on the CPU.
+        weights: of the model: the averaged ones of a run, those that an export holds.
         digest: of the weights.
         source: the pictures.
         tokens: what the tokenizer makes of them.
@@ -46,6 +47,7 @@ class Entrant:
 
     place: Place
     model: "ImageTokenizer"
+    weights: Literal["ema", "raw"]
     digest: str
     source: "ImageSource"
     tokens: "TokenSpec"
@@ -136,12 +138,13 @@ def load_entrant(place: Place) -> Entrant:
             raise ConfigError(f"data={type(source).__name__}: expected pictures; change `data`")
         model, _ = build.load_tokenizer(place.folder)
         tokens = tokens_of(model, source)
+        weights = build.exported_weights(place.folder) if (place.folder / EXPORTED).is_file() else "ema"
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"tokenizer={place.folder}: {error}") from error
     if len(source.train) == 0 or len(source.val) == 0:
         counts = f"{len(source.train)} training and {len(source.val)} evaluation pictures"
         raise ConfigError(f"tokenizer={place.folder}: its data has {counts}, expected some of both; change `data`")
-    return Entrant(place, model, build.digest_of(model), source, tokens)
+    return Entrant(place, model, weights, build.digest_of(model), source, tokens)
 
 
 def training_words(entrant: Entrant, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:

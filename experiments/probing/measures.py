@@ -34,7 +34,7 @@ Part = tuple[Tensor, Tensor]
 def reconstruction(entrant: Entrant, config: Mapping[str, Any], device: torch.device) -> Results:
     """The numbers that `experiments.evaluate` gives, by their own names."""
     source, seed = entrant.source, config["seed"]
-    subject = build.subject("val", entrant.model.to(device), source, seed, "ema", None)
+    subject = build.subject("val", entrant.model.to(device), source, seed, entrant.weights, None)
     found = evaluate([subject], ImageData(source, config["batch_size"], seed, config["workers"]).val_dataloader(), device, shown=1)
     return Results(found.values, found.cards, {f"val/{name}": why for name, why in found.skipped.items()})
 

@@ -30,7 +30,7 @@ def token_cache(entrant: Entrant, config: Mapping[str, Any], folder: Path, devic
         entrant.tokens,
         _views(config),
         data={"name": entrant.place.data["_target_"].rpartition(".")[2], "config": entrant.place.data},
-        tokenizer={"folder": str(entrant.place.folder.resolve()), "digest": entrant.digest, "weights": "ema"},
+        tokenizer={"folder": str(entrant.place.folder.resolve()), "digest": entrant.digest, "weights": entrant.weights},
         seed=config["seed"],
         precision=PRECISION,
     )

@@ -79,7 +79,7 @@ def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protoc
     write_cache(folder / "tokens")
     (place,) = find_places(str(folder), DATA, 16, 0)
     settings = compose("probe", ["tokenizer=nothing", "image_size=16", f"protocol={protocol}", "seed=5"]).config
-    entrant = Entrant(place, None, "", None, None)
+    entrant = Entrant(place, None, "ema", "", None, None)
     composition = compose("train", training_words(entrant, folder / "tokens", settings, "auto"))
     config, wanted = composition.config, settings["training"]
     assert {group: composition.choices[group] for group in wanted["groups"]} == wanted["groups"]

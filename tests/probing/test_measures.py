@@ -31,7 +31,7 @@ class Watched(torch.nn.Module):
 def entrant(tmp_path):
     write_cache(tmp_path / "tokens", images=30, val_images=9)
     source = SimpleNamespace(classes=CLASSES, image_size=16, transform="whole", reference="made")
-    return Entrant(Place(tmp_path, "a", {}), None, "", source, TokenSpec(16, 2, 4, (2, 2), "raster", 3))
+    return Entrant(Place(tmp_path, "a", {}), None, "ema", "", source, TokenSpec(16, 2, 4, (2, 2), "raster", 3))
 
 
 def test_a_generator_is_asked_without_classes_after_half_of_its_blocks_and_without_dropout(entrant, tmp_path):
