@@ -53,7 +53,7 @@ class GeneratorTraining(Training):
         for name, found in vars(generator.tokens).items():
             expected = getattr(self.tokens, name)
             if found != expected:
-                raise ValueError(f"tokens.{name}={found}: this data has {expected}; change `data.{name}` or leave `tokens.{name}` out")
+                raise ValueError(f"tokens.{name}={found}: this data has {expected}; change `data`, or leave `tokens.{name}` out")
 
     def contents(self) -> dict[str, str | None]:
         """The tokens, and the tokenizer that made them."""

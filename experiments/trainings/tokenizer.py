@@ -32,7 +32,9 @@ class TokenizerTraining(Training):
             ValueError: the source has no pictures.
         """
         if not isinstance(source, ImageSource):
-            raise ValueError(f"data.file={config['data'].get('file')}: a tokenizer learns from pictures; choose other `data`")
+            raise ValueError(
+                f"data.file={config['data'].get('file')}: a tokenizer learns from pictures; choose other `data`, or task=generator"
+            )
         self.config = config
         self.source = source
 
