@@ -74,9 +74,10 @@ def linear_of_generator(
     parts = []
     for split in ("train", "val"):
         indices, labels = stored.array(f"{split}/indices")[:, :most], torch.from_numpy(stored.array(f"{split}/labels").astype(np.int64))
-        rows = torch.split(torch.arange(len(indices)), config["batch_size"])
-        features = [_of_indices(entrant, generator, indices[part.numpy()], block, device) for part in rows]
-        parts.append((torch.cat(features), labels.to(device)))
+        features = torch.empty(*indices.shape[:2], generator.width, device=device)  # filled in place: of ImageNet there is no room for two
+        for rows in torch.split(torch.arange(len(indices)), config["batch_size"]):
+            features[rows] = _of_indices(entrant, generator, indices[rows.numpy()], block, device)
+        parts.append((features, labels.to(device)))
     return _accuracy(entrant, parts[0], parts[1], f"features of {subject} after block {block}, no class, mean over tokens", config)
 
 
@@ -127,9 +128,16 @@ def _of_pictures(entrant: Entrant, views: Views, config: Mapping[str, Any], devi
     return torch.cat(features), torch.cat(labels)
 
 
+def _labelled(part: Part) -> Part:
+    """The pictures that have a label; nothing is copied if all have."""
+    features, labels = part
+    known = labels >= 0
+    return part if bool(known.all()) else (features[known], labels[known])
+
+
 def _accuracy(entrant: Entrant, train: Part, val: Part, subject: str, config: Mapping[str, Any]) -> Results:
     """Of a probe on those pictures that have a label."""
-    (train_features, train_labels), (val_features, val_labels) = ((part[0][part[1] >= 0], part[1][part[1] >= 0]) for part in (train, val))
+    (train_features, train_labels), (val_features, val_labels) = _labelled(train), _labelled(val)
     settings = {key: value for key, value in config["linear"].items() if key != "views"}
     classes = entrant.tokens.num_classes
     trained = ProbeSettings(**settings, seed=config["seed"])

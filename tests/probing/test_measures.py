@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from experiments.data.token_cache import TokenCache
+from experiments.probing import measures
 from experiments.probing.entrants import Entrant, Place
 from experiments.probing.measures import linear_of_generator
 from tests.data.made_caches import CLASSES, write_cache
@@ -16,6 +18,8 @@ CONFIG = {"linear": LINEAR, "seed": 0, "batch_size": 4}
 
 class Watched(torch.nn.Module):
     """Stands for a generator and keeps what it is asked."""
+
+    width = 16
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -51,3 +55,20 @@ def test_what_has_no_classes_or_no_half_is_left_out_by_name(entrant, tmp_path):
         entrant.source.classes = classes
         found = linear_of_generator(entrant, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
         assert "fewer than two classes" in found.skipped["acc1"]
+
+
+def test_the_features_of_every_picture_stay_beside_its_label(entrant, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(measures, "linear_accuracy", lambda train, val, classes, settings: seen.update(train=train, val=val) or 0.5)
+    stored = TokenCache(tmp_path / "tokens")
+    linear_of_generator(entrant, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
+    for split in ("train", "val"):
+        indices, labels = (torch.from_numpy(stored.array(f"{split}/{name}").astype(int)) for name in ("indices", "labels"))
+        expected = torch.nn.functional.one_hot(indices[:, :2, :, 0], 16).float().mean(2)
+        torch.testing.assert_close(seen[split][0], expected if split == "train" else expected[:, 0])
+        assert torch.equal(seen[split][1], labels)
+
+
+def test_pictures_without_a_label_are_left_out():
+    features, labels = measures._labelled((torch.arange(6.0).view(3, 2, 1), torch.tensor([1, -1, 0])))
+    assert (features.flatten().tolist(), labels.tolist()) == ([0, 1, 4, 5], [1, 0])
