@@ -9,7 +9,7 @@ import pytest
 import yaml
 from skimage import data
 
-from experiments import command_line, evaluate, export, report, sweep, train, weights
+from experiments import command_line, evaluate, export, generate, report, sweep, tokenize, train, weights
 from experiments.compose import CONF, compose, expand, main
 from experiments.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
@@ -18,8 +18,9 @@ from experiments.tables.reading import read_sweep
 from experiments.training import train as train_run
 
 README = (ROOT / "README.md").read_text()
-VERBS = {"train": train, "evaluate": evaluate, "export": export, "weights": weights}
+VERBS = {"train": train, "evaluate": evaluate, "export": export, "tokenize": tokenize, "generate": generate}
 SMOKE = ["scale=smoke", "updates=1", "loss.weights.perceptual=0", "trainer.precision=32-true"]
+EXTRA = {"evaluate": ["workers=0"], "tokenize": ["workers=0"], "generate": ["n=20", "shown=10", "workers=0"]}
 
 
 def blocks(language: str) -> list[str]:
@@ -46,12 +47,30 @@ def place(tmp_path_factory) -> Path:
     picture.save(place / "photo.jpg")
     words = ["scale=smoke", f"runs_folder={place / 'runs'}"]
     assert train_run(compose("train", words).config, words, "gsq") == 0
-    (run,) = (place / "runs/gsq").iterdir()
-    run.rename(place / "runs/gsq/RUN")
+    rename(place / "runs/gsq")
+    make_digits(place)
     return place
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if re.search(r"experiments\.(train|evaluate|export)", c)])
+def make_digits(place: Path) -> None:
+    """A tokenizer of digits, their tokens and a generator, each after one update."""
+    few = ["updates=1", "workers=0", f"runs_folder={place / 'runs'}"]
+    composition = compose("train", ["experiment=digits/tokenizer", *few])
+    assert train_run(composition.config, composition.overrides, "digits/tokenizer") == 0
+    folder, tokens = rename(place / "runs/digits/tokenizer"), place / "runs/digits.safetensors"
+    assert tokenize.run(compose("tokenize", [f"tokenizer={folder}", "data=digits", f"output={tokens}", "workers=0"])) == 0
+    composition = compose("train", ["experiment=digits/generator", f"data.file={tokens}", *few])
+    assert train_run(composition.config, composition.overrides, "digits/generator") == 0
+    rename(place / "runs/digits/generator")
+
+
+def rename(folder: Path) -> Path:
+    """The one run below a folder, under the README's name for it."""
+    (run,) = folder.iterdir()
+    return run.rename(folder / "RUN")
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if re.search(rf"experiments\.({'|'.join(VERBS)})", c)])
 def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
     monkeypatch.chdir(place)
     python, option, module, *words = shlex.split(command)
@@ -60,8 +79,10 @@ def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
     jobs = expand([word for word in words if word != "-m"])
     assert (len(jobs) > 1) == ("-m" in words)
     for job in jobs:
-        extra = ["workers=0", *SMOKE] if verb == "train" else ["workers=0"] if verb == "evaluate" else []
-        extra += ["data=image_folder"] if any(word.startswith("data.root=") for word in job) else []
+        extra = EXTRA.get(verb, [])
+        if verb == "train":
+            extra = ["workers=0", *(["updates=1"] if "experiment=digits/generator" in job else SMOKE)]
+        extra += ["data=image_folder"] * any(word.startswith("data.root=") for word in job)
         assert VERBS[verb].run(compose(verb, [*job, *extra])) == 0
 
 
@@ -121,14 +142,26 @@ def test_the_targets_that_the_readme_makes_exist():
     assert {"demo", "test"} <= named <= targets
 
 
-def test_the_table_of_methods_names_files_and_configurations_that_exist(random_weights):
+def test_the_table_of_methods_names_files_and_configurations_that_exist(place, monkeypatch, random_weights):
+    monkeypatch.chdir(place)
     rows = [line.split("|")[1:-1] for line in README.splitlines() if line.startswith("|") and "arxiv.org" in line]
     assert len(rows) >= 8
     for _, _, code, configuration in rows:
         assert (ROOT / code.strip().strip("`")).is_file()
         for words in re.findall(r"`([^`]+)`", configuration):
             settings = words.split() if "=" in words else [f"backbone={words}"]
-            compose("train", settings)
+            if settings[0].startswith("protocol="):
+                compose("probe", [*settings, "tokenizer=runs/gsq/RUN"])
+            else:
+                compose("train", [*settings, "data.file=runs/digits.safetensors"] if "task=generator" in settings else settings)
+
+
+def test_the_probe_of_the_text_composes(place, monkeypatch):
+    monkeypatch.chdir(place)
+    (command,) = [command for command in commands() if "experiments.probe" in command]
+    for name in "ABC":
+        (place / "runs/digits/tokenizer" / name).symlink_to("RUN")
+    assert len(compose("probe", [command.split()[-1]]).config["tokenizer"]) == 3
 
 
 def test_blocks_of_yaml_are_yaml():
