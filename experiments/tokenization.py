@@ -23,15 +23,13 @@ from experiments.data.source import ImageSource
 from experiments.data.token_cache import DTYPES, CacheWriter, TokenCache, dtype_for
 from experiments.data.transforms import normalize
 from experiments.metrics.card import code_version
+from experiments.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
 from experiments.pictures import captioned_rows
 from experiments.progress import progress
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch, TokenSpec
 
 log = logging.getLogger(__name__)
-
-MOST_COUNTED = 1 << 24
-"""Codes of larger codebooks are not counted."""
 
 
 def tokens_of(model: ImageTokenizer, source: ImageSource) -> TokenSpec:
@@ -102,8 +100,7 @@ class Tokenizing:
     def _write_split(self, writer: CacheWriter, split: str, views: Views, source: ImageSource, tokens: TokenSpec) -> dict[str, Any]:
         """Tokenize one split; gives what the header says of it."""
         keys, left_out = hashlib.sha256(), list[str]()
-        countable = tokens.codebook_size <= MOST_COUNTED
-        seen = np.zeros((tokens.groups, tokens.codebook_size if countable else 0), dtype=bool)
+        counts = CodebookCounts(tokens.groups, tokens.codebook_size) if tokens.codebook_size <= MAX_COUNTED_CODES else None
         loader = DataLoader(
             views,
             batch_size=max(1, self.batch_size // views.views),
@@ -121,14 +118,14 @@ class Tokenizing:
                     continue
                 keys.update("".join(f"{key}\n" for key in batch.keys).encode(errors="surrogateescape"))
                 indices = self._encode(batch)
-                if countable:
-                    for group in range(tokens.groups):
-                        seen[group, np.unique(indices[..., group])] = True
+                if counts is not None:
+                    counts.update(torch.from_numpy(indices).flatten(0, 1))
                 writer.append(f"{split}/indices", indices)
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
             raise ValueError(f"no {split} picture of this data could be read; left out: {', '.join(left_out[:10])}; change `data`")
-        return {"keys": keys.hexdigest()[:12], "left_out": left_out, "usage": float(seen.mean()) if countable else None}
+        used = None if counts is None else counts.compute()["codebook_usage"]
+        return {"keys": keys.hexdigest()[:12], "left_out": left_out, "codebook_usage": used}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
         """(B, views, N, G) of images (B, views, 3, H, W)."""

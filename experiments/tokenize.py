@@ -91,7 +91,7 @@ def show(cache: TokenCache) -> None:
     bits = tokens["num_tokens"] * tokens["groups"] * np.log2(tokens["codebook_size"])
     for split in SPLITS:
         images, views, number, _ = cache.header.arrays[f"{split}/indices"].shape
-        usage = cache.header.about["splits"][split]["usage"]
+        usage = cache.header.about["splits"][split]["codebook_usage"]
         counted = "not counted" if usage is None else f"{100 * usage:.2f} %"
         table.add_row(split, str(images), str(views), str(number), f"{bits:g}", counted)
     console.print(table)
