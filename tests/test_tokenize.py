@@ -189,7 +189,7 @@ def test_a_cache_is_decoded_by_no_other_tokenizer(command, tmp_path):
     ("words", "text"),
     [
         (["crops=ten_crop", "data=digits"], "data=image_folder alone has"),
-        (["crops=ten_crop", "data=image_folder", "data.root=.", "flip=true"], "leave `flip` and `passes` out"),
+        (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "flip=true"], "leave `flip` and `passes` out"),
         (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "ten_crop_shares=[0.9]"], "numbers of at least 1"),
         (["crops=five_crop"], "crops=five_crop: expected one of as_data, ten_crop"),
         (["passes=0"], "passes=0: expected a whole number of at least 1"),
