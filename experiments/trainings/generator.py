@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from experiments.generation import generate_images, picture_of_samples
 from experiments.likelihood import Candidate, likelihoods, results
 from experiments.run_folder import is_first_process
 from experiments.tasks.generator import GeneratorTask
-from experiments.trained import TokenizerGoneError
+from experiments.trained import TokenizerGoneError, described
 from experiments.trainings.training import Training
 from tokenizer.generators.sampling import Sampling
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -93,6 +94,10 @@ class GeneratorTraining(Training):
         if self.config["compile"]:
             task.generator.compile_blocks()
         _ = self.tokenizer  # refused now, not at the first validation
+        start = self.config["init_from"]
+        spoken = described(start).get("tokenizer", {}).get("digest") if start and Path(start).is_dir() else None
+        if spoken not in (None, self.recorded["digest"]):
+            log.warning("init_from=%s: its tokens are those of the tokenizer %s, these of %s", start, spoken, self.recorded["digest"])
 
     def described(self, task: GeneratorTask) -> dict[str, Any]:
         """Tokens, names of the classes, and the tokenizer that decodes them."""

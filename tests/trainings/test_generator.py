@@ -108,6 +108,14 @@ def test_a_generator_begins_with_the_weights_of_another(finished, place, tmp_pat
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert re.search(r"init_from: \d+ tensors unused: blocks\.1\.", caplog.text)
     assert "init_from: 0 tensors missing there" in caplog.text
+    assert "its tokens are those of" not in caplog.text
+
+
+def test_a_beginning_from_the_tokens_of_another_tokenizer_is_said(finished, tmp_path, caplog):
+    other = write_tokenizer(tmp_path / "tokenizer", seed=1)
+    write_tokens(tmp_path / "other", other)
+    run(tmp_path, tmp_path / "other", f"init_from={finished.path}")
+    assert re.search(rf"init_from=.*: its tokens are those of the tokenizer \w+, these of {other['digest']}", caplog.text)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
