@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -88,11 +89,12 @@ class TenCropViews(Views):
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Example | Unreadable:
-        picture, key = self.pictures.read(index), self.pictures.key(index)
-        if picture is None:
-            return Unreadable(key)
+        return self.pictures.example(index, self.cut)
+
+    def cut(self, picture: Image.Image) -> Tensor:
+        """(views, 3, H, W) of a picture."""
         squares = [center_crop(resize_shorter_side(picture, side, "box_bicubic"), side) for side in self.sides]
-        return Example(torch.cat([ten_crop(square, self.image_size) for square in squares]), int(self.pictures.labels[index]), key)
+        return torch.cat([ten_crop(square, self.image_size) for square in squares])
 
 
 def ten_crop(image: Tensor, size: int) -> Tensor:

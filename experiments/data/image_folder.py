@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -158,6 +159,11 @@ class Files:
             self.check_share(error)
             return None
 
+    def example(self, index: int, cut: Callable[[Image.Image], Tensor]) -> Example | Unreadable:
+        """A picture as `cut` makes it."""
+        picture, key = self.read(index), self.key(index)
+        return Unreadable(key) if picture is None else Example(cut(picture), int(self.labels[index]), key)
+
     def check_share(self, last: UnreadableImageError) -> None:
         """Stop when the collection is not what it seems."""
         count = int(self.unreadable.sum())
@@ -222,8 +228,8 @@ class EvaluationImages(Dataset[Example | Unreadable]):
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Example | Unreadable:
-        picture, key = self.pictures.read(index), self.pictures.key(index)
-        if picture is None:
-            return Unreadable(key)
-        image = center_crop(resize_shorter_side(picture, self.shorter_side, self.resampling), self.image_size)
-        return Example(image.contiguous(), int(self.pictures.labels[index]), key)
+        return self.pictures.example(index, self.cut)
+
+    def cut(self, picture: Image.Image) -> Tensor:
+        """The centre of the picture, resized."""
+        return center_crop(resize_shorter_side(picture, self.shorter_side, self.resampling), self.image_size).contiguous()
