@@ -240,13 +240,12 @@ def _metrics(
 ) -> "SampleMetrics":
     """What the samples are judged by."""
     from experiments import build
-    from experiments.judging import sample_metrics
+    from experiments.judging import SampleJudges
 
     source = build.build(config["data"]) if config["data"] else None
     reference = Path(config["reference"]) if config["reference"] else None
-    return sample_metrics(
-        source, reference, tokenizer, config["image_size"], subject, sampling, device, config["batch_size"], config["workers"]
-    )
+    judges = SampleJudges(source, reference, tokenizer, device, config["batch_size"], config["workers"])
+    return judges.metrics(config["image_size"], subject, sampling.seed, sampling.summary)
 
 
 def _subject(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Everything that can be said of samples: Inception's metrics against real pictures, and what the data itself offers."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource, Reconstruct
 from experiments.metrics.generation import GenerationMetrics, all_skipped
 from experiments.metrics.inception import Inception
-from experiments.metrics.judge import LabelledMetrics
-from experiments.metrics.reference import ReferenceStatistics, cached_reference
-from experiments.metrics.results import Results
-from tokenizer.generators.settings import Sampling
+from experiments.metrics.judge import Judge, LabelledMetrics
+from experiments.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
+from experiments.metrics.results import Results, joined
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import TokenizerOutput
 from tokenizer.weights import MissingWeightsError, sha256
@@ -42,14 +41,84 @@ class SampleMetrics:
 
     def compute(self) -> Results:
         """All metrics of the samples so far."""
-        joined = Results(skipped=dict(self.absent.skipped))
-        for part in (self.inception, self.of_data):
-            if part is not None:
-                found = part.compute()
-                joined.values |= found.values
-                joined.cards |= found.cards
-                joined.skipped |= found.skipped
-        return joined
+        return joined([self.absent, *(part.compute() for part in (self.inception, self.of_data) if part is not None)])
+
+
+class SampleJudges:
+    """What judges the samples of one tokenizer, made when it is first needed and then kept, as one set of samples follows another."""
+
+    def __init__(
+        self,
+        source: ImageSource | None,
+        reference: Path | None,
+        tokenizer: ImageTokenizer,
+        device: torch.device,
+        batch_size: int,
+        workers: int,
+        folder: Path = FOLDER,
+    ) -> None:
+        """
+        Args:
+            source: real pictures of their kind: its evaluation pictures are the reference unless there is a file; None for none.
+            reference: an npz file of ADM's evaluation; None for none. Without both only the inception score is left.
+            tokenizer: that decodes the samples, on the device.
+            device: where to compute.
+            batch_size: pictures of the reference at a time.
+            workers: processes that read them.
+            folder: of reference statistics.
+        """
+        self.source, self.reference, self.tokenizer = source, reference, tokenizer
+        self.device, self.batch_size, self.workers, self.folder = device, batch_size, workers, folder
+
+    @cached_property
+    def of_data(self) -> Judge | None:
+        """What the data itself offers."""
+        return None if self.source is None else self.source.judge(reconstructing(self.tokenizer, self.device))
+
+    @cached_property
+    def inception(self) -> Inception | MissingWeightsError:
+        """The network, or why it is not there.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        try:
+            return Inception(self.device)
+        except MissingWeightsError as error:
+            return error
+
+    @cached_property
+    def statistics(self) -> ReferenceStatistics | None:
+        """Of the real pictures.
+
+        Raises:
+            ValueError: the reference cannot be used.
+        """
+        network, source, reference = self.inception, self.source, self.reference
+        assert isinstance(network, Inception)
+        if reference is not None:
+            return cached_reference(sha256(reference), network, lambda: ReferenceStatistics.from_npz(reference, network), self.folder)
+        if source is None:
+            return None
+        loader = ImageData(source, self.batch_size, seed=0, workers=self.workers).val_dataloader()  # which draws nothing
+        contents = f"{source.fingerprint()} val"
+        return cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader, network, source.reference), self.folder)
+
+    def metrics(self, image_size: int, subject: str, seed: int, guidance: float | str | None) -> SampleMetrics:
+        """New running metrics; the arguments are for the cards, see `Card`.
+
+        Raises:
+            MissingWeightsError: Inception's weights are not on this machine, and the data has no judge of its own.
+            ValueError: the reference cannot be used.
+        """
+        of_data = None if self.of_data is None else self.of_data.metrics(image_size, subject, seed, guidance)
+        if isinstance(self.inception, MissingWeightsError):
+            if of_data is None:
+                raise self.inception
+            return SampleMetrics(None, of_data, all_skipped(str(self.inception)))
+        transform = "not recorded" if self.source is None else self.source.transform
+        metrics = GenerationMetrics(self.inception, self.statistics, image_size, subject, seed, guidance, transform)
+        return SampleMetrics(metrics, of_data, Results())
 
 
 def reconstructing(tokenizer: ImageTokenizer, device: torch.device) -> Reconstruct:
@@ -61,51 +130,3 @@ def reconstructing(tokenizer: ImageTokenizer, device: torch.device) -> Reconstru
         return output.decoder.reconstruction.float().clamp(-1, 1).add(1).div(2).cpu()
 
     return reconstruct
-
-
-def sample_metrics(
-    source: ImageSource | None,
-    reference: Path | None,
-    tokenizer: ImageTokenizer,
-    image_size: int,
-    subject: Literal["ema", "raw"],
-    sampling: Sampling,
-    device: torch.device,
-    batch_size: int,
-    workers: int,
-) -> SampleMetrics:
-    """What judges samples.
-
-    Args:
-        source: real pictures of their kind: its evaluation pictures are the reference unless there is a file; None for none.
-        reference: an npz file of ADM's evaluation; None for none. Without both only the inception score is left.
-        tokenizer: that decodes the samples, on the device.
-        image_size: side in pixels.
-        subject: which weights generate.
-        sampling: for the cards.
-        device: of Inception.
-        batch_size: pictures of the reference at a time.
-        workers: processes that read them.
-
-    Raises:
-        MissingWeightsError: Inception's weights are not on this machine, and the data has no judge of its own.
-        ValueError: the reference cannot be used.
-    """
-    judge = None if source is None else source.judge(reconstructing(tokenizer, device))
-    of_data = None if judge is None else judge.metrics(image_size, subject, sampling.seed, sampling.summary)
-    try:
-        network = Inception(device)
-    except MissingWeightsError as error:
-        if of_data is None:
-            raise
-        return SampleMetrics(None, of_data, all_skipped(str(error)))
-    statistics: ReferenceStatistics | None = None
-    if reference is not None:
-        statistics = cached_reference(sha256(reference), network, lambda: ReferenceStatistics.from_npz(reference, network))
-    elif source is not None:
-        loader = ImageData(source, batch_size, sampling.seed, workers).val_dataloader()
-        contents = f"{source.fingerprint()} val"
-        statistics = cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader, network, source.reference))
-    transform = "not recorded" if source is None else source.transform
-    metrics = GenerationMetrics(network, statistics, image_size, subject, sampling.seed, sampling.summary, transform)
-    return SampleMetrics(metrics, of_data, Results())

@@ -73,12 +73,6 @@ class GenerationMetrics:
         for part in (self.pool, self.map, self.score):
             part.to(network.device)
 
-    def reset(self) -> None:
-        """Forget all images."""
-        self.n = 0
-        for part in (self.pool, self.map, self.score, self.kept):
-            part.reset()
-
     @torch.no_grad()
     def update(self, images: Tensor) -> None:
         """Add (B, 3, H, W) images in [0, 1]; B may be 0."""

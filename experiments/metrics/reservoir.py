@@ -24,10 +24,6 @@ class Reservoir:
         """
         self.limit = limit
         self.storage = torch.empty(limit, width)  # memory is taken when a page is written
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all."""
         self.seen = 0
         self.random = np.random.default_rng(SEED)
 

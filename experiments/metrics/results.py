@@ -11,3 +11,14 @@ class Results:
     values: dict[str, float] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+def joined(parts: list[Results]) -> Results:
+    """All results in one; what one part has, no other skips."""
+    whole = Results()
+    for part in parts:
+        whole.values |= part.values
+        whole.cards |= part.cards
+        whole.skipped |= part.skipped
+    whole.skipped = {name: why for name, why in whole.skipped.items() if name not in whole.values}
+    return whole

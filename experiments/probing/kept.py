@@ -44,17 +44,6 @@ class KeptResults:
         return results
 
 
-def joined(parts: list[Results]) -> Results:
-    """All results in one; what one part has, no other skips."""
-    whole = Results()
-    for part in parts:
-        whole.values |= part.values
-        whole.cards |= part.cards
-        whole.skipped |= part.skipped
-    whole.skipped = {name: why for name, why in whole.skipped.items() if name not in whole.values}
-    return whole
-
-
 def renamed(results: Results, names: Mapping[str, str]) -> Results:
     """Only the results in `names`, under their new names."""
     return Results(

@@ -11,17 +11,13 @@ from typing import Any
 
 import torch
 
-from experiments.data.loading import ImageData
 from experiments.generation import draw_labels, generate_images
-from experiments.judging import SampleMetrics, reconstructing
-from experiments.metrics.generation import GenerationMetrics, all_skipped
-from experiments.metrics.inception import Inception
-from experiments.metrics.judge import Judge
-from experiments.metrics.reference import ReferenceStatistics, cached_reference
-from experiments.metrics.results import Results
+from experiments.judging import SampleJudges
+from experiments.metrics.generation import all_skipped
+from experiments.metrics.results import Results, joined
 from experiments.probing.entrants import Entrant
 from experiments.probing.guidance import Search, search_guidance, usual_start
-from experiments.probing.kept import KeptResults, joined
+from experiments.probing.kept import KeptResults
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.interfaces import Generator
 from tokenizer.weights import MissingWeightsError, sha256
@@ -55,20 +51,21 @@ class Sampler:
     kept: KeptResults
 
     def __post_init__(self) -> None:
-        source = self.entrant.source
-        model = self.entrant.model.to(self.device)
-        self.judge: Judge | None = source.judge(reconstructing(model, self.device)) if source.classes else None
-        self.inception: Inception | None = None
-        self.absent = ""
-        try:
-            self.inception = Inception(self.device)
-        except (MissingWeightsError, ValueError) as error:
-            self.absent = str(error)
+        config, reference = self.config, self.config["reference"]
+        self.judges = SampleJudges(
+            self.entrant.source,
+            None if reference is None else Path(reference),
+            self.entrant.model.to(self.device),
+            self.device,
+            config["batch_size"],
+            config["workers"],
+            Path(config["runs_folder"]) / "references",
+        )
 
     def best(self) -> tuple[Results, Search | None]:
         """The numbers at the best guidance scale, and the search; None if there is nothing to search by."""
-        if self.judge is None and self.inception is None:
-            return joined([all_skipped(self.absent), Results(skipped={"guidance": NO_SCORE})]), None
+        if self.judges.of_data is None and isinstance(missing := self.judges.inception, MissingWeightsError):
+            return joined([all_skipped(str(missing)), Results(skipped={"guidance": NO_SCORE})]), None
         settings, samples = self.config["guidance"], self.config["samples"]
         parameters = sum(parameter.numel() for parameter in self.generator.parameters())
         start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]
@@ -112,29 +109,8 @@ class Sampler:
         tokens = self.entrant.tokens
         labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
         batch_size = self.config["batch_size"]
-        metrics = self._metrics()
-        model = self.entrant.model.to(self.device)
-        made = generate_images(self.generator, model, labels, numbers, sampling, tokens.layout, self.device, batch_size)
+        metrics = self.judges.metrics(self.entrant.source.image_size, self.subject, sampling.seed, self.said_of_guidance)
+        made = generate_images(self.generator, self.judges.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size)
         for (_, images), wanted in zip(made, torch.split(labels, batch_size), strict=True):
             metrics.update(images, wanted)
         return metrics.compute()
-
-    def _metrics(self) -> SampleMetrics:
-        """New running metrics; network and judge serve all tries."""
-        source, seed, said = self.entrant.source, self.config["seed"], self.said_of_guidance
-        of_data = None if self.judge is None else self.judge.metrics(source.image_size, self.subject, seed, said)
-        if self.inception is None:
-            return SampleMetrics(None, of_data, all_skipped(self.absent))
-        statistics = self._reference(self.inception)
-        metrics = GenerationMetrics(self.inception, statistics, source.image_size, self.subject, seed, said, source.transform)
-        return SampleMetrics(metrics, of_data, Results())
-
-    def _reference(self, network: Inception) -> ReferenceStatistics:
-        """Of the file, or of the evaluation pictures."""
-        source, folder = self.entrant.source, Path(self.config["runs_folder"]) / "references"
-        if self.config["reference"] is not None:
-            file = Path(self.config["reference"])
-            return cached_reference(sha256(file), network, lambda: ReferenceStatistics.from_npz(file, network), folder)
-        loader = ImageData(source, self.config["batch_size"], self.config["seed"], self.config["workers"]).val_dataloader()
-        made = lambda: ReferenceStatistics.from_images(loader, network, source.reference)  # noqa: E731
-        return cached_reference(f"{source.fingerprint()} val", network, made, folder)

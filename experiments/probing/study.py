@@ -15,11 +15,11 @@ from experiments import build
 from experiments.command_line import message_for_user
 from experiments.compose import Composition, compose
 from experiments.data.token_cache import short_hash
-from experiments.metrics.results import Results
+from experiments.metrics.results import Results, joined
 from experiments.probing import measures
 from experiments.probing.entrants import Entrant, Place, load_entrant, training_words
 from experiments.probing.guidance import Try
-from experiments.probing.kept import KeptResults, joined, renamed
+from experiments.probing.kept import KeptResults, renamed
 from experiments.probing.processes import TrainingFailedError, run_training
 from experiments.probing.samples import Sampler
 from experiments.probing.tokens import token_cache, views_of

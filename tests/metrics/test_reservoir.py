@@ -29,12 +29,3 @@ def test_every_part_of_the_stream_has_the_same_chance():
     kept = filled(2000, 20_000, 512).rows.flatten()
     shares = torch.histc(kept, 4, 0, 20_000) / 2000
     assert (shares - 0.25).abs().max() < 0.03  # three standard deviations
-
-
-def test_after_a_reset_the_same_stream_gives_the_same_choice():
-    reservoir = filled(5, 50, 8)
-    before = reservoir.rows.clone()
-    reservoir.reset()
-    assert len(reservoir.rows) == 0
-    reservoir.update(torch.arange(50).float()[:, None])
-    assert torch.equal(reservoir.rows, before)

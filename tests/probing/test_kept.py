@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments.metrics.results import Results
-from experiments.probing.kept import KeptResults, joined, renamed
+from experiments.metrics.results import Results, joined
+from experiments.probing.kept import KeptResults, renamed
 from tokenizer.weights import FILES
 
 
