@@ -13,6 +13,13 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 30
 
 
+def terminal_bar() -> Progress | None:
+    """A bar that is not started yet, None where there is no terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console) if console.is_terminal else None
+
+
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Gives a function to call with the number of steps just done.
@@ -21,10 +28,9 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
         total: number of steps.
         what: is counted, a plural.
     """
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=console) as bar:
+    shown = terminal_bar()
+    if shown is not None:
+        with shown as bar:
             number = bar.add_task(what, total=total)
             yield lambda steps: bar.advance(number, steps)
         return

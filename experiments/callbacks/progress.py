@@ -7,8 +7,9 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
+
+from experiments.progress import SECONDS_BETWEEN_LINES, terminal_bar
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,6 @@ class LastValues(Logger):
 class ProgressBar(Callback):
     """A bar on a terminal; a line every half minute where there is none."""
 
-    SECONDS_BETWEEN_LINES = 30
-
     def __init__(self, last: LastValues) -> None:
         """Show `last`, which a task's reports keep up to date."""
         self.last = last
@@ -67,10 +66,8 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Open the bar at the update that the run goes on from."""
-        console = Console(stderr=True)
-        if trainer.is_global_zero and console.is_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-            self.bar = Progress(*columns, console=console)
+        self.bar = terminal_bar() if trainer.is_global_zero else None
+        if self.bar is not None:
             self.bar.add_task("", total=task.total_updates, completed=task.updates)
             self.bar.start()
         self.line_at = time.monotonic()
@@ -79,7 +76,7 @@ class ProgressBar(Callback):
         """Move on."""
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=task.updates, description=str(self.last))
-        elif trainer.is_global_zero and time.monotonic() - self.line_at > self.SECONDS_BETWEEN_LINES:
+        elif trainer.is_global_zero and time.monotonic() - self.line_at > SECONDS_BETWEEN_LINES:
             self.line_at = time.monotonic()
             log.info("update %d of %d  %s", task.updates, task.total_updates, self.last)
 
