@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.data.files import check_data, check_pictures
 from experiments.run_folder import CONFIG, RunFolder, differences
 from experiments.signatures import ConfigError
+from experiments.tables.sweep_file import spelled
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
@@ -148,7 +149,7 @@ def load_entrant(place: Place) -> Entrant:
 
 
 def training_words(entrant: Entrant, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:
-    """The words of `experiments.train` for the generator of a entrant, but for machine and data the same for all of them.
+    """The words of `experiments.train` for the generator of an entrant, but for machine and data the same for all of them.
 
     Args:
         entrant: whose tokens are learned.
@@ -175,4 +176,4 @@ def _word(key: str, value: Any) -> str:
     if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{key}='{escaped}'"
-    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+    return f"{key}={spelled(value)}"
