@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import Composition, main
-from experiments.config_checks import check_output, check_setting
+from experiments.config.checks import check_output, check_setting
+from experiments.config.compose import Composition, main
 from experiments.data.files import check_data, check_pictures
-from experiments.run_folder import CONFIG, digest_of_weights, write_atomic
+from experiments.runs.folder import CONFIG, digest_of_weights, write_atomic
 
 log = logging.getLogger("experiments.evaluate")  # __name__ is __main__ here
 
@@ -18,11 +18,11 @@ def run(composition: Composition) -> int:
     """Evaluate, print the table, write the result and the picture."""
     config = composition.config
     _check(config)
-    from experiments import build
     from experiments.data.loading import ImageData
-    from experiments.evaluation import evaluate
-    from experiments.pictures import comparison, save_picture
-    from experiments.results import show
+    from experiments.evaluation.figures import comparison, save_picture
+    from experiments.evaluation.reconstruction import evaluate
+    from experiments.evaluation.results_table import show
+    from experiments.runs import build
 
     device = build.device(config["device"])
     source = build.build(config["data"])

@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_export, check_output, check_setting, nearest
+from experiments.config.checks import check_export, check_output, check_setting, nearest
+from experiments.config.compose import Composition, ConfigError, main
+from experiments.config.signatures import show
 from experiments.data.files import check_data, check_pictures
-from experiments.metrics.samples import check_samples
-from experiments.progress import progress
-from experiments.run_folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
-from experiments.signatures import show
+from experiments.evaluation.metrics.samples import check_samples
+from experiments.runs.folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
+from experiments.runs.progress import progress
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.weights import find_weights, sha256
 
 if TYPE_CHECKING:
     import torch
 
-    from experiments.judging import SampleMetrics
+    from experiments.evaluation.sample_metrics import SampleMetrics
     from tokenizer.image_tokenizer import ImageTokenizer
     from tokenizer.interfaces import Generator
 
@@ -186,9 +186,10 @@ def _generate(
     """Write picture and samples, and give what result.json tells."""
     import torch
 
-    from experiments import build, generation
-    from experiments.metrics.card import code_version
-    from experiments.pictures import save_picture
+    from experiments.evaluation import samples as generation
+    from experiments.evaluation.cards import code_version
+    from experiments.evaluation.figures import save_picture
+    from experiments.runs import build
 
     device = build.device(config["device"])
     generator = _load_generator(config).to(device)
@@ -225,7 +226,7 @@ def _generate(
 
 def _load_generator(config: Mapping[str, Any]) -> "Generator":
     """As it shall run."""
-    from experiments import build
+    from experiments.runs import build
 
     generator = build.load_generator(config["model"], config["weights"])[0]
     if config["precision"] == "bf16":
@@ -239,8 +240,8 @@ def _metrics(
     config: Mapping[str, Any], subject: Any, tokenizer: "ImageTokenizer", sampling: Sampling, device: "torch.device"
 ) -> "SampleMetrics":
     """What the samples are judged by."""
-    from experiments import build
-    from experiments.judging import SampleJudges
+    from experiments.evaluation.sample_metrics import SampleJudges
+    from experiments.runs import build
 
     source = build.build(config["data"]) if config["data"] else None
     reference = Path(config["reference"]) if config["reference"] else None

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_setting
-from experiments.probing.entrants import find_places
+from experiments.config.checks import check_setting
+from experiments.config.compose import Composition, ConfigError, main
+from experiments.probing.candidates import find_places
 from tokenizer.generators.settings import Schedule
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
@@ -33,9 +33,9 @@ def run(composition: Composition) -> int:
     config = composition.config
     _check(config)
     places = find_places(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
-    from experiments import build
     from experiments.probing.report import line, say, show, write
     from experiments.probing.study import Study
+    from experiments.runs import build
 
     device = build.device(config["device"])
     study = Study(config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device)

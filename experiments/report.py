@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from experiments.config.signatures import CONF
 from experiments.reports.formats import comma_separated, latex, markdown
 from experiments.reports.measured import runs_folder
 from experiments.reports.report import make_report
 from experiments.reports.terminal import show_report
-from experiments.run_folder import write_atomic
-from experiments.signatures import CONF
+from experiments.runs.folder import write_atomic
 from experiments.sweeps.settings import main
 from experiments.tables.reading import read_sweep
 

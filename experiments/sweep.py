@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.signatures import CONF, ConfigError
+from experiments.config.signatures import CONF, ConfigError
 from experiments.sweeps.settings import main
 from experiments.tables.reading import read_sweep
 

@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import Composition, ConfigError, main
-from experiments.config_checks import check_export, check_output, check_setting
+from experiments.config.checks import check_export, check_output, check_setting
+from experiments.config.compose import Composition, ConfigError, main
 from experiments.data.files import check_data, check_pictures
-from experiments.data.token_cache import SPLITS, CacheHeader, TokenCache, identity_of, looks_like_cache, read_header, short_hash
-from experiments.run_folder import CONFIG
+from experiments.runs.folder import CONFIG
+from experiments.tokens.cache import SPLITS, CacheHeader, TokenCache, identity_of, looks_like_cache, read_header, short_hash
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
 
@@ -28,10 +28,10 @@ def run(composition: Composition) -> int:
     _check(config)
     if config["inspect"]:
         return inspect(config)
-    from experiments import build
-    from experiments.data.crops import training_views
     from experiments.data.source import ImageSource
-    from experiments.tokenization import Tokenizing, describe_cache, tokens_of
+    from experiments.runs import build
+    from experiments.tokens.crops import training_views
+    from experiments.tokens.writing import Tokenizing, describe_cache, tokens_of
 
     device = build.device(config["device"])
     source = build.build(config["data"])
@@ -71,10 +71,10 @@ def inspect(config: dict[str, Any]) -> int:
     if not config["tokenizer"] and not Path(made_by["folder"]).is_dir():
         log.warning("the tokenizer %s is gone, no picture is decoded; tokenizer=FOLDER says where it is", made_by["folder"])
         return 0
-    from experiments import build
-    from experiments.pictures import save_picture
-    from experiments.tokenization import decode_row
-    from experiments.trained import recorded_tokenizer
+    from experiments.evaluation.figures import save_picture
+    from experiments.runs import build
+    from experiments.runs.model_folder import recorded_tokenizer
+    from experiments.tokens.writing import decode_row
 
     model = recorded_tokenizer(made_by, config["tokenizer"], f"the cache {config['inspect']}")
     picture = Path(config["output"] or f"{config['inspect']}.train{config['sample']}.png")

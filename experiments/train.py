@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from experiments.compose import Composition, main
-from experiments.config_checks import check_setting
+from experiments.config.checks import check_setting
+from experiments.config.compose import Composition, main
 from experiments.data.files import check_data
-from experiments.schedules import in_updates
+from experiments.training.schedules import in_updates
 
 MINIMA = {"seed": 0, "workers": 0, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
 
@@ -13,7 +13,7 @@ MINIMA = {"seed": 0, "workers": 0, "log_every": 1, "validate_every": 1, "checkpo
 def run(composition: Composition) -> int:
     """Train, or go on, or report a finished run. What can be judged without torch is judged first."""
     check(composition.config)
-    from experiments.training import train
+    from experiments.training.loop import train
 
     return train(composition.config, composition.overrides, run_name(composition.choices))
 

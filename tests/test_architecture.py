@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.config_checks import read_yaml
-from experiments.signatures import signature
+from experiments.config.checks import read_yaml
+from experiments.config.signatures import signature
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = sorted([*ROOT.glob("tokenizer/**/*.py"), *ROOT.glob("experiments/**/*.py")])
@@ -95,7 +95,7 @@ def test_the_library_is_pure_torch():
 
 def test_only_composing_talks_to_hydra():
     users = {place(path) for path in CODE for module, _ in imports(path) if module.partition(".")[0] == "hydra"}
-    assert users == {"experiments/compose.py", "experiments/override_words.py"}
+    assert users == {"experiments/config/compose.py", "experiments/config/overrides.py"}
 
 
 def test_importing_the_library_loads_no_framework():
@@ -104,7 +104,7 @@ def test_importing_the_library_loads_no_framework():
 
 def test_importing_a_verb_loads_nothing_heavy():
     verbs = [path.stem for path in sorted(ROOT.glob("experiments/*.py")) if "__main__" in path.read_text()]
-    statement = "\n".join(f"import experiments.{verb}" for verb in ["compose", *verbs])
+    statement = "\n".join(f"import experiments.{verb}" for verb in ["config.compose", *verbs])
     assert loaded_after(statement) & {"torch", "torchvision", "lightning", "wandb", "timm", "torchmetrics"} == set()
 
 

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from experiments import evaluate
-from experiments.compose import compose, main
-from experiments.evaluation import Sample
-from experiments.run_folder import RunFolder
-from experiments.training import train
+from experiments.config.compose import compose, main
+from experiments.evaluation.reconstruction import Sample
+from experiments.runs.folder import RunFolder
+from experiments.training.loop import train
 
 BAD = ("notes.jpg", "torn.jpg")
 

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from experiments import evaluate, export
-from experiments.build import load_tokenizer
-from experiments.compose import compose, main
-from experiments.run_folder import RunFolder
-from experiments.signatures import ROOT
-from experiments.training import train
+from experiments.config.compose import compose, main
+from experiments.config.signatures import ROOT
+from experiments.runs.build import load_tokenizer
+from experiments.runs.folder import RunFolder
+from experiments.training.loop import train
 from tokenizer.image_tokenizer import ImageTokenizer
 
 LINEAR = {"_target_": "tokenizer.layers.conv.ScaledConv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 1}
@@ -186,7 +186,7 @@ def test_trained_weights_can_be_exported_instead(finished, exported, tmp_path):
         ("tokenizer.pretrained.os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.save_file", {"tensors": {}, "filename": "{marker}"}),
         ("tokenizer.pretrained.save", {"module": LINEAR, "config": {}, "folder": "{marker}", "trained_with": {}}),
-        ("experiments.run_folder.write_atomic", {"path": "{marker}", "text": ""}),
+        ("experiments.runs.folder.write_atomic", {"path": "{marker}", "text": ""}),
     ],
 )
 def test_a_description_that_leads_outside_the_library_is_refused(target, arguments, exported, tmp_path):

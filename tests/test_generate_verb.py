@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import build, generate
-from experiments.compose import ConfigError, compose
-from experiments.generation import draw_labels, generate_images, pixels
-from experiments.sample_file import SampleFile
-from experiments.signatures import ROOT
+from experiments import generate
+from experiments.config.compose import ConfigError, compose
+from experiments.config.signatures import ROOT
+from experiments.evaluation.sample_file import SampleFile
+from experiments.evaluation.samples import draw_labels, generate_images, pixels
+from experiments.runs import build
 from tokenizer import pretrained
 from tokenizer.generators.sampling import Guidance, Sampling
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -165,7 +166,7 @@ def test_a_wrong_setting_is_one_message(pair, tmp_path, monkeypatch, words, part
 
 def test_what_needs_no_torch_is_judged_without_it(pair, tmp_path):
     """A tokenizer that is not there, and metrics without the one network that they need."""
-    command = "import sys; from experiments import compose, generate\ntry: generate.run(compose.compose('generate', sys.argv[1:]))\n"
+    command = "import sys; from experiments import generate; from experiments.config import compose\ntry: generate.run(compose.compose('generate', sys.argv[1:]))\n"
     command += "except Exception as error: print(error, 'torch' in sys.modules)"
     for words, said in {("tokenizer=nowhere",): "tokenizer=nowhere", ("metrics=true", "n=20"): "weights fetch inception"}.items():
         environment = {**os.environ, "TESSERA_WEIGHTS": str(tmp_path)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.signatures import ROOT
+from experiments.config.signatures import ROOT
 
 NEW = ("tokenizer/quantizers/rounding.py", "conf/quantizer/rounding.yaml")
 

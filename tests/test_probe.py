@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from experiments import probe
-from experiments.compose import compose
+from experiments.config.compose import compose
+from experiments.config.signatures import ROOT, ConfigError
 from experiments.probing import study
-from experiments.run_folder import RunFolder
-from experiments.signatures import ROOT, ConfigError
-from experiments.training import train
+from experiments.runs.folder import RunFolder
+from experiments.training.loop import train
 
 QUICK = [
     "workers=0", "samples=24", "guidance.samples=12", "linear.epochs=4", "linear.warmup_epochs=1",

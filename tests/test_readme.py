@@ -9,13 +9,14 @@ import pytest
 import yaml
 from skimage import data
 
-from experiments import command_line, evaluate, export, generate, report, sweep, tokenize, train, weights
-from experiments.compose import CONF, compose, expand, main
-from experiments.signatures import ROOT
+from experiments import evaluate, export, generate, report, sweep, tokenize, train, weights
+from experiments.config import command_line
+from experiments.config.compose import CONF, compose, expand, main
+from experiments.config.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
 from experiments.sweeps.settings import read_settings
 from experiments.tables.reading import read_sweep
-from experiments.training import train as train_run
+from experiments.training.loop import train as train_run
 
 README = (ROOT / "README.md").read_text()
 VERBS = {"train": train, "evaluate": evaluate, "export": export, "tokenize": tokenize, "generate": generate}

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from experiments.data.files import located
 from experiments.data.source import Draw, Example, ImageSource, Reconstruct, fingerprint_of
 from experiments.data.transforms import resize
-from experiments.metrics.judge import Judge
+from experiments.evaluation.metrics.judge import Judge
 
 FILE = "sklearn/datasets/data/digits.csv.gz"  # a row: 64 values in 0 .. 16, then the digit
 WHITE = 16
@@ -53,7 +53,7 @@ class Digits(ImageSource):
 
     def judge(self, reconstruct: Reconstruct | None = None) -> Judge:
         """A classifier fitted to the training digits, see `DigitsJudge`."""
-        from experiments.metrics.digits import DigitsJudge, shrink
+        from experiments.evaluation.metrics.digits import DigitsJudge, shrink
 
         def pixels(images: DigitImages, change: Reconstruct) -> NDArray[np.float64]:
             rows = torch.split(torch.arange(len(images)), ROWS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-TOKENS = "experiments.data.indices.CachedTokens"
+TOKENS = "experiments.tokens.cached.CachedTokens"
 
 
 def check_root(root: str | Path, key: str = "data.root") -> None:

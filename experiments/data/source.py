@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.metrics.judge import Judge
+from experiments.evaluation.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
 Reconstruct = Callable[[Tensor], Tensor]

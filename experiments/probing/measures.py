@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from experiments import build
-from experiments.data.crops import EvaluationViews, Views
 from experiments.data.loading import ImageData, leave_signals_to_training
 from experiments.data.source import NO_LABEL
-from experiments.data.token_cache import TokenCache
 from experiments.data.transforms import normalize
-from experiments.evaluation import evaluate
-from experiments.metrics.card import Card
-from experiments.metrics.results import Results
-from experiments.probing.entrants import Entrant
-from experiments.probing.linear import ProbeSettings, linear_accuracy
+from experiments.evaluation.cards import Card
+from experiments.evaluation.linear import ProbeSettings, linear_accuracy
+from experiments.evaluation.reconstruction import evaluate
+from experiments.evaluation.results import Results
+from experiments.probing.candidates import Entrant
+from experiments.runs import build
+from experiments.tokens.cache import TokenCache
+from experiments.tokens.crops import EvaluationViews, Views
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 
 TOO_FEW_CLASSES = "the data has fewer than two classes"

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.metrics.card import comparable
+from experiments.evaluation.cards import comparable
 from experiments.probing.study import Probed
-from experiments.run_folder import write_atomic
+from experiments.runs.folder import write_atomic
 
 WIDTH = 140
 DOTS_PER_INCH = 150

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from experiments.generation import draw_labels, generate_images
-from experiments.judging import SampleJudges
-from experiments.metrics.generation import all_skipped
-from experiments.metrics.results import Results, joined
-from experiments.probing.entrants import Entrant
-from experiments.probing.guidance import Search, search_guidance, usual_start
-from experiments.probing.kept import KeptResults
+from experiments.evaluation.guidance import Search, search_guidance, usual_start
+from experiments.evaluation.metrics.generation import all_skipped
+from experiments.evaluation.results import Results, joined
+from experiments.evaluation.sample_metrics import SampleJudges
+from experiments.evaluation.samples import draw_labels, generate_images
+from experiments.probing.cache import KeptResults
+from experiments.probing.candidates import Entrant
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.interfaces import Generator
 from tokenizer.weights import MissingWeightsError, sha256

@@ -11,21 +11,21 @@ from typing import Any, TypeVar
 
 import torch
 
-from experiments import build
-from experiments.command_line import message_for_user
-from experiments.compose import Composition, compose
-from experiments.data.token_cache import short_hash
-from experiments.metrics.results import Results, joined
+from experiments.config.command_line import message_for_user
+from experiments.config.compose import Composition, compose
+from experiments.evaluation.guidance import Try
+from experiments.evaluation.results import Results, joined
 from experiments.probing import measures
-from experiments.probing.entrants import Entrant, Place, load_entrant, training_words
-from experiments.probing.guidance import Try
-from experiments.probing.kept import KeptResults, renamed
+from experiments.probing.cache import KeptResults, renamed
+from experiments.probing.candidates import Entrant, Place, load_entrant, training_words
 from experiments.probing.processes import TrainingFailedError, run_training
 from experiments.probing.samples import Sampler
 from experiments.probing.tokens import token_cache, views_of
-from experiments.run_folder import RunFolder
+from experiments.runs import build
+from experiments.runs.folder import RunFolder
+from experiments.tokens.cache import short_hash
 from experiments.train import check, run_name
-from experiments.training import find_folder, training_of
+from experiments.training.loop import find_folder, training_of
 from tokenizer.interfaces import Generator
 from tokenizer.weights import sha256
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from experiments.data.crops import Views, training_views
-from experiments.data.token_cache import identity_of, short_hash
-from experiments.probing.entrants import Entrant
-from experiments.tokenization import Tokenizing, describe_cache
+from experiments.probing.candidates import Entrant
+from experiments.tokens.cache import identity_of, short_hash
+from experiments.tokens.crops import Views, training_views
+from experiments.tokens.writing import Tokenizing, describe_cache
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.metrics.card import NOT_COMPARED
+from experiments.evaluation.cards import NOT_COMPARED
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.sweep_file import Column
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from experiments.metrics.card import comparable
+from experiments.evaluation.cards import comparable
 from experiments.reports.measured import Mean, MeasuredRow
 from experiments.tables.plot_settings import number
 from experiments.tables.sweep_file import BITS_PER_TOKEN, Column

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from experiments.compose import compose
-from experiments.run_folder import RESULT, RunFolder, digest_of_config, runs_by_config
-from experiments.signatures import CONF, ConfigError
+from experiments.config.compose import compose
+from experiments.config.signatures import CONF, ConfigError
+from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
 from experiments.tables.plot_settings import number
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile

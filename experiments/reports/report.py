@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.config.signatures import CONF
 from experiments.reports.cards import card_lines
 from experiments.reports.cells import Metric, make_metric
 from experiments.reports.law import Law, Point, fitted
 from experiments.reports.measured import MeasuredRow, measure, published_values
 from experiments.reports.remarks import changes, remarks
-from experiments.signatures import CONF
 from experiments.tables.claims import Operand, judge_measured, judge_published, operands
 from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, Claim, Column, SweepFile
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import build
 from experiments.data.source import ImageSource
-from experiments.schedules import in_updates
+from experiments.runs import build
+from experiments.training.schedules import in_updates
 from tokenizer.weights import MissingWeightsError, find_weights
 
 PICTURES = 2  # batch norms want more than one

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 from experiments.sweeps.jobs import Job
 from tokenizer.weights import FILES
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.compose import Composition, compose
-from experiments.config_checks import nearest
-from experiments.signatures import CONF, ConfigError
+from experiments.config.checks import nearest
+from experiments.config.compose import Composition, compose
+from experiments.config.signatures import CONF, ConfigError
 from experiments.tables.sweep_file import Row, SweepFile
 from experiments.train import check
 from tokenizer.weights import MissingWeightsError

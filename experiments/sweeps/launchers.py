@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.run_folder import write_atomic
-from experiments.signatures import ConfigError
+from experiments.config.signatures import ConfigError
+from experiments.runs.folder import write_atomic
 from experiments.sweeps.entries import Entry, Stage
 
 LAUNCHERS = ("local", "slurm", "submitit_local")

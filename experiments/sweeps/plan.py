@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import build
+from experiments.runs import build
 from experiments.sweeps.cost import Cost, cost_of, rate
 from experiments.sweeps.display import COLORS, plain_console
 from experiments.sweeps.entries import Entry, without_twins

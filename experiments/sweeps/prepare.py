@@ -5,15 +5,15 @@ from pathlib import Path
 
 import yaml
 
-from experiments import build
+from experiments.config.signatures import ConfigError
 from experiments.data.source import ImageSource
-from experiments.run_folder import RESULT, RunFolder
-from experiments.signatures import ConfigError
+from experiments.runs import build
+from experiments.runs.folder import RESULT, RunFolder
 from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import COMPLETED, SweepFile
 from experiments.train import run_name
-from experiments.training import check_batch, find_folder, training_of
+from experiments.training.loop import check_batch, find_folder, training_of
 
 
 def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:

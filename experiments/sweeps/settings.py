@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from experiments.command_line import COLUMNS, choices_of, run_command, setting_lines
-from experiments.config_checks import nearest
-from experiments.signatures import CONF, NUMBERS, ConfigError
+from experiments.config.checks import nearest
+from experiments.config.command_line import COLUMNS, choices_of, run_command, setting_lines
+from experiments.config.signatures import CONF, NUMBERS, ConfigError
 from experiments.tables.reading import sweep_names
 
 LINE = re.compile(r"^( *)(\w+):\s*([^#\n]*?)\s*(?:#\s*(.*))?$", re.MULTILINE)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config_checks import nearest
-from experiments.metrics.card import comparable
-from experiments.signatures import ConfigError
+from experiments.config.checks import nearest
+from experiments.config.signatures import ConfigError
+from experiments.evaluation.cards import comparable
 from experiments.tables.sweep_file import Claim
 
 Operand = tuple[str, str]

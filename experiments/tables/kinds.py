@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config_checks import nearest
-from experiments.signatures import ConfigError
+from experiments.config.checks import nearest
+from experiments.config.signatures import ConfigError
 from experiments.tables.sweep_file import SCALES, spelled
 
 LONGEST = 80

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments.config_checks import nearest
-from experiments.signatures import ConfigError
+from experiments.config.checks import nearest
+from experiments.config.signatures import ConfigError
 from experiments.tables.kinds import PLOT, check
 from experiments.tables.sweep_file import Column, Row
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.signatures import ConfigError
+from experiments.config.signatures import ConfigError
 
 SCALES = ("paper", "gpu", "mini", "smoke")
 DECIDING = ("paper", "gpu", "mini")

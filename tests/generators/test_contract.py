@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.compose import CONF
+from experiments.config.compose import CONF
 from tests.generators.made_generators import GROUPED, IMAGENET, batch_for, from_files
 from tokenizer.interfaces import Generator
 

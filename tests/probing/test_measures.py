@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments.data.token_cache import TokenCache
 from experiments.probing import measures
-from experiments.probing.entrants import Entrant, Place
+from experiments.probing.candidates import Entrant, Place
 from experiments.probing.measures import linear_of_generator
-from tests.data.made_caches import CLASSES, write_cache
+from experiments.tokens.cache import TokenCache
+from tests.tokens.made_caches import CLASSES, write_cache
 from tokenizer.interfaces import TokenSpec
 
 LINEAR = {"learning_rate": 0.1, "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "momentum": 0.9, "trust": 0.1, "views": 2}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from experiments.metrics.results import Results
-from experiments.probing.entrants import Place
-from experiments.probing.guidance import Try
+from experiments.evaluation.guidance import Try
+from experiments.evaluation.results import Results
+from experiments.probing.candidates import Place
 from experiments.probing.report import METRICS, axes_of, line, markdown, notes, ranks, write
 from experiments.probing.study import Probed
 

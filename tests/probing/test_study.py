@@ -2,7 +2,7 @@
 
 import torch
 
-from experiments.compose import compose
+from experiments.config.compose import compose
 from experiments.probing.study import Study
 
 

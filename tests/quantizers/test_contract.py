@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.compose import CONF, compose
+from experiments.config.compose import CONF, compose
 from tokenizer.interfaces import Quantizer
 from tokenizer.pretrained import build
 

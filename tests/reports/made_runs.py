@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.compose import Composition, compose
+from experiments.config.compose import Composition, compose
+from experiments.config.signatures import CONF
 from experiments.reports.measured import SEED, with_seed
-from experiments.run_folder import RunFolder
-from experiments.signatures import CONF
+from experiments.runs.folder import RunFolder
 from experiments.tables.sweep_file import Row, SweepFile
 
 CARD = {

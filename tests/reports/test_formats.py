@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.config.signatures import CONF
 from experiments.reports.formats import comma_separated, latex, markdown
 from experiments.reports.report import make_report
-from experiments.signatures import CONF
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Correction
 from tests.reports.made_runs import share_compositions, write_run

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.compose import compose
+from experiments.config.compose import compose
+from experiments.config.signatures import CONF, ConfigError
 from experiments.reports.measured import SEED, measure, published_values, with_seed
-from experiments.run_folder import relevant
-from experiments.signatures import CONF, ConfigError
+from experiments.runs.folder import relevant
 from experiments.tables.reading import read_sweep
 from tests.reports.made_runs import share_compositions, write_run
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.config.signatures import CONF, ConfigError
 from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values
 from experiments.reports.plots import curve, draw, points
 from experiments.reports.report import make_report
-from experiments.signatures import CONF, ConfigError
 from experiments.tables.plot_settings import check_plot, number
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Column, Row

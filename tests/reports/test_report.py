@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.config.signatures import CONF, ROOT
 from experiments.report import FORMATS, run
 from experiments.reports.formats import latex, markdown
 from experiments.reports.report import make_report
 from experiments.reports.terminal import show_report
-from experiments.signatures import CONF, ROOT
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Correction
 from tests.reports.made_runs import share_compositions, write_run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import Row

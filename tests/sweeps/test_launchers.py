@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from experiments.run_folder import RunFolder
-from experiments.signatures import ConfigError
+from experiments.config.signatures import ConfigError
+from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import QueuedStages, QueueLauncher, gpus_of_a_slot
@@ -17,7 +17,7 @@ from experiments.sweeps.runner import Runner
 from experiments.tables.sweep_file import Row
 
 SLURM = {"partition": None, "timeout_min": 30, "gpus_per_node": 0, "cpus_per_task": 1, "memory": "1GB", "requeues": 2}
-OPENING = "import os, signal, sys, time\nfrom experiments.run_folder import RunFolder\nfolder = RunFolder({folder!r})\n"
+OPENING = "import os, signal, sys, time\nfrom experiments.runs.folder import RunFolder\nfolder = RunFolder({folder!r})\n"
 DONE = "folder.write_result('done', {'perf/seconds': 1.0}, {})"
 
 

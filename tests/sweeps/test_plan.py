@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import build
-from experiments.compose import compose
-from experiments.signatures import CONF
+from experiments.config.compose import compose
+from experiments.config.signatures import CONF
+from experiments.runs import build
 from experiments.sweeps import cost, plan
 from experiments.sweeps.cost import Cost, cost_of
 from experiments.sweeps.entries import Entry, Stage

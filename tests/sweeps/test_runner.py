@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run_folder import RunFolder
-from experiments.signatures import ROOT
+from experiments.config.signatures import ROOT
+from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, Stage, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
@@ -30,7 +30,7 @@ def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed:
         opening = f"""
             import os, signal, sys, time
             from pathlib import Path
-            from experiments.run_folder import RunFolder
+            from experiments.runs.folder import RunFolder
             folder = RunFolder(Path({str(output)!r}))
             def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
         """
@@ -176,7 +176,7 @@ def test_a_row_that_another_process_holds_is_waited_for(tmp_path):
     held = entry(tmp_path, "a", "raise SystemExit('started twice')")
     program = f"""
 import sys
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 folder = RunFolder({str(tmp_path / "a")!r})
 with folder.lock():
     print(flush=True)
@@ -204,7 +204,7 @@ def test_a_row_that_another_process_took_first_is_waited_for(tmp_path):
     """The other one takes the folder while ours is starting, and ours says so and ends."""
     other = f"""
 import time
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 folder = RunFolder({str(tmp_path / "a")!r})
 with folder.lock():
     folder.write_result('running', {{}}, {{}})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.signatures import CONF, ROOT, ConfigError
+from experiments.config.signatures import CONF, ROOT, ConfigError
 from experiments.sweeps.settings import help_text, main, read_settings
 
 FILES = {

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.build import load_tokenizer
-from experiments.callbacks.checkpoints import load_checkpoint
-from experiments.run_folder import RunFolder
-from experiments.signatures import CONF
+from experiments.config.signatures import CONF
+from experiments.runs.build import load_tokenizer
+from experiments.runs.folder import RunFolder
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep, sweep_names
-from experiments.tasks.tokenizer import STATE
-from experiments.training import train
+from experiments.training.callbacks.saving import load_checkpoint
+from experiments.training.loop import train
+from experiments.training.tokenizer_task import STATE
 from tokenizer.weights import FILES
 
 ROWS = [(name, row.name) for name in sweep_names(CONF) if name.startswith("gsq/") for row in read_sweep(name, CONF).runs]

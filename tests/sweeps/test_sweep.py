@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from experiments import sweep
-from experiments.run_folder import LOCK, RunFolder
-from experiments.signatures import CONF, ROOT, ConfigError
+from experiments.config.signatures import CONF, ROOT, ConfigError
+from experiments.runs.folder import LOCK, RunFolder
 from experiments.sweeps import prepare as preparing
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, compose_jobs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.signatures import ConfigError
+from experiments.config.signatures import ConfigError
 from experiments.tables.claims import judge, judge_measured, judge_published, operands, parse
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Claim
@@ -84,7 +84,7 @@ def test_an_unknown_row_or_metric_is_named_with_the_nearest():
 
 
 def test_a_wrong_claim_is_found_when_its_file_is_read(tmp_path):
-    from experiments.signatures import CONF
+    from experiments.config.signatures import CONF
 
     (tmp_path / "sweep/gsq").mkdir(parents=True)
     (tmp_path / "experiment").symlink_to(CONF / "experiment")

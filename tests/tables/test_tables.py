@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import build
-from experiments.signatures import CONF
+from experiments.config.signatures import CONF
+from experiments.runs import build
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.tables.reading import read_sweep, sweep_names
 from experiments.tables.sweep_file import SweepFile

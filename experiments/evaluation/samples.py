@@ -1,0 +1,131 @@
+"""Labels to pictures: a generator's indices through its tokenizer's decoder. For the verb, the pictures of a validation, and the probe."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from experiments.evaluation.figures import captioned_rows
+from experiments.evaluation.sample_file import SampleFile
+from experiments.evaluation.sample_metrics import SampleMetrics
+from tokenizer.generators.generate import IndexSampler
+from tokenizer.generators.sampling import Sampling, uniforms
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import Generator, TokenLayout
+
+COLUMNS = 8
+"""Of a grid of pictures whose classes were drawn."""
+
+
+def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: int) -> Tensor:
+    """The label of every sample, (n,) int64.
+
+    Args:
+        n: samples.
+        classes: to be taken in turn; None draws each label uniformly from all, by seed and sample number alone.
+        num_classes: of the generator; without any the label is that of no class, 0.
+        seed: of the random streams.
+    """
+    if classes is not None:
+        return torch.tensor([classes[number % len(classes)] for number in range(n)])
+    if num_classes == 0:
+        return torch.zeros(n, dtype=torch.int64)
+    drawn = np.concatenate([uniforms(seed, number, 1, "labels") for number in range(n)])
+    return torch.from_numpy((drawn * num_classes).astype(np.int64))
+
+
+def generate_images(
+    generator: Generator,
+    tokenizer: ImageTokenizer,
+    labels: Tensor,
+    numbers: Tensor,
+    sampling: Sampling,
+    layout: TokenLayout,
+    device: torch.device,
+    batch_size: int,
+    after_step: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Samples in batches: indices (B, N, G) and images (B, 3, H, W) in [0, 1], both on the device.
+
+    Args:
+        generator: on the device.
+        tokenizer: whose indices it makes; on the device, in eval mode.
+        labels: (n,) int64.
+        numbers: (n,) int64, of the samples; a sample depends on its number, its label and the seed, not on its batch.
+        sampling: how choices are drawn.
+        layout: of the tokens.
+        device: where to compute.
+        batch_size: samples at a time.
+        after_step: told after every step how many tokens it made, of all samples of the batch together.
+
+    Raises:
+        ValueError: a label out of range, or logits that are not finite.
+    """
+    sampler = IndexSampler(generator, sampling)
+    for label, number in zip(torch.split(labels, batch_size), torch.split(numbers, batch_size), strict=True):
+        count = len(label)
+        told = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
+        indices = sampler(label.to(device), number, told)
+        with torch.no_grad():  # not around the yield: it would hold for the caller
+            images = tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
+        yield indices, images
+
+
+def pixels(images: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) in [0, 1] to (B, H, W, 3), rounded."""
+    array: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return array
+
+
+def write_samples(
+    batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, shown: int, metrics: SampleMetrics | None
+) -> Tensor:
+    """Take samples as they come.
+
+    Args:
+        batches: of `generate_images`.
+        labels: (n,) of all samples.
+        file: where their npz file shall lie, None for none.
+        shown: how many to give back.
+        metrics: judge the samples, None for none.
+
+    Returns:
+        The first (min(n, shown), 3, H, W) in [0, 1] on the CPU.
+    """
+    kept: list[Tensor] = []
+    seen = 0
+    with ExitStack() as stack:
+        samples = None if file is None else stack.enter_context(SampleFile(file, labels.numpy()))
+        for _, images in batches:
+            if samples is not None:
+                samples.write(pixels(images))
+            if metrics is not None:
+                metrics.update(images, labels[seen : seen + len(images)])
+            kept.append(images[: max(shown - seen, 0)].cpu())
+            seen += len(images)
+    return torch.cat(kept)
+
+
+def picture_of_samples(images: Tensor, labels: Sequence[int], names: Sequence[str], by_class: bool) -> Image.Image:
+    """A grid of samples: a row a class, or rows of eight in order.
+
+    Args:
+        images: (n, 3, H, W) in [0, 1], n > 0.
+        labels: n of them.
+        names: of all classes; empty if there are none.
+        by_class: a row for each class, in order of first appearance.
+    """
+    images = images.float().cpu() * 2 - 1
+    if by_class:
+        return captioned_rows({names[label]: images[[other == label for other in labels]] for label in labels})
+    rows: dict[str, Tensor] = {}
+    for start in range(0, len(labels), COLUMNS):
+        row = images[start : start + COLUMNS]
+        drawn = ", ".join(names[label] for label in labels[start : start + COLUMNS] if names)
+        rows[f"{start} - {start + len(row) - 1}" + f": {drawn}" * bool(drawn)] = row
+    return captioned_rows(rows)

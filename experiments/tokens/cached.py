@@ -1,0 +1,109 @@
+"""Tokenized images out of a cache: batches of indices straight from the file, no picture and no encoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.data.source import NO_LABEL, DataSource, Draw
+from experiments.tokens.cache import TokenCache
+from tokenizer.interfaces import TokenBatch, TokenSpec
+
+
+class CachedTokens(DataSource):
+    """The two splits of a token cache; its batches are `TokenBatch`.
+
+    Attributes:
+        tokens: what the cache holds.
+        header: what the cache says of itself.
+    """
+
+    def __init__(self, file: str, seed: int) -> None:
+        """
+        Args:
+            file: written by `python -m experiments.tokenize`.
+            seed: of the choice among a training picture's views.
+
+        Raises:
+            ValueError: no cache, a damaged one, or labels out of range.
+        """
+        cache = TokenCache(file)
+        self.header = cache.header
+        about = self.header.about
+        self.tokens = spec_of(self.header.tokens)
+        self.image_size = int(about["image_size"])
+        self.classes = about["classes"]
+        self.transform = str(about["transform"])
+        self.reference = str(about["reference"])
+        self.train = CachedRows(cache, "train", seed, self.tokens)
+        self.val = CachedRows(cache, "val", seed, self.tokens)
+
+    def fingerprint(self) -> str:
+        return self.header.fingerprint
+
+    def collate(self, examples: TokenBatch) -> TokenBatch:
+        """`CachedRows` reads whole batches."""
+        return examples
+
+
+def spec_of(fields: Mapping[str, Any]) -> TokenSpec:
+    """The TokenSpec that a file describes."""
+    return TokenSpec(**{**fields, "grid": tuple(fields["grid"])})
+
+
+class CachedRows:
+    """One split. A `Draw` picks a view, an int takes the first one."""
+
+    def __init__(self, cache: TokenCache, split: str, seed: int, tokens: TokenSpec) -> None:
+        """Map the arrays.
+
+        Raises:
+            ValueError: a label is neither a class nor -1.
+        """
+        self.arguments = (cache, split, seed, tokens)
+        self.file = cache.header.path
+        self.split = split
+        self.seed = seed
+        self.tokens = tokens
+        self.indices = cache.array(f"{split}/indices")
+        self.labels = cache.array(f"{split}/labels")
+        lowest, highest = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (NO_LABEL, NO_LABEL)
+        if lowest < NO_LABEL or highest >= tokens.num_classes:
+            raise ValueError(
+                f"data.file={self.file}: {split} labels lie in {lowest} .. {highest}, expected -1 or a class below {tokens.num_classes}; "
+                "the file is damaged: tokenize again, or change `data.file`"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: maps are opened there, not copied."""
+        return CachedRows, self.arguments
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: Draw | int) -> TokenBatch:
+        return self.__getitems__([place])
+
+    def __getitems__(self, places: Sequence[Draw | int]) -> TokenBatch:
+        """All rows of a batch at once, which the loader prefers to one after the other.
+
+        Raises:
+            ValueError: an index is no code.
+        """
+        rows = np.array([place.index if isinstance(place, Draw) else place for place in places], dtype=np.int64)
+        views = np.array([self.view(place) for place in places], dtype=np.int64)
+        indices = self.indices[rows, views].astype(np.int64)
+        if indices.size and not 0 <= indices.min() <= indices.max() < self.tokens.codebook_size:
+            raise ValueError(
+                f"data.file={self.file}: {self.split} has an index {indices.max()}, expected less than {self.tokens.codebook_size}; "
+                "the file is damaged: tokenize again, or change `data.file`"
+            )
+        labels = torch.from_numpy(self.labels[rows].astype(np.int64))
+        keys = [f"{self.split}#{row}.{view}" for row, view in zip(rows, views, strict=True)]
+        return TokenBatch(torch.from_numpy(indices), labels, self.tokens.layout, keys)
+
+    def view(self, place: Draw | int) -> int:
+        """Which view of a picture is shown."""
+        number = self.indices.shape[1]
+        return int(place.random(self.seed).integers(number)) if isinstance(place, Draw) and number > 1 else 0

@@ -1,0 +1,215 @@
+"""Loggers: metrics.csv always, Weights & Biases or TensorBoard by choice. No logger stops a run."""
+
+import csv
+import io
+import logging
+import netrc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from experiments.evaluation.metrics.codebook import perplexity, usage
+from experiments.evaluation.reconstruction import Evaluation
+from experiments.runs.folder import RunFolder, is_first_process, write_atomic
+
+log = logging.getLogger(__name__)
+
+CLOCK = "updates"
+HISTOGRAM_BINS = 64
+
+
+class MetricsTable(Logger):
+    """metrics.csv: a row for every report, a column for every key, in the order of appearance."""
+
+    def __init__(self, file: Path, resumed_at: int) -> None:
+        """Go on after update `resumed_at`: later rows are of an interrupted run and are written again."""
+        super().__init__()
+        self.file = file
+        self.columns = [CLOCK]
+        rows: list[dict[str, str]] = []
+        if file.is_file():
+            with open(file, newline="", errors="replace") as opened:
+                text = opened.read()
+            reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+            self.columns = list(reader.fieldnames or [CLOCK])
+            rows = [row for row in reader if _is_whole(row) and int(row[CLOCK]) <= resumed_at]
+        if is_first_process():
+            self._rewrite(rows)
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Unused."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row; new keys widen the table."""
+        new = [key for key in metrics if key not in self.columns]
+        if new:
+            with open(self.file, newline="") as opened:
+                rows = list(csv.DictReader(opened))
+            self.columns += new
+            self._rewrite(rows)
+        with open(self.file, "a", newline="") as opened:
+            csv.DictWriter(opened, self.columns).writerow({CLOCK: step, **metrics})
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """config.yaml holds them."""
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.file, text.getvalue())
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether every column holds a number or nothing: a process that was ended by force may leave part of a row."""
+    try:
+        int(row[CLOCK])
+        for value in row.values():
+            float(value if value != "" else 0)  # None, for a column that is missing, is refused
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class Tolerant(Logger):
+    """Hands everything on to another logger. Its failures stop nothing: the first is told in one line, the others are not."""
+
+    def __init__(self, logger: Logger) -> None:
+        """Stand before `logger`."""
+        super().__init__()
+        self.logger = logger
+        self.told = False
+
+    @property
+    def name(self) -> str | None:
+        """Of the other logger."""
+        return self.logger.name
+
+    @property
+    def version(self) -> int | str | None:
+        """Of the other logger."""
+        return self.logger.version
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log values by key."""
+        self._attempt(self.logger.log_metrics, metrics, step)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """config.yaml holds them."""
+
+    @rank_zero_only
+    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
+        """Log what is no single number, if the other logger takes it."""
+        if isinstance(self.logger, WandbRun):
+            self._attempt(self.logger.log_evaluation, evaluation, picture, step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the other logger's run."""
+        self._attempt(self.logger.finalize, status)
+
+    def _attempt(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:
+            if not self.told:
+                log.warning("%s does not log (%s); metrics.csv is written all the same", type(self.logger).__name__, _first_line(error))
+            self.told = True
+
+
+class WandbRun(WandbLogger):
+    """A W&B run that shows evaluations: the picture, the use of each group's codes and how often codes are chosen."""
+
+    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
+        """Show one evaluation, made after `step` updates, whose comparison of images, or samples, is the file `picture`."""
+        import wandb
+
+        name = "val/samples" if len(evaluation.images) > len(evaluation.reconstructions) else "val/comparison"
+        shown: dict[str, Any] = {} if picture is None else {name: wandb.Image(str(picture))}
+        if evaluation.counts is not None:
+            counts = evaluation.counts.cpu()
+            for group, (used, effective) in enumerate(zip(usage(counts).tolist(), perplexity(counts).tolist(), strict=True)):
+                shown |= {f"val/codebook_usage_group/{group:02d}": used, f"val/perplexity_group/{group:02d}": effective}
+            shown["val/codebook_counts"] = wandb.Histogram(np_histogram=np.histogram(counts.sum(0).numpy(), bins=HISTOGRAM_BINS))
+        self.experiment.log({**shown, "trainer/global_step": step})
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the run, so that the next one of this process is another."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+class WeightsAndBiases:
+    """Settings of a W&B logger."""
+
+    def __init__(self, project: str, group: str | None, name: str | None, tags: list[str]) -> None:
+        """Log to `project`, as one of `group`, under `name` (None: the run folder's) and with `tags`."""
+        self.project = project
+        self.group = group
+        self.name = name
+        self.tags = tags
+
+    def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
+        """A logger whose run id is the run's identity, so that a resumed run goes on there.
+
+        Online only with an API key; otherwise offline in the run folder, said in one line. None, and one line, if it cannot start.
+        """
+        offline = os.environ.get("WANDB_MODE") == "offline"
+        if not offline and not _has_key():
+            offline = True
+            log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
+        settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "tags": self.tags, "resume": "allow", "config": config}
+        try:
+            logger = WandbRun(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
+            _ = logger.experiment
+        except Exception as error:
+            log.warning("W&B did not start (%s); metrics.csv is written all the same", _first_line(error))
+            return None
+        return Tolerant(logger)
+
+
+class TensorBoard:
+    """Settings of a TensorBoard logger: none."""
+
+    def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
+        """A logger that writes to `tensorboard/` in the run folder; None, and one line, if the package is absent."""
+        try:
+            return Tolerant(TensorBoardLogger(folder.path, name="tensorboard", version=""))
+        except ModuleNotFoundError:
+            log.warning("TensorBoard is not installed (`pip install tensorboard`); metrics.csv is written all the same")
+            return None
+
+
+def _first_line(error: Exception) -> str:
+    """Of its message, or its name if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _has_key() -> bool:
+    """Whether W&B would find an API key without asking."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

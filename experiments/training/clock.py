@@ -1,0 +1,180 @@
+"""What every training shares: one clock, noise that needs no saving, averaged weights, checks and reports at its updates."""
+
+import time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from experiments.training.ema import ExponentialMovingAverage
+from experiments.training.finite import FiniteCheck
+from experiments.training.optimizers import AdamW
+from experiments.training.schedules import Schedule
+
+STATE = "tessera"
+"""Key of our own state in a checkpoint."""
+
+
+class ClockedTask(LightningModule):
+    """A task whose clock is `updates`, the number of steps that its model took. Lightning's `global_step` is not used.
+
+    Attributes:
+        average: the averaged copy of the model, None for none.
+        finite: watches losses and gradients.
+    """
+
+    average: ExponentialMovingAverage | None
+    finite: FiniteCheck
+
+    def __init__(
+        self, optimizers: list[AdamW], schedules: list[Schedule], updates: int, accumulate: int, ema_decay: float, seed: int
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            optimizers: the model's first.
+            schedules: of their learning rates.
+            updates: of the whole run.
+            accumulate: parts that a batch is computed in.
+            ema_decay: of the averaged weights.
+            seed: of all noise inside a step.
+
+        Raises:
+            ValueError: a length that is neither a fraction nor a number of updates.
+        """
+        super().__init__()
+        self.automatic_optimization = False
+        self.optimizer_settings = optimizers
+        self.schedules = schedules
+        for each in schedules:
+            each.factor(0, updates)  # judges its lengths
+        self.total_updates = updates
+        self.accumulate = accumulate
+        self.ema_decay = ema_decay
+        self.seed = seed
+        self.updates = self.batches = 0
+        self.seconds = 0.0
+        self._resumed_at = time.monotonic()
+        self._logged_at = (0, time.monotonic())
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model, which `average` follows."""
+        raise NotImplementedError
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The model of the averaged weights, in eval mode; the model itself where nothing is averaged."""
+        return self.trained if self.average is None else self.average.module
+
+    @property
+    def log_every(self) -> int:
+        """Updates between two reports."""
+        return int(cast(Any, self.trainer).log_every_n_steps)
+
+    @property
+    def step_complete(self) -> bool:
+        """Whether the last batch ended an update."""
+        return self.batches % self.accumulate == 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Take no step beyond the last one, also after resuming a run that had only its ending left."""
+        if self.updates < self.total_updates:
+            return None
+        self.trainer.should_stop = True
+        return -1
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop by our own clock."""
+        self.trainer.should_stop = self.trainer.should_stop or self.updates >= self.total_updates
+
+    def seed_noise(self) -> None:
+        """Noise inside a step is a function of (seed, batch, rank), so that nothing about it has to be saved."""
+        words = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
+
+    def step(self, terms: dict[str, Tensor], players: int = 1) -> tuple[list[Tensor], Tensor]:
+        """Clip, check and step the first `players` optimizers, and move the clock on.
+
+        Args:
+            terms: unweighted loss terms of this update, which must be finite.
+            players: number of optimizers.
+
+        Returns:
+            their gradient norms before clipping, and whether the step was refused, () above 0.
+        """
+        optimizers = self._optimizers()[:players]
+        gradients = [[p.grad for group in o.param_groups for p in group["params"] if p.grad is not None] for o in optimizers]
+        norms = [torch.nn.utils.get_total_norm(gradient) for gradient in gradients]
+        skip = self.finite(self.updates + 1, terms, norms)
+        for optimizer, settings, schedule, norm in zip(optimizers, self.optimizer_settings, self.schedules, norms, strict=False):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if settings.clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * schedule.factor(self.updates, self.total_updates)
+            optimizer.optimizer.found_inf = skip  # type: ignore[attr-defined]
+            optimizer.step()
+            optimizer.zero_grad()
+        self.updates += 1
+        if self.average is not None:
+            self.average.update(self.trained, self.updates)
+        return norms, skip
+
+    def logs_at(self, update: int) -> bool:
+        """Whether update number `update` is reported."""
+        return update % self.log_every == 0 or update == self.total_updates
+
+    def report_step(self, values: dict[str, float], batch_size: int) -> None:
+        """Report an update, with learning rate and speed.
+
+        Args:
+            values: by log key.
+            batch_size: pictures of one batch of this process.
+        """
+        values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
+        updates, then = self._logged_at
+        now = time.monotonic()
+        images = (self.updates - updates) * self.accumulate * batch_size * self.trainer.world_size
+        values["perf/images_per_second"] = images / (now - then)
+        self._logged_at = (self.updates, now)
+        self.report(values)
+
+    def report(self, values: dict[str, float]) -> None:
+        """Hand values to every logger, on our own clock."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, step=self.updates)
+
+    def on_train_start(self) -> None:
+        """Time and speed count from here."""
+        self._resumed_at = time.monotonic()
+        self.measure_speed_from_here()
+
+    def measure_speed_from_here(self) -> None:
+        """Leave what was done just now, such as a validation, out of the speed."""
+        self._logged_at = (self.updates, time.monotonic())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the clock and the averaged weights."""
+        seconds = self.seconds + time.monotonic() - self._resumed_at
+        checkpoint[STATE] = {
+            "updates": self.updates,
+            "batches": self.batches,
+            "seconds": seconds,
+            "average": None if self.average is None else self.average.averaged_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back the clock and the averaged weights, and tell the data where to go on."""
+        state = checkpoint[STATE]
+        self.updates, self.batches, self.seconds = state["updates"], state["batches"], state["seconds"]
+        if self.average is not None:
+            self.average.load_averaged_state(state["average"])
+        cast(Any, self.trainer).datamodule.start_batch = self.batches
+
+    def _optimizers(self) -> list[LightningOptimizer]:
+        found = self.optimizers()
+        return cast(list[LightningOptimizer], found if isinstance(found, list) else [found])

@@ -1,0 +1,39 @@
+"""What a training step tells its loggers, read from the device at once."""
+
+import torch
+from torch import Tensor
+
+from experiments.training.objective import GENERATOR_TERMS, Objective
+from tokenizer.layers.distributed import sum_over_ranks, world_size
+
+ADAPTIVE_WEIGHT = "train/adversarial/adaptive_weight"
+GRADIENT_RATIO = "train/adversarial/gradient_ratio"
+
+
+def means_over_ranks(named: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of the joined batch, read from the device at once."""
+    joined = sum_over_ranks(torch.stack([value.float() for value in named.values()])) / world_size()
+    return dict(zip(named, joined.tolist(), strict=True))
+
+
+def read_step(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor]) -> dict[str, float]:
+    """Values by log key: means over the joined batch, not one process's share.
+
+    Args:
+        objective: whose weights apply.
+        terms: unweighted loss terms, scalars.
+        norms: of the gradients of the generator and, if it took a step, of the discriminator.
+        health: other scalars by log key.
+
+    Returns:
+        with `train/weighted/...` of every term and `train/loss/total`, the generator's weighted sum.
+    """
+    named = {f"train/loss/{name}": term for name, term in terms.items()}
+    named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
+    named |= health
+    values = means_over_ranks(named)
+    for name in terms:
+        factor = values.get(ADAPTIVE_WEIGHT, 1.0) if name == "adversarial" else 1.0
+        values[f"train/weighted/{name}"] = factor * objective.weights[name] * values[f"train/loss/{name}"]
+    values["train/loss/total"] = sum(values[f"train/weighted/{name}"] for name in terms if name in GENERATOR_TERMS)
+    return values

@@ -1,0 +1,182 @@
+"""Training a tokenizer: two optimizers, one clock, averaged weights."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from experiments.data.transforms import normalize
+from experiments.training.balance import adaptive_weight, image_leaf, last_layer_lengths, slope
+from experiments.training.clock import STATE, ClockedTask
+from experiments.training.ema import ExponentialMovingAverage
+from experiments.training.finite import FiniteCheck
+from experiments.training.objective import TERMS, Objective
+from experiments.training.optimizers import AdamW
+from experiments.training.reading import ADAPTIVE_WEIGHT, GRADIENT_RATIO, read_step
+from experiments.training.schedules import Schedule, in_updates
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import Discriminator, ImageBatch
+
+__all__ = ["STATE", "TokenizerTask"]
+
+
+class TokenizerTask(ClockedTask):
+    """An image tokenizer, its discriminator and its averaged copy. The clock counts steps of the tokenizer."""
+
+    tokenizer: ImageTokenizer
+    discriminator: Discriminator | None
+    objective: Objective
+    average: ExponentialMovingAverage
+    _parts: list[dict[str, Tensor]]
+    _health: dict[str, Tensor]
+
+    def __init__(
+        self,
+        tokenizer: Callable[[], ImageTokenizer],
+        discriminator: Callable[[], Discriminator] | None,
+        objective: Callable[[], Objective],
+        optimizer: AdamW,
+        schedule: Schedule,
+        discriminator_optimizer: AdamW,
+        discriminator_schedule: Schedule,
+        updates: int,
+        accumulate: int,
+        discriminator_start: float,
+        ema_decay: float,
+        seed: int,
+    ) -> None:
+        """Keep the factories; nothing is built before `configure_model`.
+
+        Args:
+            tokenizer: builds it; likewise `objective`, the losses and weights.
+            discriminator: builds it, None for none.
+            optimizer: of the tokenizer.
+            schedule: of its learning rate.
+            discriminator_optimizer: of the discriminator.
+            discriminator_schedule: of its learning rate.
+            updates: generator steps of the whole run.
+            accumulate: parts that a batch is computed in; an adaptive adversarial weight is that of each part.
+            discriminator_start: from which update on the discriminator plays; a fraction, or a whole number of updates.
+            ema_decay: of the averaged weights.
+            seed: of all noise inside a step.
+
+        Raises:
+            ValueError: a length that is neither a fraction nor a number of updates.
+        """
+        players, schedules = [optimizer, discriminator_optimizer], [schedule, discriminator_schedule]
+        super().__init__(players, schedules, updates, accumulate, ema_decay, seed)
+        self.factories = (tokenizer, discriminator, objective)
+        self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
+        self._parts, self._health = [], {}
+
+    def configure_model(self) -> None:
+        """Build the parts; Lightning may call it twice."""
+        if hasattr(self, "tokenizer"):
+            return
+        tokenizer, discriminator, objective = self.factories
+        self.tokenizer = tokenizer()
+        self.discriminator = discriminator() if discriminator else None
+        self.objective = objective()
+        copy = tokenizer()
+        copy.load_state_dict(self.tokenizer.state_dict())
+        self.average = ExponentialMovingAverage(copy, self.ema_decay)
+        self.finite = FiniteCheck(TERMS)
+        if self.discriminator is not None:
+            self.objective.require_game()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One optimizer for the tokenizer and, if there is a discriminator, one for it."""
+        parts = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
+        return [settings.build(part.parameters()) for part, settings in zip(parts, self.optimizer_settings, strict=False)]
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Both players' gradients from one forward pass; every `accumulate` batches one step of each."""
+        self.seed_noise()
+        self.finite.watch(self.updates + 1, batch.keys)
+        adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
+        images = normalize(batch.images)
+        self._health = {}
+        terms, reconstruction = self._generator_backward(images, adversarial)
+        if adversarial:
+            terms |= self._discriminator_backward(images, reconstruction.detach())
+        self.batches += 1
+        self._parts.append(terms | self._health)
+        if not self.step_complete:
+            return
+        means = {name: torch.stack([part[name] for part in self._parts]).mean() for name in self._parts[-1]}
+        terms, health = {name: means[name] for name in terms}, {name: means[name] for name in self._health}
+        self._parts = []
+        norms, refused = self.step(terms, players=2 if adversarial else 1)
+        self.objective.keep(refused)
+        if self.logs_at(self.updates):
+            self._log(terms, norms, health, len(batch.keys))
+
+    @property
+    def trained(self) -> ImageTokenizer:
+        """The tokenizer."""
+        return self.tokenizer
+
+    @property
+    def average_tokenizer(self) -> ImageTokenizer:
+        """The tokenizer of the averaged weights, in eval mode."""
+        return cast(ImageTokenizer, self.average.module)
+
+    def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of the tokenizer: the image's losses meet at the image, and one backward pass takes their sum down from there."""
+        output = self.tokenizer(images)
+        reconstruction = output.decoder.reconstruction
+        leaf = image_leaf(reconstruction)
+        terms = self.objective.image_terms(leaf, images)
+        combined = slope(self.objective.total(terms), leaf)
+        if adversarial and self.objective.plays_against_discriminator:
+            game, added = self._adversarial_slope(leaf, reconstruction, combined)
+            terms |= game
+            combined = combined + added
+        inner = self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
+        self.manual_backward(((reconstruction * combined).sum() + self.objective.total(inner)) / self.accumulate)
+        return {name: term.detach() for name, term in (terms | inner).items()}, reconstruction
+
+    def _adversarial_slope(self, leaf: Tensor, reconstruction: Tensor, wanted: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The adversarial term and its weighted gradient at the image; the discriminator is frozen meanwhile, so it gets none.
+
+        Args:
+            leaf: the reconstruction, cut off.
+            reconstruction: with its graph.
+            wanted: the weighted gradient of the image's other losses.
+        """
+        discriminator = cast(Discriminator, self.discriminator)
+        discriminator.requires_grad_(False)
+        terms = self.objective.generator_terms(discriminator(leaf))
+        added = slope(self.objective.total(terms), leaf)
+        discriminator.requires_grad_(True)
+        limit = self.objective.adaptive_limit
+        if limit is not None or self.logs_at(self.updates + 1):
+            weight = cast(Tensor, self.tokenizer.decoder.last_layer.weight)
+            length, other = last_layer_lengths(reconstruction, weight, [wanted, added])
+            if limit is not None:
+                factor = adaptive_weight(length, other / self.objective.weights["adversarial"], limit)
+                added, other = factor * added, factor * other
+                self._health[ADAPTIVE_WEIGHT] = factor
+            self._health[GRADIENT_RATIO] = other / length
+        return terms, added
+
+    def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Gradients of the discriminator on the same batch."""
+        discriminator = cast(Discriminator, self.discriminator)
+        punished = real.detach().requires_grad_() if self.objective.penalty_is_due(self.updates + 1) else None
+        # Only the plain attention can be differentiated twice.
+        with nullcontext() if punished is None else sdpa_kernel(SDPBackend.MATH):
+            real_logits = discriminator(real if punished is None else punished)
+        fake_logits = discriminator(fake)
+        terms = self.objective.discriminator_terms(real_logits, fake_logits, punished)
+        self.manual_backward(self.objective.total(terms) / self.accumulate)
+        self._health |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor], batch_size: int) -> None:
+        """The one read of the device: every `log_every` updates."""
+        self.finite.verify()
+        self.report_step(read_step(self.objective, terms, norms, health), batch_size)

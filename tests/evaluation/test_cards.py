@@ -1,0 +1,53 @@
+"""Cards of numbers."""
+
+import dataclasses
+import json
+
+from experiments.evaluation.cards import Card, code_version, comparable, describe_losses
+
+
+def make_card(**changes):
+    fields = {
+        "metric": "psnr", "backend": "tessera", "network": None, "weights": None, "resize": None, "transform": "resize 64, centre crop 64",
+        "image_size": 64, "reference": "photos validation", "n": 32, "aggregate": "total squared error", "dtype": "float32",
+        "subject": "ema", "guidance": None, "losses": None, "seed": 0,
+    }  # fmt: skip
+    return Card(**(fields | changes))
+
+
+def test_cards_that_differ_in_seed_losses_and_code_version_only_are_comparable():
+    one, other = make_card(seed=0, losses="reconstruction 1", code_version="a"), make_card(seed=1, losses=None, code_version="b")
+    assert comparable(one, other) == []
+
+
+def test_every_other_field_makes_two_numbers_incomparable_and_is_named():
+    for field in dataclasses.fields(Card):
+        if field.name not in ("seed", "code_version", "losses"):
+            assert comparable(make_card(), make_card(**{field.name: "another"})) == [field.name]
+
+
+def test_cards_are_compared_as_they_come_back_from_a_file():
+    stored = json.loads(json.dumps(make_card().to_dict()))
+    assert comparable(stored, make_card()) == []
+    assert comparable(stored, make_card(n=33, subject="raw")) == ["n", "subject"]
+
+
+def test_a_field_that_an_older_card_lacks_makes_it_incomparable():
+    older = make_card().to_dict()
+    del older["guidance"]
+    assert comparable(older, make_card()) == ["guidance"]
+    assert comparable(make_card(), older) == ["guidance"]
+
+
+def test_the_code_version_is_a_commit_inside_a_checkout_and_never_empty():
+    assert code_version()
+    assert "\n" not in code_version()
+
+
+def test_the_losses_of_a_card_say_what_trains_the_model_and_what_does_not():
+    weights = {"reconstruction": 1.0, "perceptual": 0.0, "commitment": 0.25, "adversarial": 0.1, "discriminator": 1.0}
+    task = {"objective": {"weights": weights, "perceptual": {"_target_": "a.b.LPIPSLoss"}}, "discriminator": None}
+    assert describe_losses(task) == "reconstruction 1, commitment 0.25; no perceptual loss; no adversarial loss"
+    task["discriminator"], weights["perceptual"] = {"_target_": "c.d.PatchDiscriminator"}, 0.5
+    said = "reconstruction 1, perceptual 0.5, commitment 0.25, adversarial 0.1, discriminator 1"
+    assert describe_losses(task) == f"{said}; perceptual by LPIPSLoss; adversarial by PatchDiscriminator"

@@ -1,0 +1,67 @@
+"""Results kept by their inputs."""
+
+import json
+
+import pytest
+
+from experiments.evaluation.results import Results, joined
+from experiments.probing.cache import KeptResults, renamed
+from tokenizer.weights import FILES
+
+
+class Computing:
+    """Counts how often it was asked."""
+
+    def __init__(self, skipped=None):
+        self.times = 0
+        self.skipped = skipped or {}
+
+    def __call__(self) -> Results:
+        self.times += 1
+        return Results({"a": float(self.times)}, {"a": {"n": 3}}, self.skipped)
+
+
+def test_the_same_inputs_are_computed_once_and_others_apart(tmp_path):
+    kept, work = KeptResults(tmp_path), Computing()
+    first = kept.get("stage", {"seed": 0}, work)
+    assert KeptResults(tmp_path).get("stage", {"seed": 0}, work) == first
+    assert work.times == 1
+    assert kept.get("stage", {"seed": 1}, work).values == {"a": 2.0}
+    assert kept.get("other", {"seed": 0}, work).values == {"a": 3.0}
+
+
+def test_the_file_says_what_it_was_computed_from(tmp_path):
+    KeptResults(tmp_path).get("stage", {"seed": 7}, Computing())
+    (file,) = (tmp_path / "stage").iterdir()
+    assert json.loads(file.read_text())["inputs"] == {"seed": 7}
+
+
+def test_what_lacked_weights_is_computed_again_once_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    name = FILES["inception"].filename
+    kept, work = KeptResults(tmp_path / "kept"), Computing({"gfid": f"gFID needs {name}, expected at {tmp_path}"})
+    kept.get("stage", {}, work)
+    kept.get("stage", {}, work)
+    assert work.times == 1
+    FILES["inception"].path.write_bytes(b"weights")
+    kept.get("stage", {}, work)
+    assert work.times == 2
+
+
+def test_a_failed_stage_keeps_nothing(tmp_path):
+    def fail() -> Results:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        KeptResults(tmp_path).get("stage", {}, fail)
+    assert KeptResults(tmp_path).get("stage", {}, Computing()).values == {"a": 1.0}
+
+
+def test_joined_results_skip_nothing_that_one_of_them_has():
+    whole = joined([Results(skipped={"a": "absent", "b": "absent"}), Results({"a": 1.0}, {"a": {}})])
+    assert (whole.values, whole.skipped) == ({"a": 1.0}, {"b": "absent"})
+
+
+def test_renaming_leaves_out_what_it_does_not_name():
+    found = renamed(Results({"a": 1.0, "b": 2.0}, {"a": {"n": 1}, "b": {}}, {"c": "absent", "d": "absent"}), {"a": "x", "c": "y"})
+    assert found == Results({"x": 1.0}, {"x": {"n": 1}}, {"y": "absent"})

@@ -1,0 +1,157 @@
+"""A cache is a safetensors file of its own kind: whole or not there, readable in pieces, refused in one sentence if it is anything else."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from experiments.config.signatures import ConfigError
+from experiments.runs.folder import RunFolderError
+from experiments.tokens.cache import CacheWriter, TokenCache, dtype_for, read_header
+from tests.tokens.made_caches import ABOUT, write_cache
+
+ROWS = {"train/labels": ("I32", ()), "train/indices": ("U8", (2, 3, 1))}
+
+
+def test_the_safetensors_library_reads_our_file(tmp_path):
+    """An odd number of narrow indices stands before nothing that is wider."""
+    arrays = write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
+    with safe_open(tmp_path / "cache.safetensors", "np") as file:
+        assert sorted(file.keys()) == sorted(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
+        assert json.loads(file.metadata()["tessera"])["tokens"]["codebook_size"] == 16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
+def test_we_read_a_file_that_the_safetensors_library_wrote(tmp_path, dtype):
+    indices = np.arange(24).reshape(2, 3, 4, 1).astype(dtype)
+    arrays = {"train/labels": np.array([4, -1], np.int32), "train/indices": indices}
+    save_file(arrays, tmp_path / "theirs.safetensors", {"tessera": json.dumps({"version": 1, **ABOUT})})
+    cache = TokenCache(tmp_path / "theirs.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(cache.array(name), array)
+        assert cache.array(name).dtype == array.dtype
+    assert not cache.array("train/indices").flags.writeable
+
+
+def test_arrays_lie_aligned_whatever_their_lengths(tmp_path):
+    write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
+    for array in read_header(tmp_path / "cache.safetensors").arrays.values():
+        assert array.offset % {"I32": 4, "U8": 1}[array.dtype] == 0
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(256, "U8"), (257, "U16"), (65536, "U16"), (65537, "U32"), (2**32, "U32"), (2**32 + 1, "I64")])
+def test_indices_take_the_narrowest_type_that_holds_them(size, dtype):
+    assert dtype_for(size) == dtype
+
+
+def test_an_empty_split_reads_as_no_rows(tmp_path):
+    write_cache(tmp_path / "cache.safetensors", val_images=0)
+    assert TokenCache(tmp_path / "cache.safetensors").array("val/indices").shape == (0, 1, 4, 2)
+
+
+def killed(path):
+    with CacheWriter(path, ROWS) as writer:
+        writer.append("train/labels", np.zeros(5))
+        os._exit(9)
+
+
+def test_a_killed_writer_leaves_no_file_and_the_next_one_starts_anew(tmp_path):
+    path = tmp_path / "cache.safetensors"
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert not path.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cache.safetensors.parts"]
+    with CacheWriter(path, ROWS) as writer:
+        writer.append("train/labels", np.array([7]))
+        writer.finish(ABOUT)
+    assert TokenCache(path).array("train/labels").tolist() == [7]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cache.safetensors"]
+
+
+def test_an_error_leaves_neither_file_nor_parts(tmp_path):
+    with pytest.raises(ValueError, match="a word"):
+        with CacheWriter(tmp_path / "cache.safetensors", ROWS) as writer:
+            writer.append("train/labels", np.array(["a word"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "cache.safetensors"
+    with CacheWriter(path, ROWS) as writer:
+        with pytest.raises(RunFolderError, match="in use by process"), CacheWriter(path, ROWS):
+            pass
+        writer.append("train/labels", np.array([1]))
+        writer.finish(ABOUT)
+    assert TokenCache(path).array("train/labels").tolist() == [1]
+
+
+def damaged(path, kind):
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    replacement = {
+        "truncated": content[:-1],
+        "longer": content + b"0",
+        "cut in its header": content[: 8 + length // 2],
+        "empty": b"",
+        "foreign": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "a wrong shape": content.replace(b"[5, 3, 4, 2]", b"[6, 3, 4, 2]", 1),
+        "no JSON object": (2).to_bytes(8, "little") + b"[]",
+    }[kind]
+    assert replacement != content
+    path.write_bytes(replacement)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "longer", "cut in its header", "empty", "foreign", "a wrong shape", "no JSON object"])
+def test_a_damaged_or_foreign_file_is_one_clear_message(tmp_path, kind):
+    path = tmp_path / "cache.safetensors"
+    write_cache(path)
+    damaged(path, kind)
+    with pytest.raises(ConfigError, match=r"data\.file=.*cache\.safetensors: expected a token cache, .*bytes.*; change `data\.file`"):
+        read_header(path)
+
+
+def test_somebody_elses_safetensors_file_and_an_absent_one_are_refused(tmp_path):
+    save_file({"weight": np.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ConfigError, match="expected a token cache"):
+        read_header(tmp_path / "weights.safetensors")
+    with pytest.raises(ConfigError, match=r"inspect=.*absent: expected a token cache.*No such file.*change `inspect`"):
+        read_header(tmp_path / "absent", key="inspect")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_header(tmp_path)
+
+
+def test_another_version_is_refused(tmp_path):
+    save_file({"train/labels": np.zeros(3, np.int32)}, tmp_path / "cache", {"tessera": json.dumps({**ABOUT, "version": 2})})
+    with pytest.raises(ConfigError, match="it has version 2, this code reads version 1"):
+        read_header(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"tokenizer": {"folder": "elsewhere", "digest": "abc", "weights": "raw"}}, True),
+        ({"code_version": "2"}, True),
+        ({"tokenizer": {"folder": "runs/a", "digest": "other", "weights": "ema"}}, False),
+        ({"data": {"name": "digits", "config": {}, "fingerprint": "other"}}, False),
+        ({"precision": "bf16"}, False),
+        ({"views": {"crops": "ten_crop"}}, False),
+    ],
+)
+def test_a_fingerprint_is_of_the_content_not_of_the_place(tmp_path, changes, same):
+    write_cache(tmp_path / "one")
+    write_cache(tmp_path / "other", about={**ABOUT, **changes})
+    assert (read_header(tmp_path / "one").fingerprint == read_header(tmp_path / "other").fingerprint) is same
+
+
+def test_a_fingerprint_knows_how_many_images_there_are(tmp_path):
+    write_cache(tmp_path / "one")
+    write_cache(tmp_path / "other", images=6)
+    assert read_header(tmp_path / "one").fingerprint != read_header(tmp_path / "other").fingerprint

@@ -1,0 +1,37 @@
+"""Pictures on their way to a generator are those of the source within, and the number of their classes is said beforehand."""
+
+import pytest
+import torch
+
+from experiments.config.compose import ConfigError, compose
+from experiments.data.digits import Digits
+from experiments.data.files import check_data
+from experiments.data.loading import ImageData
+from experiments.tokens.online import OnlineTokens
+
+
+def test_batches_are_those_of_the_pictures_within():
+    source = OnlineTokens(Digits(8), "runs/a", "ema", num_classes=10)
+    left, right = (next(iter(ImageData(images, batch_size=5, seed=3).train_dataloader())) for images in (source, source.images))
+    assert torch.equal(left.images, right.images)
+    assert left.keys == right.keys
+    assert (source.classes, source.image_size, source.fingerprint()) == (Digits(8).classes, 8, Digits(8).fingerprint())
+
+
+@pytest.mark.parametrize("number", [0, 9, 1000])
+def test_another_number_of_classes_is_refused_with_the_right_one(number):
+    with pytest.raises(ValueError, match=rf"data\.num_classes={number}: these pictures have 10 classes; set data\.num_classes=10"):
+        OnlineTokens(Digits(8), "runs/a", "ema", num_classes=number)
+
+
+def test_the_number_of_classes_must_be_given():
+    with pytest.raises(ConfigError, match=r"data\.num_classes=null: expected a whole number"):
+        compose("train", ["data=online", "data.tokenizer=runs/a"])
+
+
+def test_the_pictures_are_chosen_like_any_data():
+    words = ["data=online", "data.tokenizer=runs/a", "data@data.images=image_folder", "data.images.root=/nowhere", "data.num_classes=2"]
+    data = compose("train", words).config["data"]
+    assert data["images"]["_target_"] == "experiments.data.image_folder.ImageFolder"
+    with pytest.raises(ValueError, match=r"data\.images\.root=/nowhere does not exist"):
+        check_data(data)

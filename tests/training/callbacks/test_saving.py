@@ -1,0 +1,34 @@
+"""Checkpoints that cannot be written."""
+
+import resource
+
+import pytest
+import torch
+
+from experiments.training.callbacks.saving import AtomicCheckpointIO, DiskFullError, load_checkpoint
+
+
+@pytest.fixture
+def files_of_at_most_200_kb():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_write_limit_is_one_message_and_the_earlier_checkpoint_stays(tmp_path, files_of_at_most_200_kb):
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"weights": torch.zeros(10)}, tmp_path / "1")
+    with pytest.raises(DiskFullError, match=r"could not write .*2 \(.*too large\); it needs 1,000,000 bytes, earlier checkpoints"):
+        writer.save_checkpoint({"weights": torch.zeros(250_000)}, tmp_path / "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert torch.equal(load_checkpoint(tmp_path / "1")["weights"], torch.zeros(10))
+
+
+def test_what_cannot_be_saved_for_another_reason_says_its_own(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "1")

@@ -1,0 +1,226 @@
+"""The losses of the image meet at the image: gradients, adaptive weight, penalties and what is said about them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from experiments.data.transforms import normalize
+from experiments.training.balance import adaptive_weight
+from experiments.training.reading import ADAPTIVE_WEIGHT, GRADIENT_RATIO
+from experiments.training.tokenizer_task import TokenizerTask
+from tests.training.small_task import batch, make_task, no_host_reads, weights
+from tokenizer.interfaces import AdversarialLoss
+from tokenizer.quantizers import lookup
+
+EVERYTHING = ("loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2")
+
+
+class Softplus(AdversarialLoss):
+    """In the precision of its logits."""
+
+    def generator_terms(self, fake_logits):
+        return {"adversarial": F.softplus(-fake_logits).mean()}
+
+    def discriminator_terms(self, real_logits, fake_logits):
+        return {"discriminator": F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()}
+
+
+class Edges(nn.Module):
+    """A perceptual distance that needs no weights."""
+
+    def forward(self, reconstruction, images):
+        return F.mse_loss(reconstruction.diff(dim=-1).tanh(), images.diff(dim=-1).tanh())
+
+
+def double_task(*words: str) -> TokenizerTask:
+    """A task whose image losses compute in double precision."""
+    task = make_task("loss.weights.adversarial=0.3", "loss.weights.reconstruction=0.7", *words)
+    task.tokenizer.double()
+    task.discriminator.double()
+    task.tokenizer.decoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))  # a look-up is fp32
+    task.objective.reconstruction, task.objective.perceptual, task.objective.adversarial = nn.MSELoss(), Edges(), Softplus()
+    task.objective.weights["perceptual"] = 0.6
+    return task
+
+
+def naive(task: TokenizerTask, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The sum of the image's losses but for the adversarial one, that one unweighted, the quantizer's sum, and the lengths' ratio."""
+    output = task.tokenizer(images)
+    reconstruction = output.decoder.reconstruction
+    image = 0.7 * F.mse_loss(reconstruction, images) + 0.6 * Edges()(reconstruction, images)
+    adversarial = F.softplus(-task.discriminator(reconstruction)).mean()
+    inner = sum(task.objective.weights[name] * loss for name, loss in output.quantizer.losses.items())
+    weight = task.tokenizer.decoder.last_layer.weight
+    lengths = [torch.autograd.grad(loss, weight, retain_graph=True)[0].norm() for loss in (image, adversarial)]
+    return image, adversarial, inner, lengths[0] / lengths[1]
+
+
+@pytest.mark.parametrize("limit", [None, 1e4, 0.5])
+def test_gradients_are_those_of_the_whole_sum_at_once(limit):
+    task, images = double_task(f"loss.adaptive_limit={'null' if limit is None else limit}"), normalize(batch(0).images).double()
+    image, adversarial, inner, ratio = naive(task, images)
+    factor = 1.0 if limit is None else min(float(ratio), limit)
+    assert limit != 1e4 or factor not in (1.0, 1e4)
+    parameters = dict(task.tokenizer.named_parameters())
+    wanted = torch.autograd.grad(image + inner + 0.3 * factor * adversarial, list(parameters.values()))
+    task._generator_backward(images, adversarial=True)
+    for (name, parameter), gradient in zip(parameters.items(), wanted, strict=True):
+        close = 1e-6 * gradient.abs().max().item()  # the look-up and the adaptive weight are fp32
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=close, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_adaptive_weight_is_its_definition_and_told_with_the_ratio_of_lengths():
+    task, images = double_task("loss.adaptive_limit=1e4"), normalize(batch(0).images).double()
+    ratio = float(naive(task, images)[-1])
+    task._generator_backward(images, adversarial=True)
+    assert task._health[ADAPTIVE_WEIGHT].item() == pytest.approx(ratio, rel=1e-5)
+    assert task._health[GRADIENT_RATIO].item() == pytest.approx(0.3, rel=1e-5)  # the weight that makes it as long, times 0.3
+    assert not task._health[ADAPTIVE_WEIGHT].requires_grad
+
+
+def test_what_is_told_of_an_accumulated_batch_is_the_mean_over_its_parts():
+    task = make_task("accumulate=2", "loss.weights.adversarial=0.3", "loss.adaptive_limit=1e4")
+    told, factors = [], []
+    task.trainer.log_every_n_steps = 1
+    task._log = lambda terms, norms, health, size: told.append(health)
+    for number in range(2):
+        task.training_step(batch(number, 2), number)
+        factors.append(task._health[ADAPTIVE_WEIGHT].item())
+    assert factors[0] != factors[1]
+    assert told[0][ADAPTIVE_WEIGHT].item() == pytest.approx(sum(factors) / 2)
+
+
+def test_a_fixed_weight_tells_the_ratio_of_lengths_where_it_logs_and_only_there():
+    task, images = double_task(), normalize(batch(0).images).double()
+    ratio = float(naive(task, images)[-1])
+    task._generator_backward(images, adversarial=True)
+    assert task._health == {}
+    task.trainer.log_every_n_steps = 1
+    task._generator_backward(images, adversarial=True)
+    assert set(task._health) == {GRADIENT_RATIO}
+    assert task._health[GRADIENT_RATIO].item() == pytest.approx(0.3 / ratio, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "adversarial", "expected"),
+    [
+        (6.0, 2.0, 3.0),
+        (6.0, 1e-9, 100.0),  # at the limit
+        (0.05, 1e-9, 50.0),  # not below 1e-3 in the denominator
+        (float("nan"), 1.0, 1.0),
+        (1.0, float("nan"), 1.0),
+        (float("inf"), 1.0, 100.0),
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_the_adaptive_weight_stays_within_its_bounds(wanted, adversarial, expected):
+    assert adaptive_weight(torch.tensor(wanted), torch.tensor(adversarial), 100.0).item() == pytest.approx(expected)
+
+
+def test_lengths_are_fp32_under_bf16():
+    told = []
+    for enabled in (False, True):
+        task = make_task("loss.adaptive_limit=1e4")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            task._generator_backward(normalize(batch(0).images), adversarial=True)
+        assert task._health[ADAPTIVE_WEIGHT].dtype == torch.float32
+        told.append(task._health[ADAPTIVE_WEIGHT].item())
+    assert told[1] == pytest.approx(told[0], rel=0.1)
+
+
+def test_neither_balance_nor_penalties_read_the_device(monkeypatch):
+    monkeypatch.setattr(lookup, "waits_for_nobody", lambda device: False)  # as on an accelerator
+    task = make_task(*EVERYTHING, "log_every=100")
+    task.training_step(batch(0), 0)
+    with no_host_reads(monkeypatch):
+        task.training_step(batch(1), 1)
+    assert task.updates == 2
+
+
+def test_a_step_that_logs_computes_the_ratio_without_a_read_of_its_own(monkeypatch):
+    monkeypatch.setattr(lookup, "waits_for_nobody", lambda device: False)  # as on an accelerator
+    task = make_task("updates=100")
+    task.trainer.log_every_n_steps = 1
+    with no_host_reads(monkeypatch):
+        task._generator_backward(normalize(batch(0).images), adversarial=True)
+    assert GRADIENT_RATIO in task._health
+
+
+def logged(task: TokenizerTask, updates: int) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = []
+    task.trainer.log_every_n_steps = 1
+    task.trainer.loggers = [SimpleNamespace(log_metrics=lambda values, step: rows.append(values))]
+    for update in range(updates):
+        task.training_step(batch(update), update)
+    return rows
+
+
+def test_the_total_is_the_generators_and_knows_the_adaptive_weight():
+    first, second = logged(make_task(*EVERYTHING), 2)
+    assert {"train/loss/lecam", ADAPTIVE_WEIGHT, GRADIENT_RATIO, "train/logits/real", "train/logits/fake"} <= set(first)
+    assert "train/loss/gradient_penalty" not in first  # every second update
+    assert second["train/weighted/gradient_penalty"] == pytest.approx(0.1 * second["train/loss/gradient_penalty"])
+    assert second["train/loss/gradient_penalty"] > 0
+    assert second["train/weighted/adversarial"] == pytest.approx(0.005 * second[ADAPTIVE_WEIGHT] * second["train/loss/adversarial"])
+    own = ("reconstruction", "commitment", "codebook", "adversarial")
+    assert second["train/loss/total"] == pytest.approx(sum(second[f"train/weighted/{name}"] for name in own))
+
+
+def test_the_penalty_is_that_of_the_real_pictures():
+    task = make_task("loss.weights.gradient_penalty=1")
+    real = normalize(batch(0).images)
+    terms = task._discriminator_backward(real, torch.zeros_like(real))
+    leaf = real.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(task.discriminator(leaf).sum(), leaf)
+    expected = (2 * slopes).square().sum((1, 2, 3)).mean()
+    assert terms["gradient_penalty"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert all(p.grad is None for p in task.tokenizer.parameters())
+
+
+def test_the_penalty_has_its_share_in_the_discriminators_gradient():
+    gradients = []
+    for weight in (0.0, 100.0):
+        task = make_task(f"loss.weights.gradient_penalty={weight}")
+        task._discriminator_backward(normalize(batch(0).images), torch.zeros(4, 3, 32, 32))
+        gradients.append([p.grad for p in task.discriminator.parameters()])
+    assert any(not torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_running_means_are_in_the_checkpoint_and_a_bad_picture_does_not_move_them():
+    task = make_task(*EVERYTHING)
+    task.training_step(batch(0), 0)
+    before = weights(task.objective)
+    assert list(before) == ["lecam.means"]
+    assert "objective.lecam.means" in task.state_dict()
+    assert before["lecam.means"].abs().min() > 0
+    bad = batch(1)
+    bad.images[2, 0, 5, 5] = float("nan")
+    task.training_step(bad, 1)
+    assert torch.equal(task.objective.lecam.means, before["lecam.means"])
+    task.training_step(batch(2), 2)
+    assert torch.isfinite(task.objective.lecam.means).all()
+    assert not torch.equal(task.objective.lecam.means, before["lecam.means"])
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["loss.adaptive_limit=0"], ["loss.adaptive_limit=0", "above 0, or null"]),
+        (["loss.weights.lecam=1", "loss.lecam=null"], ["loss.weights.lecam=1", "loss.lecam is null"]),
+        (["loss.weights.gradient_penalty=1", "loss.gradient_penalty.every=0"], ["loss.gradient_penalty.every=0", "at least 1"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_key(words, parts):
+    with pytest.raises(ValueError) as caught:
+        make_task(*words)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_losses_of_weight_zero_are_not_built():
+    objective = make_task("loss.lecam.decay=7", "loss.gradient_penalty.every=0").objective
+    assert objective.lecam is None
+    assert objective.gradient_penalty is None

@@ -1,0 +1,259 @@
+"""Training generators from start to end: learning, resuming, refusing, and what others find in the run folder."""
+
+import csv
+import logging
+import math
+import re
+import shutil
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from experiments import export
+from experiments.config.compose import ConfigError, compose
+from experiments.runs import build
+from experiments.runs.folder import RunFolderError, identity
+from experiments.training.callbacks.saving import load_checkpoint
+from experiments.training.clock import STATE
+from experiments.training.generator_task import GeneratorTask
+from experiments.training.loop import train, training_of
+from tests.tokens.made_caches import CLASSES, TOKENS
+from tests.training.made_models import GENERATOR, recorded, run, write_digits, write_tokenizer, write_tokens
+from tokenizer.generators.ar import AutoregressiveGenerator
+from tokenizer.interfaces import TokenBatch, TokenSpec
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tokenizer and a cache that is said to be by it."""
+    folder = tmp_path_factory.mktemp("made")
+    write_tokens(folder / "c", write_tokenizer(folder / "tokenizer"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A run with averaged weights and samples."""
+    return run(place / "runs", place / "c", "ema_decay=0.5", "samples_shown=4")
+
+
+def test_a_generator_learns_a_small_cache_by_heart(tmp_path):
+    write_tokens(tmp_path / "c", images=40)
+    words = ["updates=150", "batch_size=40", "learning_rate=5.0e-3", "generator.dropout=0", "validate_every=150", "checkpoint_every=150"]
+    folder = run(tmp_path, tmp_path / "c", "data.seed=0", "log_every=30", *words)
+    with open(folder.path / "metrics.csv") as file:
+        losses = [float(row["train/loss/nll"]) for row in csv.DictReader(file) if row["train/loss/nll"]]
+    assert losses[-1] < 0.75 * 2 * math.log(16)
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_result_has_likelihoods_with_cards_and_a_picture(finished, place):
+    result = finished.result
+    assert result["state"] == "done"
+    nll, bits = result["metrics"]["val/nll"], result["metrics"]["val/bits_per_pixel"]
+    assert bits == pytest.approx(4 * nll / math.log(2) / 16**2)
+    assert {key.rpartition("/")[0] for key in result["cards"]} == {"val", "val_raw"}
+    digest = build.digest_of(build.load_tokenizer(place / "tokenizer")[0])
+    card = result["cards"]["val/nll"]
+    assert (card["n"], card["subject"], card["weights"], card["reference"]) == (2, "ema", digest, "made")
+    assert result["cards"]["val/bits_per_pixel"]["weights"] is None
+    generator = build.load_generator(finished.path)[0]
+    assert result["metrics"]["model/parameters"] == sum(p.numel() for p in generator.parameters())
+    assert [path.name for path in (finished.path / "images").iterdir()] == ["updates_00000004.png"]
+
+
+def test_the_likelihood_is_that_of_the_averaged_weights(finished, place):
+    source = build.build(compose("train", [*GENERATOR, f"data.file={place / 'c'}"]).config["data"])
+    batch = source.collate(source.val.__getitems__([0, 1]))
+    for weights, prefix in (("ema", "val"), ("raw", "val_raw")):
+        generator = build.load_generator(finished.path, weights)[0]
+        with torch.no_grad():
+            expected = sum(
+                -torch.log_softmax(logits, -1).gather(-1, batch.indices[:, :, s : s + 1]).mean()
+                for s, logits in enumerate(generator.logits(batch))
+            )
+        assert finished.result["metrics"][f"{prefix}/nll"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_run_records_what_others_have_to_know(finished, place):
+    about = recorded(finished)
+    assert (about["tokens"], about["classes"]) == (TOKENS, CLASSES)
+    assert about["tokenizer"]["folder"] == str(place / "tokenizer")
+    assert build.digest_of(build.tokenizer_of(finished.path)) == about["tokenizer"]["digest"] == about["contents"]["tokenizer"]
+
+
+def test_an_export_is_the_same_generator(finished, tmp_path):
+    assert export.run(compose("export", [f"run={finished.path}", f"output={tmp_path / 'out'}"])) == 0
+    exported = AutoregressiveGenerator.from_pretrained(tmp_path / "out")
+    ours = build.load_generator(finished.path)[0]
+    assert asdict(exported.tokens) == asdict(ours.tokens)
+    for (name, value), other in zip(ours.state_dict().items(), exported.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+    assert build.digest_of(build.tokenizer_of(tmp_path / "out")) == recorded(finished)["tokenizer"]["digest"]
+    with pytest.raises(ValueError, match="trained no tokenizer, but a generator"):
+        build.load_tokenizer(finished.path)
+    with pytest.raises(ValueError, match="holds a AutoregressiveGenerator, not an ImageTokenizer"):
+        build.load_tokenizer(tmp_path / "out")
+
+
+def test_a_generator_begins_with_the_weights_of_another(finished, place, tmp_path, caplog):
+    words = [f"init_from={finished.path}", "learning_rate=0.0", "generator.depth=1"]
+    with caplog.at_level(logging.INFO, "experiments"):
+        folder = run(tmp_path, place / "c", *words)
+    theirs, ours = build.load_generator(finished.path)[0].state_dict(), build.load_generator(folder.path)[0].state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert re.search(r"init_from: \d+ tensors unused: blocks\.1\.", caplog.text)
+    assert "init_from: 0 tensors missing there" in caplog.text
+    assert "its tokens are those of" not in caplog.text
+
+
+def test_a_beginning_from_the_tokens_of_another_tokenizer_is_said(finished, tmp_path, caplog):
+    other = write_tokenizer(tmp_path / "tokenizer", seed=1)
+    write_tokens(tmp_path / "other", other)
+    run(tmp_path, tmp_path / "other", f"init_from={finished.path}")
+    assert re.search(rf"init_from=.*: its tokens are those of the tokenizer \w+, these of {other['digest']}", caplog.text)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_stopped_run_goes_on_to_the_same_bits(place, tmp_path, monkeypatch, decay):
+    words = ["accumulate=2", f"ema_decay={decay}"]
+    whole = run(tmp_path / "whole", place / "c", *words)
+    step = GeneratorTask.training_step
+
+    def killed(task, batch, index):
+        if task.batches == 5:
+            raise Killed
+        return step(task, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorTask, "training_step", killed)
+        with pytest.raises(Killed):
+            run(tmp_path / "stopped", place / "c", *words)
+    stopped = run(tmp_path / "stopped", place / "c", *words)
+    expected, ours = (load_checkpoint(folder.checkpoint_files[-1]) for folder in (whole, stopped))
+    assert (ours[STATE]["updates"], ours[STATE]["batches"]) == (4, 8)
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    for name, value in (expected[STATE]["average"] or {}).items():
+        assert torch.equal(ours[STATE]["average"][name], value), name
+    for number, moments in expected["optimizer_states"][0]["state"].items():
+        assert all(torch.equal(ours["optimizer_states"][0]["state"][number][name], value) for name, value in moments.items())
+
+
+def test_a_run_is_the_same_wherever_its_files_lie(place, tmp_path):
+    def identified(*words: str) -> str:
+        config = compose("train", [*GENERATOR, *words]).config
+        training = training_of(config, build.build(config["data"]))
+        return identity(config, training.contents())
+
+    shutil.copy(place / "c", tmp_path / "moved")
+    here = identified(f"data.file={place / 'c'}")
+    assert identified(f"data.file={tmp_path / 'moved'}", f"tokenizer={place / 'tokenizer'}", "samples_shown=3") == here
+    assert identified(f"data.file={place / 'c'}", "optimizer.clip=2.0") != here
+    write_tokens(tmp_path / "other", write_tokenizer(tmp_path / "tokenizer", seed=1))
+    assert identified(f"data.file={tmp_path / 'other'}") != here
+
+
+def test_a_run_does_not_go_on_with_the_tokens_of_another_tokenizer(finished, place, tmp_path):
+    other = write_tokenizer(tmp_path / "tokenizer", seed=1)
+    write_tokens(tmp_path / "other", other)
+    words = [*GENERATOR, f"data.file={tmp_path / 'other'}", f"resume={finished.path}", "updates=6", "ema_decay=0.5"]
+    with pytest.raises(RunFolderError, match=rf"content of tokenizer: \w+ -> {other['digest']}"):
+        train(compose("train", words).config, words, "test")
+
+
+def test_a_tokenizer_that_did_not_make_the_tokens_is_refused(place, tmp_path):
+    other = write_tokenizer(tmp_path / "tokenizer", seed=1)
+    ours = build.digest_of(build.load_tokenizer(place / "tokenizer")[0])
+    words = [*GENERATOR, f"data.file={place / 'c'}", f"tokenizer={tmp_path / 'tokenizer'}", f"runs_folder={tmp_path / 'runs'}"]
+    with pytest.raises(ValueError, match=f"has the digest {other['digest']}, but this data was made with the tokenizer {ours}"):
+        train(compose("train", words).config, words, "test")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_generator_learns_without_the_tokenizer_and_shows_no_pictures(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "experiments"):
+        folder = run(tmp_path, write_tokens(tmp_path / "c"), "samples_shown=4", "validate_every=2")
+    assert caplog.text.count("no pictures of samples") == 1
+    assert folder.state == "done"
+    assert not (folder.path / "images").exists()
+    with pytest.raises(ValueError, match="made with the tokenizer abc in runs/a, which is gone"):
+        build.tokenizer_of(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["tokens.codebook_size=32"], ["tokens.codebook_size=32", "this data has 16"]),
+        (["samples_shown=many"], ["samples_shown=many", "whole number"]),
+        (["quantizer=vq"], ["a tokenizer that is trained already", "has no group `quantizer`", "task=tokenizer has it"]),
+        (["width=3"], ["no key `width`", "task=tokenizer does"]),
+        (["scale=smoke"], ["conf/scale/smoke.yaml sets width=32", "task=generator does not declare it; task=tokenizer does"]),
+        (["scale=mini"], ["conf/scale/mini.yaml: task=generator", "has no group `discriminator`", "task=tokenizer has it"]),
+    ],
+)
+def test_what_a_generator_does_not_have_is_one_message(words, parts, place, tmp_path):
+    overrides = [*GENERATOR, f"data.file={place / 'c'}", f"runs_folder={tmp_path / 'runs'}", *words]
+    with pytest.raises(ValueError) as caught:
+        train(compose("train", overrides).config, overrides, "test")
+    for part in parts:
+        assert part in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["generator=ar_b"], ["generator=ar_b", "has no group `generator`", "task=generator has it"]),
+        (["tokenizer=runs/a"], ["no key `tokenizer`", "task=generator does"]),
+        (["task=generator", "data=digits"], ["data=Digits", "no tokens", "data=indices data.file=FILE"]),
+    ],
+)
+def test_a_generator_is_asked_for_by_its_task(words, parts):
+    with pytest.raises(ConfigError) as caught:
+        compose("train", words)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_tokenizer_does_not_learn_from_tokens(place):
+    config = compose("train", ["data=indices", f"data.file={place / 'c'}"]).config
+    with pytest.raises(ValueError, match="a tokenizer learns from pictures"):
+        training_of(config, build.build(config["data"]))
+
+
+def test_pictures_that_are_tokenized_while_training_give_the_tokens_of_the_cache(place, tmp_path):
+    file = write_digits(tmp_path / "digits", place / "tokenizer")
+    online = ["data=online", "data@data.images=digits", f"data.tokenizer={place / 'tokenizer'}", "data.num_classes=10"]
+    words = {"cached": [f"data.file={file}"], "online": online}
+    configs = {name: compose("train", [*GENERATOR, *more]).config for name, more in words.items()}
+    trainings = {name: training_of(config, build.build(config["data"])) for name, config in configs.items()}
+    seen: dict[str, list[TokenBatch]] = {}
+    for name, training in trainings.items():
+        training.check_sizes()
+        task = training.build_task(None)
+        data = build.data(configs[name], training.source)
+        batches = [next(iter(loader)) for loader in (data.train_dataloader(), data.val_dataloader())]
+        seen[name] = [task.as_tokens(batch) for batch in batches]
+    for cached, encoded in zip(seen["cached"], seen["online"], strict=True):
+        assert torch.equal(cached.indices, encoded.indices)
+        assert torch.equal(cached.labels, encoded.labels)
+        assert cached.layout == encoded.layout
+    assert trainings["online"].tokens == trainings["cached"].tokens == TokenSpec(16, 2, 4, (2, 2), "raster", 10)
+    assert trainings["online"].contents()["tokenizer"] == trainings["cached"].contents()["tokenizer"]
+
+
+def test_a_generator_learns_from_pictures(place, tmp_path):
+    online = ["data=online", "data@data.images=digits", f"data.tokenizer={place / 'tokenizer'}", "data.num_classes=10"]
+    words = [*GENERATOR, *online, f"runs_folder={tmp_path}", "updates=2", "batch_size=64", "samples_shown=2"]
+    assert train(compose("train", words).config, words, "test") == 0
+    (path,) = (tmp_path / "test").iterdir()
+    assert set(load_checkpoint(path / "checkpoints" / "updates_00000002.ckpt")["state_dict"]) == {
+        f"generator.{name}" for name in build.load_generator(path)[0].state_dict()
+    }
+    assert build.digest_of(build.tokenizer_of(path)) == build.digest_of(build.load_tokenizer(place / "tokenizer")[0])

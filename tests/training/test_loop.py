@@ -1,0 +1,272 @@
+"""Whole runs through the command's own path: results, interruption, resuming, repeating, refusing."""
+
+import csv
+import gc
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.config.compose import compose
+from experiments.runs.build import load_tokenizer
+from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.training.callbacks.interruption import SIGNALS
+from experiments.training.callbacks.saving import DiskFullError, load_checkpoint, newest_checkpoint
+from experiments.training.callbacks.validation import Validation
+from experiments.training.loop import train
+from experiments.training.tokenizer_task import STATE, TokenizerTask
+
+# Nine pictures an epoch and four a batch: the first epoch ends inside the third batch.
+WORDS = [
+    "scale=smoke", "updates=6", "codebook_size=64", "groups=8", "data.cuts_per_picture=1", "validate_every=3", "checkpoint_every=1",
+    "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2", "loss.adaptive_limit=1e4",
+]  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+def run(folder: Path, *words: str) -> int:
+    overrides = [*WORDS, f"runs_folder={folder}", *words]
+    return train(compose("train", overrides).config, overrides, "test")
+
+
+def the_folder(folder: Path) -> RunFolder:
+    (path,) = (folder / "test").iterdir()
+    return RunFolder(path)
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with open(folder.path / "metrics.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if not key.startswith("perf/")} for row in csv.DictReader(file)]
+
+
+def final_state(folder: RunFolder) -> dict:
+    checkpoint = load_checkpoint(folder.checkpoints / "updates_00000006.ckpt")
+    checkpoint[STATE].pop("seconds")
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", STATE)}
+
+
+def assert_same(a, b, path=""):
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{i}")
+    else:
+        assert a == b, path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert run(folder) == 0
+    return the_folder(folder)
+
+
+def test_a_run_leaves_what_the_contract_says(uninterrupted):
+    names = {path.name for path in uninterrupted.path.iterdir()}
+    assert names == {"config.yaml", "overrides.yaml", "environment.json", "metrics.csv", "result.json", "images", "checkpoints"}
+    result = json.loads((uninterrupted.path / "result.json").read_text())
+    assert result["state"] == "done"
+    for key in (
+        "val/psnr",
+        "val/psnr_bicubic",
+        "val/codebook_usage",
+        "val/perplexity",
+        "val/bits_per_token",
+        "val_raw/psnr",
+        "perf/seconds",
+    ):
+        assert isinstance(result["metrics"][key], float), key
+    assert result["metrics"]["model/parameters"] == sum(p.numel() for p in load_tokenizer(uninterrupted.path)[0].parameters())
+    assert result["cards"]["val/psnr"]["n"] > 0
+    assert result["cards"]["val/psnr"]["subject"] == "ema"
+    assert sorted(path.name for path in (uninterrupted.path / "images").iterdir()) == ["updates_00000003.png", "updates_00000006.png"]
+    assert sorted(path.name for path in uninterrupted.checkpoints.iterdir()) == ["updates_00000005.ckpt", "updates_00000006.ckpt"]
+
+
+def test_the_table_has_a_row_for_every_update_and_validation(uninterrupted):
+    assert [row["updates"] for row in rows(uninterrupted)] == ["1", "2", "3", "3", "4", "5", "6", "6"]
+    assert all(row["train/loss/reconstruction"] or row["val/psnr"] for row in rows(uninterrupted))
+
+
+@pytest.mark.parametrize(
+    ("place", "workers"),
+    [
+        ("before batch 1", 0),
+        ("before batch 2", 2),
+        ("before batch 3", 0),
+        ("in validation", 0),
+        ("in the last validation", 2),
+        ("before the end", 0),
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(place, workers, uninterrupted, tmp_path, monkeypatch):
+    """Update 2 ends within the first epoch, batch 3 holds the epoch's edge."""
+    with monkeypatch.context() as patch:
+        interrupt(place, patch)
+        with pytest.raises(Killed):
+            run(tmp_path, f"workers={workers}")
+    folder = the_folder(tmp_path)
+    (folder.path / "lock.json").unlink(missing_ok=True)
+    assert folder.state == "running"
+    assert run(tmp_path, f"workers={workers}") == 0
+    assert_same(final_state(folder), final_state(uninterrupted))
+    assert rows(folder) == rows(uninterrupted)
+    ours, theirs = folder.result["metrics"], uninterrupted.result["metrics"]
+    assert {k: v for k, v in ours.items() if k != "perf/seconds"} == {k: v for k, v in theirs.items() if k != "perf/seconds"}
+
+
+def interrupt(place: str, patch: pytest.MonkeyPatch) -> None:
+    step, validate, write = TokenizerTask.training_step, Validation.run, RunFolder.write_result
+
+    def killed_step(task, batch, index):
+        if place == f"before batch {task.batches}":
+            raise Killed
+        return step(task, batch, index)
+
+    def killed_validation(self, trainer, task):
+        if (place, task.updates) in (("in validation", 3), ("in the last validation", 6)):
+            raise Killed
+        return validate(self, trainer, task)
+
+    def killed_write(self, state, *args, **kwargs):
+        if place == "before the end" and state == "done":
+            raise Killed
+        return write(self, state, *args, **kwargs)
+
+    patch.setattr(TokenizerTask, "training_step", killed_step)
+    patch.setattr(Validation, "run", killed_validation)
+    patch.setattr(RunFolder, "write_result", killed_write)
+
+
+def test_a_truncated_newest_checkpoint_is_named_and_passed_over(uninterrupted, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        interrupt("before batch 4", patch)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    folder = the_folder(tmp_path)
+    newest = folder.checkpoints / "updates_00000004.ckpt"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING, "experiments"):
+        assert newest_checkpoint(folder.checkpoints).name == "updates_00000003.ckpt"
+    assert str(newest) in caplog.text
+    assert run(tmp_path) == 0
+    assert_same(final_state(folder), final_state(uninterrupted))
+
+
+def test_a_request_to_end_finishes_the_update_and_saves_it(uninterrupted, tmp_path, monkeypatch):
+    step = TokenizerTask.training_step
+
+    def signalled(task, batch, index):
+        if task.updates == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(task, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenizerTask, "training_step", signalled)
+        assert run(tmp_path, "checkpoint_every=100") == 128 + signal.SIGTERM
+    folder = the_folder(tmp_path)
+    assert newest_checkpoint(folder.checkpoints).name == "updates_00000003.ckpt"
+    assert run(tmp_path) == 0
+    assert_same(final_state(folder), final_state(uninterrupted))
+
+
+def test_a_run_that_has_ended_leaves_signals_to_whoever_had_them_and_holds_no_memory(tmp_path):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    assert run(tmp_path, "updates=1") == 0
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if type(kept) is TokenizerTask] == []
+
+
+def test_a_finished_run_is_reported_and_not_repeated(uninterrupted, capsys, monkeypatch):
+    before = (uninterrupted.path / "result.json").stat().st_mtime_ns
+
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(TokenizerTask, "training_step", refuse)
+    assert run(uninterrupted.path.parent.parent) == 0
+    assert "psnr" in capsys.readouterr().out
+    assert (uninterrupted.path / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_run_of_the_same_configuration_serves_another_experiment(uninterrupted, capsys):
+    folder = uninterrupted.path.parent.parent
+    overrides = [*WORDS, f"runs_folder={folder}"]
+    assert train(compose("train", overrides).config, overrides, "another") == 0
+    assert "psnr" in capsys.readouterr().out
+    assert not (folder / "another").exists()
+
+
+def test_rerun_repeats_a_finished_run(uninterrupted, tmp_path):
+    assert run(tmp_path) == 0
+    assert run(tmp_path, "rerun=true") == 0
+    assert rows(the_folder(tmp_path)) == rows(uninterrupted)
+
+
+def test_a_longer_run_resumes_a_folder_and_another_configuration_is_refused(tmp_path):
+    assert run(tmp_path, "schedule=constant", "updates=2") == 0
+    path = the_folder(tmp_path).path
+    with pytest.raises(RunFolderError, match=r"task\.optimizer\.learning_rate"):
+        run(tmp_path, "schedule=constant", "updates=4", f"resume={path}", "learning_rate=0.5")
+    assert run(tmp_path, "schedule=constant", "updates=4", f"resume={path}") == 0
+    assert [row["updates"] for row in rows(RunFolder(path)) if row["train/loss/reconstruction"]] == ["1", "2", "3", "4"]
+    with pytest.raises(RunFolderError, match=r"updates=3: .*updates_00000004\.ckpt is beyond that"):
+        run(tmp_path, "schedule=constant", "updates=3", f"resume={path}")
+    assert RunFolder(path).state == "done"
+
+
+def test_another_run_can_be_started_from_trained_weights(uninterrupted, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "experiments"):
+        assert run(tmp_path, f"init_from={uninterrupted.path}", "codebook_size=32", "updates=1", "learning_rate=0.0") == 0
+    assert "1 tensors missing there: quantizer.codebook" in caplog.text
+    assert "1 tensors unused: quantizer.codebook" in caplog.text
+    ours = load_checkpoint(newest_checkpoint(the_folder(tmp_path).checkpoints))["state_dict"]
+    theirs = load_checkpoint(newest_checkpoint(uninterrupted.checkpoints))[STATE]["average"]
+    assert torch.equal(ours["tokenizer.encoder.stem.weight"], theirs["encoder.stem.weight"])
+
+
+def test_a_full_disk_is_one_message_and_the_earlier_checkpoint_stays(tmp_path, monkeypatch):
+    from experiments.training.callbacks import saving as checkpoints
+
+    usage = checkpoints.shutil.disk_usage
+    calls = []
+
+    def full(path):
+        calls.append(path)
+        return usage(path)._replace(free=1000) if len(calls) > 2 else usage(path)
+
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", full)
+    with pytest.raises(DiskFullError, match=r"updates_00000003\.ckpt: it needs [\d,]+ bytes, 1,000 are free"):
+        run(tmp_path)
+    folder = the_folder(tmp_path)
+    assert folder.state == "failed"
+    assert newest_checkpoint(folder.checkpoints).name == "updates_00000002.ckpt"
+
+
+def test_running_out_of_memory_names_the_key_to_lower(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(TokenizerTask, "training_step", exhausted)
+    with pytest.raises(ValueError, match=r"batch_size=4: lower `batch_size`, or raise `accumulate`"):
+        run(tmp_path)
+
+
+def test_a_wrong_size_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="nearest: 24 or 32"):
+        run(tmp_path, "image_size=30", "discriminator=none")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,182 @@
+"""Going on with a run: with the same data, the same first weights, the same length, and to the same bits."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.config.compose import compose
+from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.training.callbacks.saving import load_checkpoint
+from experiments.training.callbacks.validation import Validation
+from experiments.training.loop import train
+from experiments.training.tokenizer_task import STATE, TokenizerTask
+
+WORDS = [
+    "scale=smoke", "data=photos", "data.cuts_per_picture=1", "codebook_size=64", "groups=8", "schedule=constant",
+    "schedule@discriminator_schedule=constant", "validate_every=9",
+]  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+def run(folder: Path, *words: str) -> int:
+    overrides = [*WORDS, f"runs_folder={folder}", *words]
+    return train(compose("train", overrides).config, overrides, "test")
+
+
+def folders(folder: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in (folder / "test").iterdir()]
+
+
+def final_state(folder: RunFolder) -> dict:
+    return load_checkpoint(folder.checkpoint_files[-1])
+
+
+def stop_before_batch(number: int, patch: pytest.MonkeyPatch) -> None:
+    step = TokenizerTask.training_step
+
+    def killed(task, batch, index):
+        if task.batches == number:
+            raise Killed
+        return step(task, batch, index)
+
+    patch.setattr(TokenizerTask, "training_step", killed)
+
+
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [(["accumulate=2"], 3), (["discriminator=patchgan", "discriminator.width=8"], 1)],
+    ids=["between the two parts of a batch", "with batch norm in the discriminator"],
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(words, batches, tmp_path, monkeypatch):
+    assert run(tmp_path / "whole", *words) == 0
+    with monkeypatch.context() as patch:
+        stop_before_batch(batches, patch)
+        with pytest.raises(Killed):
+            run(tmp_path / "stopped", *words)
+    assert run(tmp_path / "stopped", *words) == 0
+    (whole,), (stopped,) = folders(tmp_path / "whole"), folders(tmp_path / "stopped")
+    expected, ours = final_state(whole), final_state(stopped)
+    assert ours[STATE]["batches"] == expected[STATE]["batches"] == 2 * (2 if "accumulate=2" in words else 1)
+    assert list(ours["state_dict"]) == list(expected["state_dict"])
+    assert any("running_mean" in name for name in expected["state_dict"]) == ("discriminator=patchgan" in words)
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    for name, value in expected[STATE]["average"].items():
+        assert torch.equal(ours[STATE]["average"][name], value), name
+    for theirs, own in zip(expected["optimizer_states"], ours["optimizer_states"], strict=True):
+        for number, moments in theirs["state"].items():
+            assert all(torch.equal(own["state"][number][name], value) for name, value in moments.items())
+
+
+def test_a_run_that_was_made_longer_is_not_reported_for_the_shorter_command(tmp_path):
+    assert run(tmp_path, "updates=1") == 0
+    (folder,) = folders(tmp_path)
+    assert run(tmp_path, "updates=2", f"resume={folder.path}") == 0
+    with pytest.raises(RunFolderError, match=r"resume=\S+ .*rerun=true(.|\n)*task\.updates: 2 -> 1"):
+        run(tmp_path, "updates=1")
+    assert run(tmp_path, "updates=1", "rerun=true") == 0
+    assert [path.name for path in folder.checkpoint_files] == ["updates_00000001.ckpt"]
+    assert run(tmp_path, "updates=1") == 0
+
+
+def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
+    for place, sizes in (("a", (40, 41, 42)), ("b", (50, 51, 52))):
+        (tmp_path / place).mkdir()
+        for number, size in enumerate(sizes):
+            noise = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / place / f"{number}.png")
+    own = [word for word in WORDS if not word.startswith("data")]
+
+    def go(*more: str) -> int:
+        overrides = [*own, "data=image_folder", "updates=1", f"runs_folder={tmp_path / 'runs'}", *more]
+        return train(compose("train", overrides).config, overrides, "test")
+
+    assert go(f"data.root={tmp_path / 'a'}") == 0
+    (folder,) = folders(tmp_path / "runs")
+    with pytest.raises(RunFolderError, match="content of data: "):
+        go(f"data.root={tmp_path / 'b'}", "updates=2", f"resume={folder.path}")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert go(f"data.root={tmp_path / 'moved'}", "updates=2", f"resume={folder.path}") == 0
+
+
+def test_first_weights_are_read_once_and_known_by_their_content(tmp_path, monkeypatch):
+    assert run(tmp_path / "sources", "updates=1") == 0
+    (source,) = folders(tmp_path / "sources")
+    words = [f"init_from={source.path}", "learning_rate=0.0"]
+    with monkeypatch.context() as patch:
+        stop_before_batch(1, patch)
+        with pytest.raises(Killed):
+            run(tmp_path / "runs", *words)
+    moved = shutil.move(source.path, tmp_path / "moved")
+    reads = []
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.runs.build.initialize", lambda *_: reads.append(1))
+        assert run(tmp_path / "runs", f"init_from={moved}", *words[1:]) == 0
+    assert reads == []
+    assert len(folders(tmp_path / "runs")) == 1
+    assert run(tmp_path / "runs", "updates=2", f"init_from={moved}", "rerun=true", *words[1:]) == 0
+    (child,) = folders(tmp_path / "runs")
+    assert json.loads((child.path / "environment.json").read_text())["contents"]["init_from"]
+    assert run(tmp_path / "unused", "updates=2", f"resume={moved}") == 0
+    assert run(tmp_path / "runs", f"init_from={moved}", *words[1:]) == 0
+    assert len(folders(tmp_path / "runs")) == 2
+
+
+def test_checkpoints_that_cannot_be_read_are_named_and_do_not_push_out_good_ones(tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        stop_before_batch(2, patch)
+        with pytest.raises(Killed):
+            run(tmp_path, "updates=3", "keep_checkpoints=1")
+    (folder,) = folders(tmp_path)
+    (folder.checkpoints / "updates_00000009.ckpt").write_bytes(b"half")
+    assert [path.name for path in folder.checkpoint_files] == ["updates_00000002.ckpt", "updates_00000009.ckpt"]
+    with caplog.at_level(logging.WARNING, "experiments"):
+        assert run(tmp_path, "updates=3", "keep_checkpoints=1") == 0
+    assert "removing" in caplog.text
+    assert "updates_00000009.ckpt" in caplog.text
+    assert [path.name for path in folder.checkpoint_files] == ["updates_00000003.ckpt"]
+
+
+def test_a_run_that_had_only_its_ending_left_is_judged_before_its_trainer_lets_go_of_the_device(tmp_path, monkeypatch):
+    write, judge = RunFolder.write_result, Validation.run
+    states = []
+
+    def killed(self, state, *args, **kwargs):
+        if state == "done":
+            raise Killed
+        return write(self, state, *args, **kwargs)
+
+    def watched(self, trainer, task):
+        states.append(str(trainer.state.status.value))
+        return judge(self, trainer, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_result", killed)
+        with pytest.raises(Killed):
+            run(tmp_path, "updates=1")
+    monkeypatch.setattr(Validation, "run", watched)
+    assert run(tmp_path, "updates=1") == 0
+    assert states == ["running"]
+    assert folders(tmp_path)[0].result["metrics"]["val/psnr"] > 0
+
+
+def test_a_repeated_run_looks_at_no_checkpoint(tmp_path, monkeypatch):
+    """Of several processes one may still see what another is removing."""
+    assert run(tmp_path, "updates=1") == 0
+    (folder,) = folders(tmp_path)
+
+    def refuse(*_):
+        raise AssertionError("listed")
+
+    monkeypatch.setattr("experiments.training.loop.newest_checkpoint", refuse)
+    assert run(tmp_path, "updates=1", "rerun=true") == 0
+    assert folder.state == "done"

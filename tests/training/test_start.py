@@ -1,0 +1,87 @@
+"""What only the parts together can judge is judged before a folder is made."""
+
+import logging
+
+import pytest
+import torch
+
+from experiments.config.compose import compose
+from experiments.runs import build
+from experiments.training import loop as training
+from experiments.training.loop import train
+
+WORDS = ["scale=smoke", "data=photos", "data.cuts_per_picture=1", "trainer=cpu"]
+
+
+def run(folder, *words: str) -> int:
+    overrides = [*WORDS, f"runs_folder={folder}", *words]
+    return train(compose("train", overrides).config, overrides, "test")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["quantizer=fsq", "loss.weights.entropy=0.1"], ["loss.weights.entropy=0.1", "no soft assignment", "loss.weights.entropy=0"]),
+        (
+            ["quantizer=lfq", "latent_dim=32", "loss.weights.entropy=0.1"],
+            ["latent_dim=32", "lower latent_dim or set loss.weights.entropy=0"],
+        ),
+        (
+            ["quantizer=bsq", "latent_dim=32", "loss.weights.entropy=0.1"],
+            ["latent_dim=32", "lower latent_dim or set loss.weights.entropy=0"],
+        ),
+        (["~loss.weights.commitment"], ["'commitment' that has no weight", "set loss.weights.commitment"]),
+        (["~loss.weights.discriminator"], ["loss.weights.discriminator is absent", "discriminator=none"]),
+        (["loss.weights.discriminator=0"], ["loss.weights.discriminator=0", "a weight above 0", "discriminator=none"]),
+        (["loss.adversarial=null", "loss.weights.adversarial=0"], ["loss.adversarial is null", "discriminator=none"]),
+        (["trainer.devices=0"], ["trainer.devices=0", "at least 1", "change `trainer.devices`"]),
+        (["trainer.devices=-2"], ["trainer.devices=-2", "auto for all", "change `trainer.devices`"]),
+        (["trainer.num_nodes=0"], ["trainer.num_nodes=0", "at least 1", "change `trainer.num_nodes`"]),
+    ],
+)
+def test_parts_that_clash_are_one_message_and_nothing_is_written(words, parts, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        run(tmp_path / "runs", *words)
+    for part in parts:
+        assert part in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_discriminator_may_learn_although_the_tokenizer_does_not_heed_it(tmp_path):
+    assert run(tmp_path, "loss.weights.adversarial=0", "discriminator_start=1") == 0
+    (folder,) = (tmp_path / "test").iterdir()
+    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert "train/loss/discriminator" in header
+    assert "train/loss/adversarial" not in header
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus", "devices", "chosen"),
+    [
+        ("auto", 0, "auto", ("cpu", 1)),
+        ("auto", 2, "auto", ("cuda", 2)),
+        ("auto", 2, 1, ("cuda", 1)),
+        ("gpu", 2, -1, ("cuda", 2)),
+        ("cpu", 2, -1, ("cpu", 1)),
+        ("cpu", 0, 3, ("cpu", 3)),
+    ],
+)
+def test_devices_are_nvidias_or_the_processor(accelerator, gpus, devices, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    keywords = build.trainer(accelerator, devices, 1, "32-true").keywords
+    assert (keywords["accelerator"], keywords["devices"]) == chosen
+
+
+def test_more_gpus_than_there_are_is_one_message(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"trainer\.devices=3: torch finds 2 GPUs"):
+        build.trainer("gpu", 3, 1, "32-true")
+
+
+def test_weights_of_a_game_without_a_discriminator_are_named(caplog):
+    words = ["scale=smoke", "discriminator=none", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1"]
+    with caplog.at_level(logging.INFO, "experiments"):
+        config = compose("train", words).config
+        training.training_of(config, build.build(config["data"])).build_task(checkpoint=None)
+    for name in ("adversarial", "lecam", "gradient_penalty"):
+        assert f"loss.weights.{name} has no effect: there is no discriminator" in caplog.text

@@ -1,0 +1,174 @@
+"""Two processes with half a batch each do what one does with all of it: every term, both players, all statistics.
+
+Adam divides a gradient by its own size, so a rounding error in a gradient near zero would become a whole step; `epsilon` is
+raised to where it does not. What is left are float32 sums in another order: 3e-8 in the weights was seen, 1e-6 is allowed.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.config.compose import compose
+from experiments.config.signatures import ROOT
+from experiments.runs import build
+from experiments.runs.folder import RunFolder
+from experiments.training.callbacks.saving import load_checkpoint
+from experiments.training.loop import train
+from experiments.training.tokenizer_task import STATE
+
+WORDS = [
+    "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
+    "schedule@discriminator_schedule=constant", "trainer=ddp", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "loss.weights.entropy=0.1", "loss.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
+    "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2",
+    "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
+]  # fmt: skip
+LAST = "updates_00000004.ckpt"
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Five for training, and for validation seven, of which one is none: the second process finds nothing in its last batch."""
+    root = tmp_path_factory.mktemp("pictures")
+    for part, count in (("train", 5), ("val", 7)):
+        (root / part).mkdir()
+        for number in range(count):
+            coarse = np.random.default_rng(number).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((48, 40), Image.Resampling.BILINEAR).save(root / part / f"{number}.png")
+    (root / "val" / "5.png").write_text("no picture")
+    return root
+
+
+def two_processes(folder: Path, pictures: Path, program: list[str]) -> int:
+    """The exit code of a run on two processes, told apart from one process's only by the number of devices."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [*WORDS, "trainer.devices=2", f"data.root={pictures}", f"runs_folder={folder}"]
+    done = subprocess.run([sys.executable, *program, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode
+
+
+def the_folder(folder: Path) -> RunFolder:
+    (path,) = (folder / "gsq").iterdir()
+    return RunFolder(path)
+
+
+@pytest.fixture(scope="module")
+def one(pictures, tmp_path_factory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("one")
+    words = [*WORDS, "trainer.devices=1", f"data.root={pictures}", f"runs_folder={folder}"]
+    assert train(compose("train", words).config, words, "gsq") == 0
+    return the_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def two(pictures, tmp_path_factory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("two")
+    assert two_processes(folder, pictures, ["-m", "experiments.train"]) == 0
+    return the_folder(folder)
+
+
+def rows(folder: RunFolder) -> list[dict[str, float]]:
+    with open(folder.path / "metrics.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v and not k.startswith("perf/")} for row in csv.DictReader(file)]
+
+
+def assert_close(ours: dict, theirs: dict) -> None:
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_two_processes_are_the_same_run_as_one(one, two):
+    assert two.path.name == one.path.name
+
+
+def test_the_weights_the_averages_and_the_optimizers_agree(one, two):
+    ours, theirs = (load_checkpoint(folder.checkpoints / LAST) for folder in (two, one))
+    assert_close(ours["state_dict"], theirs["state_dict"])
+    assert theirs["state_dict"]["objective.lecam.means"].abs().min() > 0
+    assert_close(ours[STATE]["average"], theirs[STATE]["average"])
+    assert {key: ours[STATE][key] for key in ("updates", "batches")} == {"updates": 4, "batches": 4}
+    for player in (0, 1):
+        state, expected = (each["optimizer_states"][player]["state"] for each in (ours, theirs))
+        assert len(expected) > 5
+        for parameter, moments in expected.items():
+            assert_close(state[parameter], moments)
+
+
+def test_logged_losses_are_those_of_the_joined_batch(one, two):
+    ours, theirs = rows(two), rows(one)
+    assert [row["updates"] for row in theirs] == [1, 2, 3, 4, 4]
+    for name in ("reconstruction", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial", "discriminator", "lecam"):
+        assert f"train/loss/{name}" in theirs[-2], name
+    assert theirs[-2]["train/loss/gradient_penalty"] > 0
+    assert 0 < theirs[-2]["train/adversarial/adaptive_weight"] != 1
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_result_is_that_of_all_pictures(one, two):
+    ours, theirs = (json.loads((folder.path / "result.json").read_text()) for folder in (two, one))
+    for result in (ours, theirs):
+        result["metrics"].pop("perf/seconds")
+    assert ours["state"] == "done"
+    assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-6)
+    assert ours["cards"] == theirs["cards"]
+    assert ours["cards"]["val/psnr"]["n"] == 6
+    assert ours["unreadable"] == theirs["unreadable"] == ["val/5.png"]
+
+
+def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
+    """A terminal signals all processes alike; batches beyond the two that are read ahead still come."""
+    config = compose("train", [*WORDS, f"data.root={pictures}", "workers=1"]).config
+    stream = iter(build.data(config, build.build(config["data"])).train_dataloader())
+    next(stream)
+    (reader,) = stream._workers
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(reader.pid, number)
+    assert [len(next(stream).keys) for _ in range(5)] == [4] * 5
+    assert reader.is_alive()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from experiments import train
+from experiments.config.compose import main
+from experiments.training.tokenizer_task import TokenizerTask
+
+step = TokenizerTask.training_step
+
+def signalled(task, batch, index):
+    if (task.global_rank, task.updates) == (1, 1):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(task, batch, index)
+
+TokenizerTask.training_step = signalled
+main("train", train.run, "")
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_to_the_same_bits(two, pictures, tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    assert two_processes(tmp_path, pictures, ["interrupted.py"]) == 128 + signal.SIGTERM
+    folder = the_folder(tmp_path)
+    assert folder.state == "running"
+    assert [path.name for path in folder.checkpoints.iterdir()][-1:] == ["updates_00000002.ckpt"]
+    assert two_processes(tmp_path, pictures, ["-m", "experiments.train"]) == 0
+    ours, theirs = (load_checkpoint(each.checkpoints / LAST) for each in (folder, two))
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    for name, value in theirs[STATE]["average"].items():
+        assert torch.equal(ours[STATE]["average"][name], value), name
+    assert rows(folder) == rows(two)
