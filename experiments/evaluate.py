@@ -22,11 +22,13 @@ def run(composition: Composition) -> int:
     from experiments.evaluation.figures import comparison, save_picture
     from experiments.evaluation.reconstruction import evaluate
     from experiments.evaluation.results_table import show
-    from experiments.runs import build
+    from experiments.evaluation.subjects import subjects_of
+    from experiments.runs.build import build
+    from experiments.runs.devices import choose_device
 
-    device = build.device(config["device"])
-    source = build.build(config["data"])
-    subjects = build.subjects(config["model"], source, config["seed"])
+    device = choose_device(config["device"])
+    source = build(config["data"])
+    subjects = subjects_of(config["model"], source, config["seed"])
     for subject in subjects:
         subject.model.grid(source.image_size)
         subject.model.to(device)

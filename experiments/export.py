@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.checks import check_setting
-from experiments.config.compose import Composition, ConfigError, main
+from experiments.config.compose import Composition, main
+from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
 
 log = logging.getLogger("experiments.export")  # __name__ is __main__ here
@@ -20,7 +21,7 @@ def run(composition: Composition) -> int:
         raise ConfigError(f"run={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `run`")
     trained, known = folder.config, folder.described
     part = "generator" if "generator" in trained["task"] else "tokenizer"
-    from experiments.runs.build import load_generator, load_tokenizer
+    from experiments.runs.models import load_generator, load_tokenizer
 
     loaded: tuple[Any, dict[str, Any]] = (load_generator if part == "generator" else load_tokenizer)(folder.path, config["weights"])
     model, description = loaded

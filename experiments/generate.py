@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.checks import check_export, check_output, check_setting, nearest
-from experiments.config.compose import Composition, ConfigError, main
+from experiments.config.checks import check_output, check_setting, nearest
+from experiments.config.compose import Composition, main
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import show
 from experiments.data.files import check_data, check_pictures
 from experiments.evaluation.metrics.samples import check_samples
 from experiments.runs.folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
+from experiments.runs.model_folder import check_export
 from experiments.runs.progress import progress
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.weights import find_weights, sha256
@@ -189,11 +191,12 @@ def _generate(
     from experiments.evaluation import samples as generation
     from experiments.evaluation.cards import code_version
     from experiments.evaluation.figures import save_picture
-    from experiments.runs import build
+    from experiments.runs.devices import choose_device
+    from experiments.runs.models import tokenizer_of
 
-    device = build.device(config["device"])
+    device = choose_device(config["device"])
     generator = _load_generator(config).to(device)
-    tokenizer = build.tokenizer_of(config["model"], config["tokenizer"]).to(device)
+    tokenizer = tokenizer_of(config["model"], config["tokenizer"]).to(device)
     tokens = generator.tokens
     names = about.get("classes") or [str(number) for number in range(tokens.num_classes)]
     labels = generation.draw_labels(config["n"], chosen, tokens.num_classes, sampling.seed)
@@ -226,9 +229,9 @@ def _generate(
 
 def _load_generator(config: Mapping[str, Any]) -> "Generator":
     """As it shall run."""
-    from experiments.runs import build
+    from experiments.runs.models import load_generator
 
-    generator = build.load_generator(config["model"], config["weights"])[0]
+    generator = load_generator(config["model"], config["weights"])[0]
     if config["precision"] == "bf16":
         generator.bfloat16()
     if config["compile"]:
@@ -241,9 +244,9 @@ def _metrics(
 ) -> "SampleMetrics":
     """What the samples are judged by."""
     from experiments.evaluation.sample_metrics import SampleJudges
-    from experiments.runs import build
+    from experiments.runs.build import build
 
-    source = build.build(config["data"]) if config["data"] else None
+    source = build(config["data"]) if config["data"] else None
     reference = Path(config["reference"]) if config["reference"] else None
     judges = SampleJudges(source, reference, tokenizer, device, config["batch_size"], config["workers"])
     return judges.metrics(config["image_size"], subject, sampling.seed, sampling.summary)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from experiments.config.checks import check_setting
-from experiments.config.compose import Composition, ConfigError, main
+from experiments.config.compose import Composition, main
+from experiments.config.errors import ConfigError
 from experiments.probing.candidates import find_places
 from tokenizer.generators.settings import Schedule
 
@@ -35,9 +36,9 @@ def run(composition: Composition) -> int:
     places = find_places(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments.probing.report import line, say, show, write
     from experiments.probing.study import Study
-    from experiments.runs import build
+    from experiments.runs.devices import choose_device
 
-    device = build.device(config["device"])
+    device = choose_device(config["device"])
     study = Study(config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device)
     prepared = study.prepare(places)
     found = []

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.sweeps.settings import main
 from experiments.tables.reading import read_sweep
 

@@ -10,10 +10,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config.checks import check_export, check_output, check_setting
-from experiments.config.compose import Composition, ConfigError, main
+from experiments.config.checks import check_output, check_setting
+from experiments.config.compose import Composition, main
+from experiments.config.errors import ConfigError
 from experiments.data.files import check_data, check_pictures
 from experiments.runs.folder import CONFIG
+from experiments.runs.model_folder import check_export
 from experiments.tokens.cache import SPLITS, CacheHeader, TokenCache, identity_of, looks_like_cache, read_header, short_hash
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
@@ -29,21 +31,23 @@ def run(composition: Composition) -> int:
     if config["inspect"]:
         return inspect(config)
     from experiments.data.source import ImageSource
-    from experiments.runs import build
+    from experiments.runs.build import build
+    from experiments.runs.devices import choose_device
+    from experiments.runs.models import digest_of, load_tokenizer
     from experiments.tokens.crops import training_views
     from experiments.tokens.writing import Tokenizing, describe_cache, tokens_of
 
-    device = build.device(config["device"])
-    source = build.build(config["data"])
+    device = choose_device(config["device"])
+    source = build(config["data"])
     if not isinstance(source, ImageSource):
         raise ConfigError(f"data={composition.choices['data']}: expected pictures; change `data`")
-    model = build.load_tokenizer(config["tokenizer"], config["weights"])[0]
+    model = load_tokenizer(config["tokenizer"], config["weights"])[0]
     about = describe_cache(
         source,
         tokens_of(model, source),
         _views(config),
         data={"name": composition.choices["data"], "config": config["data"]},
-        tokenizer={"folder": config["tokenizer"], "digest": build.digest_of(model), "weights": config["weights"]},
+        tokenizer={"folder": config["tokenizer"], "digest": digest_of(model), "weights": config["weights"]},
         seed=config["seed"],
         precision=config["precision"],
     )
@@ -72,13 +76,13 @@ def inspect(config: dict[str, Any]) -> int:
         log.warning("the tokenizer %s is gone, no picture is decoded; tokenizer=FOLDER says where it is", made_by["folder"])
         return 0
     from experiments.evaluation.figures import save_picture
-    from experiments.runs import build
-    from experiments.runs.model_folder import recorded_tokenizer
+    from experiments.runs.devices import choose_device
+    from experiments.runs.models import recorded_tokenizer
     from experiments.tokens.writing import decode_row
 
     model = recorded_tokenizer(made_by, config["tokenizer"], f"the cache {config['inspect']}")
     picture = Path(config["output"] or f"{config['inspect']}.train{config['sample']}.png")
-    save_picture(decode_row(model.to(build.device(config["device"])), cache, "train", config["sample"]), picture)
+    save_picture(decode_row(model.to(choose_device(config["device"])), cache, "train", config["sample"]), picture)
     log.info("picture %s", picture)
     return 0
 

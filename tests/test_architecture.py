@@ -26,6 +26,7 @@ TOP_LEVEL = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "conf", "experiments", "pyproject.toml",
     "tests", "tokenizer",
 }  # fmt: skip
+ORDER = ("config", "runs", "data", "evaluation", "tokens", "training", "tables", "reports", "probing", "sweeps")  # lowest first
 FILE_LINES, FUNCTION_LINES, CONSTRUCTOR_ARGUMENTS = 300, 50, 12
 
 
@@ -91,6 +92,29 @@ def test_parts_of_the_library_import_only_their_own_or_the_ground_floor():
 def test_the_library_is_pure_torch():
     foreign = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "experiments"}
     assert [place(path, node) for path in LIBRARY for module, node in imports(path) if module.partition(".")[0] in foreign] == []
+
+
+def rank(module: str) -> int:
+    """Place of a module of experiments in the import order; verbs are on top."""
+    package = module.split(".")[1]
+    return ORDER.index(package) if package in ORDER else len(ORDER)
+
+
+def test_packages_of_experiments_import_only_what_is_below_them():
+    wrong = []
+    for path in sorted(ROOT.glob("experiments/**/*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for other, node in imports(path):
+            if other.startswith("experiments.") and module != "experiments.__init__" and rank(other) > rank(module):
+                wrong.append(f"{place(path, node)} imports {other}")
+    assert wrong == []
+
+
+def test_only_verbs_are_at_the_top_of_experiments():
+    top = {path.stem for path in ROOT.glob("experiments/*.py")} - {"__init__"}
+    packages = {path.parent.name for path in ROOT.glob("experiments/*/__init__.py")}
+    assert packages == set(ORDER)
+    assert [name for name in sorted(top) if "__main__" not in (ROOT / "experiments" / f"{name}.py").read_text()] == []
 
 
 def test_only_composing_talks_to_hydra():

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from experiments import evaluate, export
 from experiments.config.compose import compose, main
 from experiments.config.signatures import ROOT
-from experiments.runs.build import load_tokenizer
 from experiments.runs.folder import RunFolder
+from experiments.runs.models import load_tokenizer
 from experiments.training.loop import train
 from tokenizer.image_tokenizer import ImageTokenizer
 

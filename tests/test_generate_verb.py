@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from experiments import generate
-from experiments.config.compose import ConfigError, compose
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
 from experiments.evaluation.sample_file import SampleFile
 from experiments.evaluation.samples import draw_labels, generate_images, pixels
-from experiments.runs import build
+from experiments.runs.build import build
+from experiments.runs.models import digest_of, load_generator, tokenizer_of
 from tokenizer import pretrained
 from tokenizer.generators.sampling import Guidance, Sampling
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -35,10 +37,10 @@ def pair(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("pair")
     config = compose("train", ["scale=smoke", "quantizer=gsq", "groups=2", "codebook_size=16"]).config["task"]["tokenizer"]
-    tokenizer: ImageTokenizer = build.build(config)
+    tokenizer: ImageTokenizer = build(config)
     tokens = tokenizer.tokens(16, len(NAMES))
     tokenizer.save_pretrained(folder / "tokenizer", config, {"image_size": 16})
-    digest = build.digest_of(ImageTokenizer.from_pretrained(folder / "tokenizer"))
+    digest = digest_of(ImageTokenizer.from_pretrained(folder / "tokenizer"))
     described = {
         "_target_": "tokenizer.interfaces.TokenSpec", "codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 2], "kind": "raster",
         "num_classes": 3,
@@ -82,7 +84,7 @@ def test_samples_of_chosen_classes_are_written_and_told(pair, tmp_path):
     with Image.open(tmp_path / "grid.png") as sheet:
         assert sheet.width > 4 * 128  # a row a class, four cats
         assert 2 * 128 < sheet.height < 3 * 128
-    generator, tokenizer = build.load_generator(pair / "generator")[0], build.tokenizer_of(pair / "generator")
+    generator, tokenizer = load_generator(pair / "generator")[0], tokenizer_of(pair / "generator")
     sampling = Sampling(guidance=Guidance(2.0), seed=4)
     batches = generate_images(generator, tokenizer, torch.from_numpy(labels), torch.arange(7), sampling, generator.tokens.layout, CPU, 7)
     ((_, expected),) = batches
@@ -166,7 +168,8 @@ def test_a_wrong_setting_is_one_message(pair, tmp_path, monkeypatch, words, part
 
 def test_what_needs_no_torch_is_judged_without_it(pair, tmp_path):
     """A tokenizer that is not there, and metrics without the one network that they need."""
-    command = "import sys; from experiments import generate; from experiments.config import compose\ntry: generate.run(compose.compose('generate', sys.argv[1:]))\n"
+    command = "import sys; from experiments import generate; from experiments.config import compose\n"
+    command += "try: generate.run(compose.compose('generate', sys.argv[1:]))\n"
     command += "except Exception as error: print(error, 'torch' in sys.modules)"
     for words, said in {("tokenizer=nowhere",): "tokenizer=nowhere", ("metrics=true", "n=20"): "weights fetch inception"}.items():
         environment = {**os.environ, "TESSERA_WEIGHTS": str(tmp_path)}
@@ -229,7 +232,7 @@ def test_there_is_nothing_to_balance_without_classes():
 
 
 def test_who_takes_samples_keeps_the_gradients_of_its_own(pair):
-    generator, tokenizer = build.load_generator(pair / "generator")[0], build.tokenizer_of(pair / "generator")
+    generator, tokenizer = load_generator(pair / "generator")[0], tokenizer_of(pair / "generator")
     batches = generate_images(generator, tokenizer, torch.zeros(2).long(), torch.arange(2), Sampling(), generator.tokens.layout, CPU, 1)
     assert [(torch.is_grad_enabled(), images.requires_grad) for _, images in batches] == [(True, False)] * 2
 

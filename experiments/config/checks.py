@@ -4,7 +4,6 @@ Every check works on plain containers and raises one `ConfigError` that names th
 """
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.config.signatures import NUMBERS, Argument, ConfigError, show, signature
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import NUMBERS, Argument, show, signature
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
 MAIN_GROUPS = ("task", "protocol")
@@ -199,15 +199,6 @@ def check_setting(config: dict[str, Any], key: str, choices: tuple[str, ...] = (
         raise ConfigError(f"{key}={show(value)}: expected one of {', '.join(choices)}; change `{key}`")
     if minimum is not None and not (isinstance(value, int) and value >= minimum):
         raise ConfigError(f"{key}={show(value)}: expected a whole number of at least {minimum}; change `{key}`")
-
-
-def check_export(folder: Path, weights: str) -> None:
-    """An exported model holds the weights that it holds, whatever `weights` says; of a run folder both can be had."""
-    about = folder / "config.json"
-    if about.is_file():
-        held = json.loads(about.read_text()).get("trained_with", {}).get("weights", weights)
-        if held != weights:
-            raise ConfigError(f"weights={weights}: {folder} holds the {held} weights; set weights={held}")
 
 
 def check_output(path: Path, is_file: bool) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from experiments.config.checks import MAIN_GROUPS
-from experiments.config.signatures import PACKAGES, ROOT, ConfigError
-from experiments.runs.folder import is_first_process
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import PACKAGES, ROOT
 from tokenizer.weights import MissingWeightsError
 
 COLUMNS = 110
@@ -38,6 +38,11 @@ def prepare_process() -> None:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
         logger.handlers = [handler]
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and speaks for the run, of all that a launcher started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def run_command(command: Callable[[list[str]], int | None]) -> None:

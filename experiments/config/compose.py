@@ -37,9 +37,10 @@ from experiments.config.checks import (
     unknown_key,
 )
 from experiments.config.command_line import help_text, run_command, run_jobs
+from experiments.config.errors import ConfigError
 from experiments.config.overrides import check_word, expand, expand_table, is_group, parse
 from experiments.config.resolvers import register
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.signatures import CONF
 from tokenizer.weights import MissingWeightsError
 
 __all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]

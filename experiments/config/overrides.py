@@ -10,7 +10,8 @@ from hydra.errors import OverrideParseException
 
 from experiments.config.checks import nearest
 from experiments.config.command_line import choices_of
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 
 
 def parse(overrides: list[str]) -> list[Override]:

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from experiments.config.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 PACKAGES = ("tokenizer", "experiments")
@@ -19,10 +21,6 @@ PLAIN: dict[str, tuple[type, str]] = {
 }
 SEQUENCES = ("list", "tuple", "Sequence", "Iterable", "set", "frozenset")
 MAPPINGS = ("dict", "Mapping", "MutableMapping")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run. The message is one text for whoever wrote it."""
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from experiments.data.files import located
-from experiments.data.source import Draw, Example, ImageSource, Reconstruct, fingerprint_of
+from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
 from experiments.data.transforms import resize
-from experiments.evaluation.metrics.judge import Judge
 
 FILE = "sklearn/datasets/data/digits.csv.gz"  # a row: 64 values in 0 .. 16, then the digit
 WHITE = 16
 VAL_SHARE = 0.2
 SPLIT_SEED = 0
-ROWS = 64
-"""Pictures that are reconstructed at a time."""
 
 
 class Digits(ImageSource):
@@ -50,19 +47,6 @@ class Digits(ImageSource):
     def fingerprint(self) -> str:
         options = {"image_size": self.image_size, "val_share": VAL_SHARE, "split_seed": SPLIT_SEED}
         return fingerprint_of([(FILE, located(FILE).stat().st_size)], options)
-
-    def judge(self, reconstruct: Reconstruct | None = None) -> Judge:
-        """A classifier fitted to the training digits, see `DigitsJudge`."""
-        from experiments.evaluation.metrics.digits import DigitsJudge, shrink
-
-        def pixels(images: DigitImages, change: Reconstruct) -> NDArray[np.float64]:
-            rows = torch.split(torch.arange(len(images)), ROWS)
-            return np.concatenate([shrink(change(torch.stack([images[int(row)].image for row in part]) / 255)) for part in rows])
-
-        train, held_out = (pixels(images, lambda same: same) for images in (self.train, self.val))
-        decoded = (pixels(self.train, reconstruct), pixels(self.val, reconstruct)) if reconstruct else None
-        labels = [images.labels[images.rows] for images in (self.train, self.val)]
-        return DigitsJudge(train, labels[0], held_out, labels[1], self.transform, self.reference, decoded)
 
 
 class DigitImages(Dataset[Example]):

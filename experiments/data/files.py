@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-TOKENS = "experiments.tokens.cached.CachedTokens"
+TOKENS = {"experiments.tokens.cached.CachedTokens": "indices", "experiments.tokens.online.OnlineTokens": "online"}
 
 
 def check_root(root: str | Path, key: str = "data.root") -> None:
@@ -35,13 +35,14 @@ def check_data(config: Mapping[str, Any]) -> None:
 
 
 def check_pictures(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration's `data` that is tokens already.
+    """Refuse a configuration's `data` that is tokens.
 
     Raises:
         ValueError: as said.
     """
-    if config.get("_target_") == TOKENS:
-        raise ValueError("data=indices: expected pictures, such as data=image_folder data.root=FOLDER; change `data`")
+    choice = TOKENS.get(str(config.get("_target_")))
+    if choice:
+        raise ValueError(f"data={choice}: expected pictures, such as data=image_folder data.root=FOLDER; change `data`")
 
 
 def picture_files(root: Path) -> Iterator[tuple[str, int]]:

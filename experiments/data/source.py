@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,11 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.evaluation.metrics.judge import Judge
 from tokenizer.interfaces import ImageBatch
 
-Reconstruct = Callable[[Tensor], Tensor]
-"""(B, 3, H, W) in [0, 1] to the same shape and range."""
 NO_LABEL = -1
 SHUFFLING, AUGMENTATION = 0, 1  # purposes, so that two streams of random numbers never share a seed
 
@@ -79,6 +76,10 @@ class DataSource(ABC):
     def fingerprint(self) -> str:
         """A short hash of everything that decides the examples: files' relative names and sizes, and options, but no path and no seed."""
 
+    def contents(self) -> dict[str, str]:
+        """What the files of the data hold, for a run's identity: fingerprints and digests by name."""
+        return {"data": self.fingerprint()}
+
     @abstractmethod
     def collate(self, examples: Any) -> Any:
         """What `train` or `val` gave for the places of one batch, as a batch; called in the reading process."""
@@ -90,14 +91,6 @@ class ImageSource(DataSource):
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         """See the function."""
         return collate(examples, self.image_size)
-
-    def judge(self, reconstruct: Reconstruct | None = None) -> Judge | None:
-        """What judges generated pictures of this collection beside Inception, None where there is nothing; made anew by every call.
-
-        Args:
-            reconstruct: what the tokenizer of the generator makes of pictures, so that copies can be told; None leaves them as they are.
-        """
-        return None
 
 
 def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch:

@@ -7,13 +7,13 @@ probe of a generator), of the stored views of each picture instead of fresh rand
 statistics of its normalisation are those of the joined batch (the released code takes those of each device's part).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from experiments.evaluation.lars import LARS
-from experiments.training.schedules import Cosine
 
 REFERENCE_BATCH = 256
 """Rows of a batch that the learning rate is stated for."""
@@ -93,6 +93,13 @@ def linear_accuracy(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], cl
         return float((probe(val[0].float()).argmax(-1) == val[1]).double().mean())
 
 
+def warmup_cosine(step: int, warmup: int, steps: int) -> float:
+    """Factor of the learning rate: linear from 0 at the first step, then half a cosine to 0 at `steps`."""
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
 def _fit(probe: LinearProbe, features: Tensor, labels: Tensor, settings: ProbeSettings) -> None:
     """Train on random views in random order; rows that would make a short batch wait for another epoch."""
     count, views, _ = features.shape
@@ -100,15 +107,14 @@ def _fit(probe: LinearProbe, features: Tensor, labels: Tensor, settings: ProbeSe
     batches = count // rows
     largest = settings.learning_rate * rows / REFERENCE_BATCH
     optimizer = LARS(probe.parameters(), largest, settings.momentum, settings.trust)
-    schedule = Cosine(warmup=settings.warmup_epochs * batches, decay=1.0, final=0.0)
     random = torch.Generator().manual_seed(settings.seed)
     probe.train()
     for epoch in range(settings.epochs):
         order = torch.randperm(count, generator=random)[: rows * batches].to(features.device)
         chosen = torch.randint(views, (len(order),), generator=random).to(features.device)
         for number, (places, view) in enumerate(zip(torch.split(order, rows), torch.split(chosen, rows), strict=True)):
-            factor = schedule.factor(epoch * batches + number, settings.epochs * batches)
-            optimizer.param_groups[0]["lr"] = largest * factor
+            step, warmup = epoch * batches + number, settings.warmup_epochs * batches
+            optimizer.param_groups[0]["lr"] = largest * warmup_cosine(step, warmup, settings.epochs * batches)
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(probe(features[places, view].float()), labels[places])
             torch.autograd.backward(loss)

@@ -8,19 +8,9 @@ import torch
 from torch import Tensor
 
 from experiments.data.transforms import normalize
-from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
-from tokenizer.image_tokenizer import ImageTokenizer
+from experiments.evaluation.subjects import Subject
 from tokenizer.interfaces import ImageBatch
 from tokenizer.layers.distributed import is_distributed, sum_over_ranks, world_size
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A tokenizer to judge, the metrics that judge it, and the prefix of its log keys."""
-
-    prefix: str
-    model: ImageTokenizer
-    metrics: TokenizerMetrics
 
 
 @dataclass(frozen=True)

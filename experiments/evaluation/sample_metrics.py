@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.data.digits import Digits
 from experiments.data.loading import ImageData
-from experiments.data.source import ImageSource, Reconstruct
+from experiments.data.source import ImageSource
+from experiments.evaluation.metrics.digits import DigitsJudge, DigitsMetrics, Reconstruct, digits_judge
 from experiments.evaluation.metrics.generation import GenerationMetrics, all_skipped
 from experiments.evaluation.metrics.inception import Inception
-from experiments.evaluation.metrics.judge import Judge, LabelledMetrics
 from experiments.evaluation.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
 from experiments.evaluation.results import Results, joined
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -21,7 +22,7 @@ from tokenizer.weights import MissingWeightsError, sha256
 class SampleMetrics:
     """Running metrics of samples, of all kinds that there are."""
 
-    def __init__(self, inception: GenerationMetrics | None, of_data: LabelledMetrics | None, absent: Results) -> None:
+    def __init__(self, inception: GenerationMetrics | None, of_data: DigitsMetrics | None, absent: Results) -> None:
         """Join the two; `absent` says what is left out."""
         self.inception = inception
         self.of_data = of_data
@@ -71,9 +72,9 @@ class SampleJudges:
         self.device, self.batch_size, self.workers, self.folder = device, batch_size, workers, folder
 
     @cached_property
-    def of_data(self) -> Judge | None:
-        """What the data itself offers."""
-        return None if self.source is None else self.source.judge(reconstructing(self.tokenizer, self.device))
+    def of_data(self) -> DigitsJudge | None:
+        """The evaluator that the data itself offers: a classifier for digits, None for other data."""
+        return digits_judge(self.source, reconstructing(self.tokenizer, self.device)) if isinstance(self.source, Digits) else None
 
     @cached_property
     def inception(self) -> Inception | MissingWeightsError:

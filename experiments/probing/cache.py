@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, computable
 from experiments.runs.folder import write_atomic
-from experiments.sweeps.entries import computable
 from experiments.tokens.cache import short_hash
 
 log = logging.getLogger(__name__)

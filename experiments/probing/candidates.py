@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.data.files import check_data, check_pictures
 from experiments.runs.folder import CONFIG, RunFolder, differences
 from experiments.tables.sweep_file import spelled
@@ -130,22 +130,23 @@ def load_entrant(place: Place) -> Entrant:
         ConfigError: what cannot be probed, with the folder's name.
     """
     from experiments.data.source import ImageSource
-    from experiments.runs import build
+    from experiments.runs.build import build
+    from experiments.runs.models import digest_of, exported_weights, load_tokenizer
     from experiments.tokens.writing import tokens_of
 
     try:
-        source = build.build(place.data)
+        source = build(place.data)
         if not isinstance(source, ImageSource):
             raise ConfigError(f"data={type(source).__name__}: expected pictures; change `data`")
-        model, _ = build.load_tokenizer(place.folder)
+        model, _ = load_tokenizer(place.folder)
         tokens = tokens_of(model, source)
-        weights = build.exported_weights(place.folder) if (place.folder / EXPORTED).is_file() else "ema"
+        weights = exported_weights(place.folder) if (place.folder / EXPORTED).is_file() else "ema"
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"tokenizer={place.folder}: {error}") from error
     if len(source.train) == 0 or len(source.val) == 0:
         counts = f"{len(source.train)} training and {len(source.val)} evaluation pictures"
         raise ConfigError(f"tokenizer={place.folder}: its data has {counts}, expected some of both; change `data`")
-    return Entrant(place, model, weights, build.digest_of(model), source, tokens)
+    return Entrant(place, model, weights, digest_of(model), source, tokens)
 
 
 def training_words(entrant: Entrant, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:

@@ -20,8 +20,8 @@ from experiments.evaluation.cards import Card
 from experiments.evaluation.linear import ProbeSettings, linear_accuracy
 from experiments.evaluation.reconstruction import evaluate
 from experiments.evaluation.results import Results
+from experiments.evaluation.subjects import make_subject
 from experiments.probing.candidates import Entrant
-from experiments.runs import build
 from experiments.tokens.cache import TokenCache
 from experiments.tokens.crops import EvaluationViews, Views
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
@@ -34,7 +34,7 @@ Part = tuple[Tensor, Tensor]
 def reconstruction(entrant: Entrant, config: Mapping[str, Any], device: torch.device) -> Results:
     """The numbers that `experiments.evaluate` gives, by their own names."""
     source, seed = entrant.source, config["seed"]
-    subject = build.subject("val", entrant.model.to(device), source, seed, entrant.weights, None)
+    subject = make_subject("val", entrant.model.to(device), source, seed, entrant.weights, None)
     found = evaluate([subject], ImageData(source, config["batch_size"], seed, config["workers"]).val_dataloader(), device, shown=1)
     return Results(found.values, found.cards, {f"val/{name}": why for name, why in found.skipped.items()})
 

@@ -18,14 +18,15 @@ from experiments.evaluation.results import Results, joined
 from experiments.probing import measures
 from experiments.probing.cache import KeptResults, renamed
 from experiments.probing.candidates import Entrant, Place, load_entrant, training_words
-from experiments.probing.processes import TrainingFailedError, run_training
 from experiments.probing.samples import Sampler
 from experiments.probing.tokens import token_cache, views_of
-from experiments.runs import build
+from experiments.runs.build import build
 from experiments.runs.folder import RunFolder
+from experiments.runs.models import digest_of, load_generator
+from experiments.runs.processes import TrainingFailedError, run_training
 from experiments.tokens.cache import short_hash
-from experiments.train import check, run_name
-from experiments.training.loop import find_folder, training_of
+from experiments.training.checks import check, run_name
+from experiments.training.preparation import check_sizes, find_folder
 from tokenizer.interfaces import Generator
 from tokenizer.weights import sha256
 
@@ -99,7 +100,7 @@ class Study:
             cache = token_cache(entrant, self.config, self.folder / "tokens", self.device)
             composition = compose("train", training_words(entrant, cache, self.config, self.trainer))
             check(composition.config)
-            training_of(composition.config, build.build(composition.config["data"])).check_sizes()
+            check_sizes(composition.config, build(composition.config["data"]))
             prepared.append((entrant, composition, cache))
         return prepared
 
@@ -117,7 +118,7 @@ class Study:
         probed.add(lambda: self.kept.get("reconstruction", identity, lambda: measures.reconstruction(entrant, self.config, self.device)))
         probed.add(lambda: self._tokenizer_probe(entrant, identity, cache))
         run = probed.attempt(lambda: self._train(entrant, composition))
-        generator = probed.attempt(lambda: build.load_generator(run.path)[0]) if run else None
+        generator = probed.attempt(lambda: load_generator(run.path)[0]) if run else None
         if run and generator:
             probed.add(lambda: self._likelihood(run))
             self._generator_stages(probed, entrant, generator.to(self.device), cache)
@@ -139,7 +140,7 @@ class Study:
 
     def _generator_stages(self, probed: Probed, entrant: Entrant, generator: Generator, cache: Path) -> None:
         """Everything that is measured of a trained generator, in eval mode."""
-        digest = build.digest_of(generator)
+        digest = digest_of(generator)
         inputs = {"generator": digest, "cache": cache.stem, "linear": self.config["linear"], "seed": self.config["seed"]}
 
         def accuracy() -> Results:
@@ -152,8 +153,7 @@ class Study:
     def _train(self, entrant: Entrant, composition: Composition) -> RunFolder:
         """The finished run of a generator."""
         config = composition.config
-        training = training_of(config, build.build(config["data"]))
-        folder, _ = find_folder(config, training, run_name(composition.choices))
+        folder, _ = find_folder(config, build(config["data"]), run_name(composition.choices))
         if folder.state != "done":
             said = self.folder / "logs" / f"{folder.path.name}.log"
             log.info("%s: training its generator in %s, log %s", entrant.place.name, folder.path, said)

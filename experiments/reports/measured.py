@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from experiments.config.compose import compose
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
 from experiments.tables.plot_settings import number

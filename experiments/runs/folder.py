@@ -117,11 +117,6 @@ def digest_of_weights(init_from: str | None) -> str | None:
     return sha256(files[0])[:12]
 
 
-def is_first_process() -> bool:
-    """Whether this process writes and speaks for the run, of all that a launcher started."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
 def write_atomic(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.source import ImageSource
-from experiments.runs import build
+from experiments.runs.build import build
+from experiments.training.objective import weighted_losses
 from experiments.training.schedules import in_updates
 from tokenizer.weights import MissingWeightsError, find_weights
 
@@ -80,9 +81,9 @@ def cost_of(config: Mapping[str, Any], source: ImageSource, devices: int) -> Cos
     if "tokenizer" not in config["task"]:
         raise ValueError("a plan counts trainings of tokenizers, this one is of a generator; run the row without `plan`")
     with torch.device("meta"):
-        tokenizer = build.build(config["task"]["tokenizer"])
-        discriminator = build.build(config["task"]["discriminator"])
-        objective = build.build(build.weighted_losses(config["task"]["objective"]))
+        tokenizer = build(config["task"]["tokenizer"])
+        discriminator = build(config["task"]["discriminator"])
+        objective = build(weighted_losses(config["task"]["objective"]))
         images = torch.empty(PICTURES, 3, source.image_size, source.image_size)
         made: list[Tensor] = []
 

@@ -7,8 +7,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.runs.processes import last_line
 from experiments.sweeps.entries import Entry, tell_twins
-from experiments.sweeps.runner import last_line
 
 WIDTH = 140
 """Columns where there is no terminal that says."""

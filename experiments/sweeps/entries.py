@@ -1,13 +1,12 @@
 """The jobs of a sweep with their run folders: what is to be started for each, and how far it is. Imports no torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.evaluation.results import computable
 from experiments.runs.folder import RunFolder
 from experiments.sweeps.jobs import Job
-from tokenizer.weights import FILES
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
@@ -46,13 +45,6 @@ class EvaluationStage(Stage):
     def done(self) -> bool:
         """Whether its result is there, with all that can be computed on this machine."""
         return super().done and not computable(self.folder.result)
-
-
-def computable(result: Mapping[str, Any]) -> list[str]:
-    """The metrics that a result lacks for want of weights which lie on this machine now."""
-    here = [file.filename for file in FILES.values() if file.path.is_file()]
-    said = [text for name in here for text in (f"{name}, expected at", f"{name} is absent")]  # of a file that is not there
-    return [metric for metric, why in result.get("skipped", {}).items() if any(text in why for text in said)]
 
 
 @dataclass

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from experiments.config.checks import nearest
 from experiments.config.compose import Composition, compose
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.tables.sweep_file import Row, SweepFile
-from experiments.train import check
+from experiments.training.checks import check
 from tokenizer.weights import MissingWeightsError
 
 

@@ -6,16 +6,15 @@ under SLURM one job takes all stages of an entry, and goes back into the queue w
 
 import json
 import os
-import shlex
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.runs.folder import write_atomic
+from experiments.runs.processes import ProcessTree
 from experiments.sweeps.entries import Entry, Stage
 
 LAUNCHERS = ("local", "slurm", "submitit_local")
@@ -47,36 +46,6 @@ class Launcher(Protocol):
 
     def together(self) -> AbstractContextManager[None]:
         """Around starts that belong together."""
-
-
-class ProcessTree:
-    """A process with all that it starts, in a session of its own so that a Ctrl-C at the terminal does not reach it by itself."""
-
-    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        """Start `command`, with its output behind what `log` has."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "a") as file:
-            file.write("$ " + shlex.join(command).replace("\n", " ") + "\n")
-            file.flush()
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
-            )
-
-    def poll(self) -> int | None:
-        """The exit status, None while it runs. What a process that failed leaves behind is ended."""
-        status = self.process.poll()
-        if status:
-            self.kill()
-        return status
-
-    def interrupt(self, number: int) -> None:
-        """Send a signal to the first process alone: it speaks for the others, and readers of pictures must not end before it."""
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """End all of them at once."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class LocalHandle:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.runs import build
+from experiments.runs.devices import count_devices
 from experiments.sweeps.cost import Cost, cost_of, rate
 from experiments.sweeps.display import COLORS, plain_console
 from experiments.sweeps.entries import Entry, without_twins
@@ -62,7 +62,7 @@ def _cells(entry: Entry, costs: dict[tuple[str, bool], Cost], jobs: int, gpus: i
     if entry.source is None:
         return ["", "", "", ""], 0.0
     config = entry.config
-    devices = build.count_devices(config["trainer"], gpus)
+    devices = count_devices(config["trainer"], gpus)
     judged_only = entry.state != "done" and entry.stages[0].done  # about as long as one validation
     counted = {**config, "updates": 1, "discriminator_start": 0} if judged_only else config
     key = entry.job.row.name, judged_only

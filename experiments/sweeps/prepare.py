@@ -5,15 +5,16 @@ from pathlib import Path
 
 import yaml
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.data.source import ImageSource
-from experiments.runs import build
+from experiments.evaluation.results import computable
+from experiments.runs.build import build
 from experiments.runs.folder import RESULT, RunFolder
-from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
+from experiments.sweeps.entries import Entry, EvaluationStage, Stage
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import COMPLETED, SweepFile
-from experiments.train import run_name
-from experiments.training.loop import check_batch, find_folder, training_of
+from experiments.training.checks import run_name
+from experiments.training.preparation import check_batch, check_sizes, find_folder
 
 
 def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
@@ -58,12 +59,11 @@ def _entry(
     config = job.composition.config
     key = yaml.safe_dump(config["data"])
     if key not in sources:
-        sources[key] = build.build(config["data"])
-    training = training_of(config, sources[key])
+        sources[key] = build(config["data"])
     if not judged:  # the other seeds of a row have its sizes
-        training.check_sizes()
+        check_sizes(config, sources[key])
         check_batch(config, gpus)
-    folder, _ = find_folder(config, training, run_name(job.composition.choices))
+    folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
     folder = folders.setdefault(folder.path.name, folder)  # the same run, should rows come to it from two experiments
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
     train = Stage([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)

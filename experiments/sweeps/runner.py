@@ -1,25 +1,19 @@
 """Runs the entries of a sweep: starts what is left, keeps states, passes a request to end on, and says how it went."""
 
 import logging
-import re
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
 
+from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, Requests, last_line
 from experiments.sweeps.entries import Entry, without_twins
 from experiments.sweeps.launchers import Handle, Launcher
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.2
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDED_BY_SIGNAL = {sign * number + offset for number in (*SIGNALS, signal.SIGUSR1) for sign, offset in ((1, 128), (-1, 0))}
 """Exit statuses of a training that was asked to end, before or after it could save."""
-END_OF_LOG = 4096  # bytes
 
 
 @dataclass
@@ -28,25 +22,6 @@ class _Started:
     handle: Handle
     slot: int
     since: float
-
-
-class Requests:
-    """Remembers the signals that ask for an end, while it is entered."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-        self._earlier: dict[int, Any] = {}
-
-    def __enter__(self) -> "Requests":
-        self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.received.append(number)
 
 
 class Runner:
@@ -157,14 +132,3 @@ def _write_down(entry: Entry) -> None:
     result = stage.folder.result
     if stage is not entry.stages[0] or result.get("state") == "running":
         stage.folder.write_result(**{"metrics": {}, "cards": {}, **result, "state": "failed", "error": entry.note})
-
-
-def last_line(file: Path) -> str:
-    """The last line of a log that says something; empty if there is none."""
-    if not file.is_file():
-        return ""
-    with open(file, "rb") as opened:
-        opened.seek(max(0, file.stat().st_size - END_OF_LOG))
-        text = opened.read().decode(errors="replace")
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").splitlines()]
-    return next((line for line in reversed(lines) if line), "")

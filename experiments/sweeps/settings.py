@@ -16,7 +16,8 @@ import yaml
 
 from experiments.config.checks import nearest
 from experiments.config.command_line import COLUMNS, choices_of, run_command, setting_lines
-from experiments.config.signatures import CONF, NUMBERS, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF, NUMBERS
 from experiments.tables.reading import sweep_names
 
 LINE = re.compile(r"^( *)(\w+):\s*([^#\n]*?)\s*(?:#\s*(.*))?$", re.MULTILINE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.config.checks import nearest
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.evaluation.cards import comparable
 from experiments.tables.sweep_file import Claim
 

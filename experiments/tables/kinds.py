@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.config.checks import nearest
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.tables.sweep_file import SCALES, spelled
 
 LONGEST = 80

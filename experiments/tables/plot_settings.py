@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.config.checks import nearest
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.tables.kinds import PLOT, check
 from experiments.tables.sweep_file import Column, Row
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from experiments.config.checks import nearest
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.tables.claims import parse
 from experiments.tables.kinds import CLAIM, COLUMN, CORRECTION, FILE, ROW, check
 from experiments.tables.plot_settings import check_plot

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 
 SCALES = ("paper", "gpu", "mini", "smoke")
 DECIDING = ("paper", "gpu", "mini")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
 
 VERSION = 1

@@ -42,6 +42,15 @@ class CachedTokens(DataSource):
     def fingerprint(self) -> str:
         return self.header.fingerprint
 
+    def contents(self) -> dict[str, str]:
+        """The tokens, and the tokenizer that made them."""
+        return {"data": self.fingerprint(), "tokenizer": self.made_with["digest"]}
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Folder, digest and weights of the tokenizer, as the cache records them."""
+        return dict(self.header.about["tokenizer"])
+
     def collate(self, examples: TokenBatch) -> TokenBatch:
         """`CachedRows` reads whole batches."""
         return examples

@@ -1,10 +1,12 @@
 """Pictures that are tokenized while a generator trains: new crops in every epoch, at the price of an encoder in every step."""
 
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
-from experiments.data.source import Example, ImageSource, Reconstruct, Unreadable
-from experiments.evaluation.metrics.judge import Judge
-from tokenizer.interfaces import ImageBatch
+from experiments.data.source import Example, ImageSource, Unreadable
+from experiments.runs.models import digest_of, load_tokenizer
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.interfaces import ImageBatch, TokenSpec
 
 
 class OnlineTokens(ImageSource):
@@ -46,5 +48,21 @@ class OnlineTokens(ImageSource):
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         return self.images.collate(examples)
 
-    def judge(self, reconstruct: Reconstruct | None = None) -> Judge | None:
-        return self.images.judge(reconstruct)
+    def contents(self) -> dict[str, str]:
+        """The images, and the tokenizer."""
+        return {"data": self.fingerprint(), "tokenizer": self.made_with["digest"]}
+
+    @cached_property
+    def encoder(self) -> ImageTokenizer:
+        """The tokenizer, in eval mode on the CPU."""
+        return load_tokenizer(self.tokenizer, self.weights)[0]
+
+    @property
+    def tokens(self) -> TokenSpec:
+        """Sizes of the tokens of one image."""
+        return self.encoder.tokens(self.image_size, len(self.classes or []))
+
+    @cached_property
+    def made_with(self) -> dict[str, Any]:
+        """Folder, digest and weights of the tokenizer."""
+        return {"folder": self.tokenizer, "digest": digest_of(self.encoder), "weights": self.weights}

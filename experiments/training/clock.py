@@ -1,21 +1,24 @@
-"""What every training shares: one clock, noise that needs no saving, averaged weights, checks and reports at its updates."""
+"""The base of all tasks: one clock, noise that needs no saving, averaged weights, checks and reports at its updates."""
 
 import time
-from typing import Any, cast
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from PIL import Image
 from torch import Tensor, nn
 
+from experiments.data.loading import ImageData
+from experiments.evaluation.reconstruction import Evaluation
+from experiments.runs.checkpoints import STATE
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.optimizers import AdamW
 from experiments.training.schedules import Schedule
-
-STATE = "tessera"
-"""Key of our own state in a checkpoint."""
 
 
 class ClockedTask(LightningModule):
@@ -24,8 +27,10 @@ class ClockedTask(LightningModule):
     Attributes:
         average: the averaged copy of the model, None for none.
         finite: watches losses and gradients.
+        has_unused_parameters: whether some parameters take no part in some backward passes.
     """
 
+    has_unused_parameters: ClassVar[bool]
     average: ExponentialMovingAverage | None
     finite: FiniteCheck
 
@@ -61,14 +66,42 @@ class ClockedTask(LightningModule):
         self._logged_at = (0, time.monotonic())
 
     @property
+    @abstractmethod
     def trained(self) -> nn.Module:
         """The model, which `average` follows."""
-        raise NotImplementedError
 
     @property
     def averaged(self) -> nn.Module:
         """The model of the averaged weights, in eval mode; the model itself where nothing is averaged."""
         return self.trained if self.average is None else self.average.module
+
+    @abstractmethod
+    def prepare(self, config: Mapping[str, Any], source: Any) -> None:
+        """Check the built parts against each other and keep what evaluation needs; before a folder is made.
+
+        Args:
+            config: resolved configuration of the run.
+            source: its data.
+
+        Raises:
+            ValueError: they do not fit together.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Description of the model for `environment.json`, plain containers: tokens, classes and, of a generator, its tokenizer."""
+
+    @abstractmethod
+    def summarize(self) -> None:
+        """Log sizes once, at the start."""
+
+    @abstractmethod
+    def evaluate(self, data: ImageData) -> Evaluation:
+        """Evaluate the averaged and the trained model on the evaluation data."""
+
+    @abstractmethod
+    def figure(self, evaluation: Evaluation) -> Image.Image:
+        """The figure of an evaluation that has images."""
 
     @property
     def log_every(self) -> int:

@@ -3,12 +3,24 @@
 Papers: Sun et al. 2024, arXiv:2406.06525; Xiong et al. 2025, arXiv:2504.08736, supplement (optimizer, schedule, no averaged weights).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from experiments.data.loading import ImageData
 from experiments.data.transforms import normalize
+from experiments.evaluation.likelihood import Candidate, likelihoods, results
+from experiments.evaluation.preview import SamplePreview
+from experiments.evaluation.reconstruction import Evaluation
+from experiments.runs.models import TokenizerGoneError, described, recorded_tokenizer
+from experiments.tokens.cached import CachedTokens
+from experiments.tokens.online import OnlineTokens
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
@@ -20,6 +32,8 @@ from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 from tokenizer.layers.frozen import Frozen
 from tokenizer.layers.precision import full_precision
 
+log = logging.getLogger(__name__)
+
 
 class GeneratorTask(ClockedTask):
     """A generator and, where averaged weights are asked for, its averaged copy.
@@ -27,8 +41,12 @@ class GeneratorTask(ClockedTask):
     A batch holds indices, or pictures that a frozen tokenizer turns into indices first: see `encode_with`.
     """
 
+    has_unused_parameters = False
     generator: Generator
     encoder: Frozen | None
+    source: CachedTokens | OnlineTokens
+    config: Mapping[str, Any]
+    preview: SamplePreview | None
     _parts: list[Tensor]
 
     def __init__(
@@ -111,3 +129,57 @@ class GeneratorTask(ClockedTask):
         with full_precision(self.device):
             output, layout = self.encoder.network.encode(normalize(batch.images.to(self.device)))  # type: ignore[operator]
         return TokenBatch(output.indices, batch.labels, layout, batch.keys)
+
+    def prepare(self, config: Mapping[str, Any], source: CachedTokens | OnlineTokens) -> None:
+        """Take the tokenizer that the data is made with, and find the one that decodes samples."""
+        if isinstance(source, OnlineTokens):
+            self.encode_with(source.encoder)
+        if config["compile"]:
+            self.generator.compile_blocks()
+        self.source, self.config = source, config
+        tokenizer = self._decoding_tokenizer()
+        self.preview = SamplePreview(tokenizer, source, config["samples_shown"], config["seed"]) if tokenizer else None
+        start = config["init_from"]
+        digest = described(start).get("tokenizer", {}).get("digest") if start and Path(start).is_dir() else None
+        if digest not in (None, source.made_with["digest"]):
+            made_with = source.made_with["digest"]
+            log.warning("init_from=%s: its tokens are those of the tokenizer %s, these of %s", start, digest, made_with)
+
+    def _decoding_tokenizer(self) -> ImageTokenizer | None:
+        """The tokenizer that decodes samples; None where none are shown, or where it is gone: training does not need it."""
+        override = self.config["tokenizer"]
+        if isinstance(self.source, OnlineTokens) and override is None:
+            return self.source.encoder
+        if override is None and not self.config["samples_shown"]:
+            return None
+        try:
+            return recorded_tokenizer(self.source.made_with, override, "this data")
+        except TokenizerGoneError as error:
+            log.warning("no images of samples: %s", error)
+            return None
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens, names of the classes, and the tokenizer that decodes them."""
+        tokenizer = {**self.source.made_with, "folder": self.config["tokenizer"] or self.source.made_with["folder"]}
+        return {"tokens": asdict(self.source.tokens), "classes": self.source.classes, "tokenizer": tokenizer}
+
+    def summarize(self) -> None:
+        """Parameters and tokens."""
+        tokens = self.source.tokens
+        log.info("parameters: generator %.3f M", sum(p.numel() for p in self.generator.parameters()) / 1e6)
+        log.info("%d tokens of %d x %d codes, %d classes", tokens.num_tokens, tokens.groups, tokens.codebook_size, tokens.num_classes)
+
+    def evaluate(self, data: ImageData) -> Evaluation:
+        """Likelihood of the evaluation tokens under each weights, and samples of the averaged ones."""
+        trained = Candidate("val_raw" if self.average else "val", self.generator, "raw")
+        averaged = cast(Generator, self.averaged)
+        candidates = [Candidate("val", averaged, "ema"), trained] if self.average else [trained]
+        measured = likelihoods(candidates, data.val_dataloader(), self.as_tokens, self.device)
+        values, cards = results(candidates, measured, self.source, self.source.made_with["digest"], self.config["seed"])
+        samples = torch.empty(0) if self.preview is None else self.preview.generate(averaged, self.device)
+        return Evaluation(values, cards, {}, measured.unreadable, samples, torch.empty(0), None)
+
+    def figure(self, evaluation: Evaluation) -> Image.Image:
+        """Samples with their classes."""
+        assert self.preview is not None
+        return self.preview.figure(evaluation.images)

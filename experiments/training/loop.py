@@ -5,28 +5,36 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.loggers.logger import Logger
 
+from experiments.config.command_line import is_first_process
+from experiments.config.signatures import PACKAGES
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
 from experiments.evaluation.results_table import show
-from experiments.runs import build
-from experiments.runs.folder import RunFolder, RunFolderError, digest_of_weights, find_run, identity, is_first_process
-from experiments.training.base_training import Training
+from experiments.runs.build import build
+from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of
+from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.runs.models import initialize
 from experiments.training.callbacks.interruption import Interruption
 from experiments.training.callbacks.loggers import MetricsTable
 from experiments.training.callbacks.progress import LastValues, ProgressBar
-from experiments.training.callbacks.saving import Checkpoints, load_checkpoint, newest_checkpoint, updates_of
+from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
-from experiments.training.clock import STATE, ClockedTask
-from experiments.training.generator_training import GeneratorTraining
-from experiments.training.tokenizer_training import TokenizerTraining
+from experiments.training.clock import ClockedTask
+from experiments.training.objective import weighted_losses
+from experiments.training.preparation import check_batch, check_sizes, find_folder
+from experiments.training.trainer import without_unused_parameters
+from tokenizer import pretrained
 
 log = logging.getLogger(__name__)
+
+FACTORIES = ("tokenizer", "discriminator", "objective", "generator")  # arguments that a task builds itself, on the device of its weights
 
 
 def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
@@ -40,11 +48,10 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     Returns:
         The exit code.
     """
-    source: DataSource = build.build(config["data"])
-    training = training_of(config, source)
-    training.check_sizes()
+    source: DataSource = build(config["data"])
+    check_sizes(config, source)
     check_batch(config)
-    folder, contents = find_folder(config, training, name)
+    folder, contents = find_folder(config, source, name)
     if folder.state == "done" and not config["rerun"] and not config["resume"]:
         log.info("%s is done; rerun=true repeats it", folder.path)
         show(folder.result)
@@ -52,57 +59,40 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
     if checkpoint and updates_of(checkpoint) > config["updates"]:
         raise RunFolderError(f"updates={config['updates']}: {checkpoint} is beyond that already; change `updates`")
-    task = training.build_task(checkpoint)
+    task = build_task(config, source, checkpoint)
     with _holding(folder):
         if is_first_process():
             _prepare(folder, config, checkpoint)
-            folder.start(config, overrides, contents, training.described(task))
-        return _run(config, source, training, task, folder, checkpoint)
+            folder.start(config, overrides, contents, task.describe())
+        return _run(config, source, task, folder, checkpoint)
 
 
-def training_of(config: Mapping[str, Any], source: DataSource) -> Training:
-    """The training of what the configuration's task trains."""
-    kind = GeneratorTraining if "generator" in config["task"] else TokenizerTraining
-    return kind(config, source)  # type: ignore[arg-type]
+def unbuilt_task(config: Mapping[str, Any]) -> ClockedTask:
+    """The LightningModule of a configuration's `task`, its parts not yet built."""
+    node = dict(config["task"])
+    target = pretrained.locate(node.pop("_target_"), PACKAGES)
+    if "objective" in node:
+        node["objective"] = weighted_losses(node["objective"])
+    arguments = {key: _factory(value) if key in FACTORIES else build(value) for key, value in node.items()}
+    task: ClockedTask = target(**arguments)
+    return task
 
 
-def check_batch(config: Mapping[str, Any], gpus: int | None = None) -> None:
-    """Every device takes an equal part of the batch, `accumulate` times.
+def build_task(config: Mapping[str, Any], source: DataSource, checkpoint: Path | None) -> ClockedTask:
+    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`, unless a checkpoint follows."""
+    task = unbuilt_task(config)
+    torch.manual_seed(config["seed"])
+    task.configure_model()
+    task.prepare(config, source)
+    if config["init_from"] and checkpoint is None:
+        initialize(task.trained, config["init_from"])
+        if task.average is not None:
+            task.average.load_averaged_state(task.trained.state_dict())
+    return task
 
-    Args:
-        config: resolved.
-        gpus: that the run will see; None for those of this process.
-    """
-    devices, accumulate = build.count_devices(config["trainer"], gpus), config["accumulate"]
-    if config["batch_size"] % (devices * accumulate):
-        expected = f"a multiple of {devices * accumulate} ({devices} devices, accumulate={accumulate})"
-        raise ValueError(f"batch_size={config['batch_size']}: expected {expected}; change `batch_size`")
 
-
-def find_folder(config: Mapping[str, Any], training: Training, name: str) -> tuple[RunFolder, dict[str, str | None]]:
-    """The folder of this configuration's run, or the one that `resume` names, and the contents that its identity knows.
-
-    Raises:
-        RunFolderError: `resume` names a run of another configuration, or the run was continued with another length.
-    """
-    contents = training.contents()
-    if config["resume"]:
-        folder = RunFolder(Path(config["resume"]))
-        if folder.state == "absent":
-            raise RunFolderError(f"resume={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `resume`")
-        if not folder.checkpoint_files:  # what it began with matters only as long as it has nothing of its own
-            contents["init_from"] = digest_of_weights(config["init_from"])
-        changes = [line for line in folder.changes(config, contents) if not line.startswith("task.updates:")]
-        advice = f"resume={folder.path}: only `updates` and the logger may change"
-    else:
-        contents["init_from"] = digest_of_weights(config["init_from"])
-        runs, name_of_run = Path(config["runs_folder"]), identity(config, contents)
-        folder = find_run(runs, name_of_run) or RunFolder(runs / name / name_of_run)
-        changes = [] if folder.state == "absent" or config["rerun"] else folder.changes(config, contents)
-        advice = f"{folder.path} was continued: go on with resume={folder.path} and what it has now, or begin again with rerun=true"
-    if changes:
-        raise RunFolderError(f"{advice}; its configuration differs from this one in\n  " + "\n  ".join(changes))
-    return folder, contents
+def _factory(config: Any) -> partial[Any] | None:
+    return None if config is None else partial(build, config)
 
 
 def _holding(folder: RunFolder) -> AbstractContextManager[None]:
@@ -123,16 +113,16 @@ def _prepare(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | No
             path.unlink()
 
 
-def _run(
-    config: dict[str, Any], source: DataSource, training: Training, task: ClockedTask, folder: RunFolder, checkpoint: Path | None
-) -> int:
+def _run(config: dict[str, Any], source: DataSource, task: ClockedTask, folder: RunFolder, checkpoint: Path | None) -> int:
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
     log.info("run folder %s", folder.path)
     if checkpoint:
         log.info("going on from update %d (%s)", resumed_at, checkpoint)
-    training.summarize(task)
+    task.summarize()
     try:
-        return _fit(config, build.data(config, source), training, task, folder, checkpoint, resumed_at)
+        batch_size = config["batch_size"] // config["accumulate"]
+        data = ImageData(source, batch_size=batch_size, seed=config["seed"], workers=config["workers"])
+        return _fit(config, data, task, folder, checkpoint, resumed_at)
     except Exception as error:
         if is_first_process():
             folder.write_result("failed", {}, {}, error=str(error))
@@ -147,7 +137,6 @@ def _run(
 def _fit(
     config: dict[str, Any],
     data: ImageData,
-    training: Training,
     task: ClockedTask,
     folder: RunFolder,
     checkpoint: Path | None,
@@ -155,10 +144,10 @@ def _fit(
 ) -> int:
     last = LastValues()
     checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
-    validation = Validation(training.judge(task, data), config["validate_every"], folder.path / "images", training.draw)
+    validation = Validation(lambda: task.evaluate(data), config["validate_every"], folder.path / "images", task.figure)
     interruption = Interruption(checkpoints)
-    make = build.build(config["trainer"])
-    trainer = (make if training.idle_parameters else build.without_idle_parameters(make))(
+    make = build(config["trainer"])
+    trainer = (make if task.has_unused_parameters else without_unused_parameters(make))(
         callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
         logger=[last, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
         log_every_n_steps=config["log_every"],
@@ -180,7 +169,7 @@ def _fit(
 
 
 def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
-    settings = build.build(config["logger"])
+    settings = build(config["logger"])
     if settings is None or not is_first_process():
         return []
     logger = settings.build(folder, name="/".join(folder.path.parts[-2:]), config=config)

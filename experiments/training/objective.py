@@ -1,7 +1,8 @@
 """The objective of a tokenizer: which loss terms there are, and how much each weighs."""
 
 import logging
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -164,6 +165,15 @@ class Objective(nn.Module):
                 "a discriminator is configured but loss.adversarial is null; set discriminator=none or choose a loss that has it"
             )
         return self.adversarial
+
+
+def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """An objective's configuration without the losses of weight zero: they may need weights of networks that are not here.
+
+    The adversarial loss stays: it also has the discriminator's terms.
+    """
+    idle = [name for name, weight in objective["weights"].items() if name in objective and name != "adversarial" and not weight]
+    return {**objective, **dict.fromkeys(idle)}
 
 
 def _check(weights: dict[str, float], losses: dict[str, nn.Module | None], adaptive_limit: float | None) -> None:

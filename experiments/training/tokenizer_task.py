@@ -1,16 +1,25 @@
 """Training a tokenizer: two optimizers, one clock, averaged weights."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import cast
+from dataclasses import asdict
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiments.data.loading import ImageData
+from experiments.data.source import ImageSource
 from experiments.data.transforms import normalize
+from experiments.evaluation.cards import describe_losses
+from experiments.evaluation.figures import comparison
+from experiments.evaluation.reconstruction import Evaluation, evaluate
+from experiments.evaluation.subjects import Subject, make_subject
 from experiments.training.balance import adaptive_weight, image_leaf, last_layer_lengths, slope
-from experiments.training.clock import STATE, ClockedTask
+from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.objective import TERMS, Objective
@@ -20,16 +29,19 @@ from experiments.training.schedules import Schedule, in_updates
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch
 
-__all__ = ["STATE", "TokenizerTask"]
+log = logging.getLogger(__name__)
 
 
 class TokenizerTask(ClockedTask):
     """An image tokenizer, its discriminator and its averaged copy. The clock counts steps of the tokenizer."""
 
+    has_unused_parameters = True  # the discriminator takes no part in the tokenizer's backward pass, nor the tokenizer in its own
     tokenizer: ImageTokenizer
     discriminator: Discriminator | None
     objective: Objective
     average: ExponentialMovingAverage
+    source: ImageSource
+    subjects: list[Subject]
     _parts: list[dict[str, Tensor]]
     _health: dict[str, Tensor]
 
@@ -180,3 +192,44 @@ class TokenizerTask(ClockedTask):
         """The one read of the device: every `log_every` updates."""
         self.finite.verify()
         self.report_step(read_step(self.objective, terms, norms, health), batch_size)
+
+    def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
+        """Compute the losses of the quantizer over two tokens: not every quantizer has what every loss asks for, or the reverse."""
+        quantizer = self.tokenizer.quantizer
+        with torch.no_grad():
+            output = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim))
+            self.objective.quantizer_terms(output, quantizer)
+        quantizer.train()
+        for name in self.objective.idle_weights(set(output.losses)):
+            log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
+        for name in ("adversarial", "lecam", "gradient_penalty"):
+            if self.discriminator is None and self.objective.weights.get(name):
+                log.info("loss.weights.%s has no effect: there is no discriminator", name)
+        self.source = source
+        losses, seed = describe_losses(config["task"]), config["seed"]
+        average = make_subject("val", self.average_tokenizer, source, seed, "ema", losses)
+        trained = make_subject("val_raw", self.tokenizer, source, seed, "raw", losses, same_images_as=average.metrics)
+        self.subjects = [average, trained]
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens and names of the classes: a generator has to know them."""
+        tokens = self.tokenizer.tokens(self.source.image_size, len(self.source.classes or []))
+        return {"tokens": asdict(tokens), "classes": self.source.classes}
+
+    def summarize(self) -> None:
+        """Parameters, codes and bits."""
+        parts = {"encoder": self.tokenizer.encoder, "quantizer": self.tokenizer.quantizer, "decoder": self.tokenizer.decoder}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        if self.discriminator is not None:
+            counts["discriminator"] = sum(p.numel() for p in self.discriminator.parameters())
+        log.info("parameters: %s", ", ".join(f"{name} {count / 1e6:.3f} M" for name, count in counts.items()))
+        quantizer = self.tokenizer.quantizer
+        log.info("codebook_size %d, groups %d, %.1f bits per token", quantizer.codebook_size, quantizer.groups, quantizer.bits_per_token)
+
+    def evaluate(self, data: ImageData) -> Evaluation:
+        """Both tokenizers see the same evaluation images."""
+        return evaluate(self.subjects, data.val_dataloader(), self.device)
+
+    def figure(self, evaluation: Evaluation) -> Image.Image:
+        """Originals, reconstructions and errors."""
+        return comparison(evaluation.images, evaluation.reconstructions)

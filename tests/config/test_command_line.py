@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from experiments.config import command_line
-from experiments.config.compose import ConfigError, expand, main
+from experiments.config.compose import expand, main
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
 
 FILES = {

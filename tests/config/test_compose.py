@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.config import signatures
-from experiments.config.compose import CONF, ConfigError, compose, expand
+from experiments.config.compose import CONF, compose, expand
+from experiments.config.errors import ConfigError
 from experiments.config.overrides import expand_table
 
 FILES = {

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
-from experiments.config.compose import CONF, ConfigError, compose
+from experiments.config.compose import CONF, compose
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import signature
-from experiments.runs import build
+from experiments.runs.build import build
+from experiments.training.objective import weighted_losses
 from tests.tokens.made_caches import TOKENS, write_cache
 
 VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -76,14 +78,14 @@ def test_a_choice_composes_and_builds(group, name, tmp_path):
     config = compose("train", words_for(group, name, tmp_path)).config
     with torch.device("meta"):
         if of_generators(group, name):
-            assert build.build(config["task"]["generator"]).tokens.num_tokens == TOKENS["num_tokens"]
+            assert build(config["task"]["generator"]).tokens.num_tokens == TOKENS["num_tokens"]
         else:
-            assert build.build(config["task"]["tokenizer"]).num_tokens(config["image_size"]) > 0
-            build.build(config["task"]["discriminator"])
-            build.build(build.weighted_losses(config["task"]["objective"]))
+            assert build(config["task"]["tokenizer"]).num_tokens(config["image_size"]) > 0
+            build(config["task"]["discriminator"])
+            build(weighted_losses(config["task"]["objective"]))
     for part in ("optimizer", "discriminator_optimizer", "schedule", "discriminator_schedule", "logger", "trainer"):
         if part in config and (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
-            build.build(config[part])
+            build(config[part])
 
 
 def unstated(node: Any, path: str = "") -> Iterator[str]:

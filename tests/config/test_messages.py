@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import evaluate, export, train
-from experiments.config.compose import CONF, ConfigError, compose, main
+from experiments.config.compose import CONF, compose, main
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
 
 LIGHT = {

@@ -5,7 +5,8 @@ import textwrap
 import pytest
 
 from experiments.config import signatures
-from experiments.config.signatures import ConfigError, signature
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import signature
 
 SOURCE = """
 from dataclasses import dataclass, field

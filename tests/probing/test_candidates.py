@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.config.compose import CONF, compose
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.probing.candidates import Entrant, find_places, training_words
 from tests.tokens.made_caches import write_cache
 

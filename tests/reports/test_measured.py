@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from experiments.config.compose import compose
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.reports.measured import SEED, measure, published_values, with_seed
 from experiments.runs.folder import relevant
 from experiments.tables.reading import read_sweep

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values
 from experiments.reports.plots import curve, draw, points

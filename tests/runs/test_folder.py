@@ -12,18 +12,8 @@ import time
 import pytest
 
 from experiments.config.compose import compose
-from experiments.runs.folder import (
-    RunFolder,
-    RunFolderError,
-    differences,
-    digest_of_config,
-    digest_of_weights,
-    find_run,
-    identity,
-    is_first_process,
-    runs_by_config,
-    write_atomic,
-)
+from experiments.runs.folder import RunFolder, RunFolderError, differences, digest_of_config, digest_of_weights, find_run, identity, runs_by_config, write_atomic
+from experiments.config.command_line import is_first_process
 
 CONTENTS = {"data": "x", "init_from": None}
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.evaluation.results import computable
 from experiments.runs.folder import RunFolder
-from experiments.sweeps.entries import Entry, EvaluationStage, Stage, computable
+from experiments.sweeps.entries import Entry, EvaluationStage, Stage
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import Row
 from tokenizer.weights import FILES, MissingWeightsError, find_weights

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments.config.compose import compose
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
 from tokenizer.weights import FILES, MissingWeightsError

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job

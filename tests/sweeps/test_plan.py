@@ -7,7 +7,7 @@ import torch
 
 from experiments.config.compose import compose
 from experiments.config.signatures import CONF
-from experiments.runs import build
+from experiments.runs.build import build
 from experiments.sweeps import cost, plan
 from experiments.sweeps.cost import Cost, cost_of
 from experiments.sweeps.entries import Entry, Stage
@@ -22,7 +22,7 @@ WORDS = ["scale=smoke", "discriminator=none", "quantizer=vq", "codebook_size=64"
 
 def counted(*words: str, devices: int = 1) -> Cost:
     config = compose("train", [*WORDS, *words]).config
-    return cost_of(config, build.build(config["data"]), devices)
+    return cost_of(config, build(config["data"]), devices)
 
 
 def entries(folder: Path, *extra: str) -> list[Entry]:
@@ -44,7 +44,7 @@ def known_speed(monkeypatch):
 
 def test_parameters_are_those_of_the_parts():
     config = compose("train", [*WORDS, "discriminator=patchgan"]).config
-    expected = [sum(p.numel() for p in build.build(config["task"][part]).parameters()) for part in ("tokenizer", "discriminator")]
+    expected = [sum(p.numel() for p in build(config["task"][part]).parameters()) for part in ("tokenizer", "discriminator")]
     found = counted("discriminator=patchgan")
     assert [found.parameters, found.discriminator_parameters] == expected
     assert counted().discriminator_parameters == 0
@@ -61,10 +61,10 @@ def test_a_convolution_counts_as_by_hand():
 
 def test_a_look_up_compares_every_token_with_every_code():
     """A run of another codebook differs by its look-ups alone, in two updates of four pictures and in two validations, EMA and raw."""
-    judged = 2 * len(build.build(compose("train", WORDS).config["data"]).val)
+    judged = 2 * len(build(compose("train", WORDS).config["data"]).val)
     config = compose("train", WORDS).config
     with torch.device("meta"):
-        tokenizer = build.build(config["task"]["tokenizer"])
+        tokenizer = build(config["task"]["tokenizer"])
     latent_dim, (height, width) = tokenizer.quantizer.latent_dim, tokenizer.grid(config["image_size"])
     tokens = height * width
     difference = counted("codebook_size=128").flops - counted().flops

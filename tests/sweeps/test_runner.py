@@ -13,10 +13,11 @@ import pytest
 
 from experiments.config.signatures import ROOT
 from experiments.runs.folder import RunFolder
+from experiments.runs.processes import last_line
 from experiments.sweeps.entries import Entry, Stage, tell_twins
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
-from experiments.sweeps.runner import Runner, last_line
+from experiments.sweeps.runner import Runner
 from experiments.tables.sweep_file import Row
 
 DONE = "write('done')"
@@ -290,11 +291,11 @@ def started(folder: Path, program: str) -> subprocess.Popen[str]:
         status = Runner(entries, LocalLauncher(1, []), lambda: None).run()
         import json; sys.stdout.write(json.dumps([entry.state for entry in entries])); sys.exit(status)
     """
-    path = {**os.environ, "PYTHONPATH": str(ROOT)}
     file = folder / "sweep.py"
     file.write_text(textwrap.dedent(SWEEP) + textwrap.dedent(code))
-    process = subprocess.Popen([sys.executable, str(file)], cwd=folder, env=path, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not (folder / "up").exists() and time.monotonic() < until:
+    process = subprocess.Popen(
+        [sys.executable, str(file)], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    )
+    while not (folder / "up").exists() and process.poll() is None:
         time.sleep(0.05)
     return process

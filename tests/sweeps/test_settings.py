@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config.signatures import CONF, ROOT, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF, ROOT
 from experiments.sweeps.settings import help_text, main, read_settings
 
 FILES = {

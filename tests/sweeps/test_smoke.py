@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 
 from experiments.config.signatures import CONF
-from experiments.runs.build import load_tokenizer
+from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
+from experiments.runs.models import load_tokenizer
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep, sweep_names
-from experiments.training.callbacks.saving import load_checkpoint
 from experiments.training.loop import train
-from experiments.training.tokenizer_task import STATE
 from tokenizer.weights import FILES
 
 ROWS = [(name, row.name) for name in sweep_names(CONF) if name.startswith("gsq/") for row in read_sweep(name, CONF).runs]

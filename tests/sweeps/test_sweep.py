@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from experiments import sweep
-from experiments.config.signatures import CONF, ROOT, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF, ROOT
 from experiments.runs.folder import LOCK, RunFolder
 from experiments.sweeps import prepare as preparing
 from experiments.sweeps.entries import Entry, Stage

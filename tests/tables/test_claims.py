@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.tables.claims import judge, judge_measured, judge_published, operands, parse
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Claim

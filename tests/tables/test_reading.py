@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.config.signatures import CONF, ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.signatures import CONF
 from experiments.tables.reading import read_sweep, sweep_names
 from experiments.tables.sweep_file import spelled
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from experiments.config.signatures import CONF
-from experiments.runs import build
+from experiments.runs.build import build
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.tables.reading import read_sweep, sweep_names
 from experiments.tables.sweep_file import SweepFile
@@ -268,7 +268,7 @@ COUNTED = {  # millions of parameters of encoder, decoder and codebook, in the r
 def test_networks_of_figure_3_have_the_parameters_of_the_released_ones(row, pictures, random_weights):
     config = paper_job("gsq/figure03_networks", row, pictures).composition.config
     with torch.device("meta"):
-        tokenizer = build.build(config["task"]["tokenizer"])
+        tokenizer = build(config["task"]["tokenizer"])
     count = sum(parameter.numel() for parameter in tokenizer.parameters()) / 1e6
     assert count == pytest.approx(COUNTED[row], abs=0.006)
     published = in_units_of_results(read_sweep("gsq/figure03_networks", CONF))[row]["model/parameters"] / 1e6

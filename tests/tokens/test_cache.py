@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from experiments.config.signatures import ConfigError
+from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolderError
 from experiments.tokens.cache import CacheWriter, TokenCache, dtype_for, read_header
 from tests.tokens.made_caches import ABOUT, write_cache

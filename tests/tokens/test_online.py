@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from experiments.config.compose import ConfigError, compose
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
 from experiments.data.digits import Digits
 from experiments.data.files import check_data
 from experiments.data.loading import ImageData

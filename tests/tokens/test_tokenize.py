@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from experiments import tokenize
-from experiments.config.compose import ConfigError, compose
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
 from experiments.data.source import Draw
 from experiments.data.transforms import normalize
-from experiments.runs import build
+from experiments.runs.build import build
+from experiments.runs.models import digest_of
 from experiments.tokens.cache import CacheWriter, TokenCache, read_header
 from tests.tokens.made_caches import ABOUT
 
@@ -27,7 +29,7 @@ def made_tokenizer(folder: Path, seed: int, weights: str = "ema"):
     """An untrained tokenizer of 8 pixels a token, exported."""
     config = compose("train", ["scale=smoke", "data=digits", "quantizer=gsq", "groups=2", "codebook_size=300"]).config
     torch.manual_seed(seed)
-    model = build.build(config["task"]["tokenizer"]).eval()
+    model = build(config["task"]["tokenizer"]).eval()
     model.save_pretrained(folder, config["task"]["tokenizer"], {"image_size": 32, "weights": weights})
     return model
 
@@ -66,7 +68,7 @@ def command(exported, pictures, tmp_path):
 
 def source_of(pictures, *words: str):
     given = [*WORDS, f"data.root={pictures}", "tokenizer=unused", "image_size=32", *words]
-    return build.build(compose("tokenize", given).config["data"])
+    return build(compose("tokenize", given).config["data"])
 
 
 def indices_of(model, images):
@@ -99,7 +101,7 @@ def test_the_header_says_what_a_generator_has_to_know(command, exported, picture
     about = command().header.about
     folder, model = exported
     assert about["tokens"] == {"codebook_size": 300, "groups": 2, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 2}
-    assert about["tokenizer"] == {"folder": str(folder), "digest": build.digest_of(model), "weights": "ema"}
+    assert about["tokenizer"] == {"folder": str(folder), "digest": digest_of(model), "weights": "ema"}
     assert about["classes"] == ["ant", "bee"]
     assert about["data"]["fingerprint"] == source_of(pictures).fingerprint()
     assert "root" not in about["data"]["config"]

@@ -7,8 +7,9 @@ import torch
 
 from experiments import tokenize
 from experiments.config.compose import compose
-from experiments.runs import build
+from experiments.runs.build import build
 from experiments.runs.folder import RunFolder
+from experiments.runs.models import digest_of
 from experiments.training.loop import train
 from tests.tokens.made_caches import ABOUT, write_cache
 
@@ -27,10 +28,10 @@ def write_tokenizer(folder: Path, seed: int = 0, classes: int = 10) -> dict[str,
     """An export of random weights; gives what a cache records of it."""
     config = compose("train", TOKENIZER).config["task"]["tokenizer"]
     torch.manual_seed(seed)
-    model = build.build(config)
+    model = build(config)
     about = {"image_size": 16, "tokens": vars(model.tokens(16, classes)), "classes": None}
     model.save_pretrained(folder, config, about)
-    return {"folder": str(folder), "digest": build.digest_of(model), "weights": "ema"}
+    return {"folder": str(folder), "digest": digest_of(model), "weights": "ema"}
 
 
 def write_tokens(path: Path, tokenizer: dict[str, str] | None = None, images: int = 40) -> Path:

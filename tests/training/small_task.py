@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.config.compose import compose
-from experiments.runs import build
+from experiments.training.loop import unbuilt_task
 from experiments.training.tokenizer_task import TokenizerTask
 from tokenizer.interfaces import ImageBatch
 
@@ -19,7 +19,7 @@ SMALL_GSQ = ("quantizer=gsq", "groups=8", "codebook_size=64")
 def make_task(*words: str, quantizer_words: tuple[str, ...] = SMALL_GSQ) -> TokenizerTask:
     """A task outside a trainer, with the few things that it asks of one."""
     torch.manual_seed(0)
-    task = build.task(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
+    task = unbuilt_task(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
     task.configure_model()
     optimizers = task.configure_optimizers()
     task._optimizers = lambda: [

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from experiments.config.compose import compose
-from experiments.runs import build
 from experiments.training.generator_task import GeneratorTask
+from experiments.training.loop import unbuilt_task
 from tests.training.made_models import GENERATOR, write_tokens
 from tokenizer.interfaces import TokenBatch, TokenLayout
 
@@ -21,7 +21,7 @@ def file(tmp_path_factory):
 def make_task(file, *words: str) -> GeneratorTask:
     """A task outside a trainer, with the few things that it asks of one."""
     torch.manual_seed(0)
-    task = build.task(compose("train", [*GENERATOR, f"data.file={file}", "generator.dropout=0", *words]).config)
+    task = unbuilt_task(compose("train", [*GENERATOR, f"data.file={file}", "generator.dropout=0", *words]).config)
     task.configure_model()
     optimizer = task.configure_optimizers()
     wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step, zero_grad=optimizer.zero_grad, param_groups=optimizer.param_groups)

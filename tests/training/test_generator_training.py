@@ -11,13 +11,16 @@ import pytest
 import torch
 
 from experiments import export
-from experiments.config.compose import ConfigError, compose
-from experiments.runs import build
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.data.loading import ImageData
+from experiments.runs.build import build
+from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolderError, identity
-from experiments.training.callbacks.saving import load_checkpoint
-from experiments.training.clock import STATE
+from experiments.runs.models import digest_of, load_generator, load_tokenizer, tokenizer_of
 from experiments.training.generator_task import GeneratorTask
-from experiments.training.loop import train, training_of
+from experiments.training.loop import build_task, train
+from experiments.training.preparation import check_sizes
 from tests.tokens.made_caches import CLASSES, TOKENS
 from tests.training.made_models import GENERATOR, recorded, run, write_digits, write_tokenizer, write_tokens
 from tokenizer.generators.ar import AutoregressiveGenerator
@@ -58,20 +61,20 @@ def test_a_result_has_likelihoods_with_cards_and_a_picture(finished, place):
     nll, bits = result["metrics"]["val/nll"], result["metrics"]["val/bits_per_pixel"]
     assert bits == pytest.approx(4 * nll / math.log(2) / 16**2)
     assert {key.rpartition("/")[0] for key in result["cards"]} == {"val", "val_raw"}
-    digest = build.digest_of(build.load_tokenizer(place / "tokenizer")[0])
+    digest = digest_of(load_tokenizer(place / "tokenizer")[0])
     card = result["cards"]["val/nll"]
     assert (card["n"], card["subject"], card["weights"], card["reference"]) == (2, "ema", digest, "made")
     assert result["cards"]["val/bits_per_pixel"]["weights"] is None
-    generator = build.load_generator(finished.path)[0]
+    generator = load_generator(finished.path)[0]
     assert result["metrics"]["model/parameters"] == sum(p.numel() for p in generator.parameters())
     assert [path.name for path in (finished.path / "images").iterdir()] == ["updates_00000004.png"]
 
 
 def test_the_likelihood_is_that_of_the_averaged_weights(finished, place):
-    source = build.build(compose("train", [*GENERATOR, f"data.file={place / 'c'}"]).config["data"])
+    source = build(compose("train", [*GENERATOR, f"data.file={place / 'c'}"]).config["data"])
     batch = source.collate(source.val.__getitems__([0, 1]))
     for weights, prefix in (("ema", "val"), ("raw", "val_raw")):
-        generator = build.load_generator(finished.path, weights)[0]
+        generator = load_generator(finished.path, weights)[0]
         with torch.no_grad():
             expected = sum(
                 -torch.log_softmax(logits, -1).gather(-1, batch.indices[:, :, s : s + 1]).mean()
@@ -84,28 +87,28 @@ def test_a_run_records_what_others_have_to_know(finished, place):
     about = recorded(finished)
     assert (about["tokens"], about["classes"]) == (TOKENS, CLASSES)
     assert about["tokenizer"]["folder"] == str(place / "tokenizer")
-    assert build.digest_of(build.tokenizer_of(finished.path)) == about["tokenizer"]["digest"] == about["contents"]["tokenizer"]
+    assert digest_of(tokenizer_of(finished.path)) == about["tokenizer"]["digest"] == about["contents"]["tokenizer"]
 
 
 def test_an_export_is_the_same_generator(finished, tmp_path):
     assert export.run(compose("export", [f"run={finished.path}", f"output={tmp_path / 'out'}"])) == 0
     exported = AutoregressiveGenerator.from_pretrained(tmp_path / "out")
-    ours = build.load_generator(finished.path)[0]
+    ours = load_generator(finished.path)[0]
     assert asdict(exported.tokens) == asdict(ours.tokens)
     for (name, value), other in zip(ours.state_dict().items(), exported.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
-    assert build.digest_of(build.tokenizer_of(tmp_path / "out")) == recorded(finished)["tokenizer"]["digest"]
+    assert digest_of(tokenizer_of(tmp_path / "out")) == recorded(finished)["tokenizer"]["digest"]
     with pytest.raises(ValueError, match="trained no tokenizer, but a generator"):
-        build.load_tokenizer(finished.path)
+        load_tokenizer(finished.path)
     with pytest.raises(ValueError, match="holds a AutoregressiveGenerator, not an ImageTokenizer"):
-        build.load_tokenizer(tmp_path / "out")
+        load_tokenizer(tmp_path / "out")
 
 
 def test_a_generator_begins_with_the_weights_of_another(finished, place, tmp_path, caplog):
     words = [f"init_from={finished.path}", "learning_rate=0.0", "generator.depth=1"]
     with caplog.at_level(logging.INFO, "experiments"):
         folder = run(tmp_path, place / "c", *words)
-    theirs, ours = build.load_generator(finished.path)[0].state_dict(), build.load_generator(folder.path)[0].state_dict()
+    theirs, ours = load_generator(finished.path)[0].state_dict(), load_generator(folder.path)[0].state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert re.search(r"init_from: \d+ tensors unused: blocks\.1\.", caplog.text)
     assert "init_from: 0 tensors missing there" in caplog.text
@@ -148,8 +151,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place, tmp_path, monkeypatch, de
 def test_a_run_is_the_same_wherever_its_files_lie(place, tmp_path):
     def identified(*words: str) -> str:
         config = compose("train", [*GENERATOR, *words]).config
-        training = training_of(config, build.build(config["data"]))
-        return identity(config, training.contents())
+        return identity(config, build(config["data"]).contents())
 
     shutil.copy(place / "c", tmp_path / "moved")
     here = identified(f"data.file={place / 'c'}")
@@ -169,7 +171,7 @@ def test_a_run_does_not_go_on_with_the_tokens_of_another_tokenizer(finished, pla
 
 def test_a_tokenizer_that_did_not_make_the_tokens_is_refused(place, tmp_path):
     other = write_tokenizer(tmp_path / "tokenizer", seed=1)
-    ours = build.digest_of(build.load_tokenizer(place / "tokenizer")[0])
+    ours = digest_of(load_tokenizer(place / "tokenizer")[0])
     words = [*GENERATOR, f"data.file={place / 'c'}", f"tokenizer={tmp_path / 'tokenizer'}", f"runs_folder={tmp_path / 'runs'}"]
     with pytest.raises(ValueError, match=f"has the digest {other['digest']}, but this data was made with the tokenizer {ours}"):
         train(compose("train", words).config, words, "test")
@@ -179,11 +181,11 @@ def test_a_tokenizer_that_did_not_make_the_tokens_is_refused(place, tmp_path):
 def test_a_generator_learns_without_the_tokenizer_and_shows_no_pictures(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "experiments"):
         folder = run(tmp_path, write_tokens(tmp_path / "c"), "samples_shown=4", "validate_every=2")
-    assert caplog.text.count("no pictures of samples") == 1
+    assert caplog.text.count("no images of samples") == 1
     assert folder.state == "done"
     assert not (folder.path / "images").exists()
     with pytest.raises(ValueError, match="made with the tokenizer abc in runs/a, which is gone"):
-        build.tokenizer_of(folder.path)
+        tokenizer_of(folder.path)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +225,8 @@ def test_a_generator_is_asked_for_by_its_task(words, parts):
 
 def test_a_tokenizer_does_not_learn_from_tokens(place):
     config = compose("train", ["data=indices", f"data.file={place / 'c'}"]).config
-    with pytest.raises(ValueError, match="a tokenizer learns from pictures"):
-        training_of(config, build.build(config["data"]))
+    with pytest.raises(ValueError, match="a tokenizer learns from images"):
+        check_sizes(config, build(config["data"]))
 
 
 def test_pictures_that_are_tokenized_while_training_give_the_tokens_of_the_cache(place, tmp_path):
@@ -232,20 +234,20 @@ def test_pictures_that_are_tokenized_while_training_give_the_tokens_of_the_cache
     online = ["data=online", "data@data.images=digits", f"data.tokenizer={place / 'tokenizer'}", "data.num_classes=10"]
     words = {"cached": [f"data.file={file}"], "online": online}
     configs = {name: compose("train", [*GENERATOR, *more]).config for name, more in words.items()}
-    trainings = {name: training_of(config, build.build(config["data"])) for name, config in configs.items()}
+    sources = {name: build(config["data"]) for name, config in configs.items()}
     seen: dict[str, list[TokenBatch]] = {}
-    for name, training in trainings.items():
-        training.check_sizes()
-        task = training.build_task(None)
-        data = build.data(configs[name], training.source)
+    for name, source in sources.items():
+        check_sizes(configs[name], source)
+        task = build_task(configs[name], source, None)
+        data = ImageData(source, configs[name]["batch_size"], configs[name]["seed"], workers=0)
         batches = [next(iter(loader)) for loader in (data.train_dataloader(), data.val_dataloader())]
         seen[name] = [task.as_tokens(batch) for batch in batches]
     for cached, encoded in zip(seen["cached"], seen["online"], strict=True):
         assert torch.equal(cached.indices, encoded.indices)
         assert torch.equal(cached.labels, encoded.labels)
         assert cached.layout == encoded.layout
-    assert trainings["online"].tokens == trainings["cached"].tokens == TokenSpec(16, 2, 4, (2, 2), "raster", 10)
-    assert trainings["online"].contents()["tokenizer"] == trainings["cached"].contents()["tokenizer"]
+    assert sources["online"].tokens == sources["cached"].tokens == TokenSpec(16, 2, 4, (2, 2), "raster", 10)
+    assert sources["online"].contents()["tokenizer"] == sources["cached"].contents()["tokenizer"]
 
 
 def test_a_generator_learns_from_pictures(place, tmp_path):
@@ -254,6 +256,6 @@ def test_a_generator_learns_from_pictures(place, tmp_path):
     assert train(compose("train", words).config, words, "test") == 0
     (path,) = (tmp_path / "test").iterdir()
     assert set(load_checkpoint(path / "checkpoints" / "updates_00000002.ckpt")["state_dict"]) == {
-        f"generator.{name}" for name in build.load_generator(path)[0].state_dict()
+        f"generator.{name}" for name in load_generator(path)[0].state_dict()
     }
-    assert build.digest_of(build.tokenizer_of(path)) == build.digest_of(build.load_tokenizer(place / "tokenizer")[0])
+    assert digest_of(tokenizer_of(path)) == digest_of(load_tokenizer(place / "tokenizer")[0])

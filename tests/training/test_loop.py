@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from experiments.config.compose import compose
-from experiments.runs.build import load_tokenizer
+from experiments.runs.checkpoints import STATE, DiskFullError, load_checkpoint, newest_checkpoint
 from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.runs.models import load_tokenizer
 from experiments.training.callbacks.interruption import SIGNALS
-from experiments.training.callbacks.saving import DiskFullError, load_checkpoint, newest_checkpoint
 from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
-from experiments.training.tokenizer_task import STATE, TokenizerTask
+from experiments.training.tokenizer_task import TokenizerTask
 
 # Nine pictures an epoch and four a batch: the first epoch ends inside the third batch.
 WORDS = [
@@ -240,7 +240,7 @@ def test_another_run_can_be_started_from_trained_weights(uninterrupted, tmp_path
 
 
 def test_a_full_disk_is_one_message_and_the_earlier_checkpoint_stays(tmp_path, monkeypatch):
-    from experiments.training.callbacks import saving as checkpoints
+    from experiments.runs import checkpoints
 
     usage = checkpoints.shutil.disk_usage
     calls = []

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from experiments.config.compose import compose
+from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder, RunFolderError
-from experiments.training.callbacks.saving import load_checkpoint
 from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
-from experiments.training.tokenizer_task import STATE, TokenizerTask
+from experiments.training.tokenizer_task import TokenizerTask
 
 WORDS = [
     "scale=smoke", "data=photos", "data.cuts_per_picture=1", "codebook_size=64", "groups=8", "schedule=constant",
@@ -119,7 +119,7 @@ def test_first_weights_are_read_once_and_known_by_their_content(tmp_path, monkey
     moved = shutil.move(source.path, tmp_path / "moved")
     reads = []
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.runs.build.initialize", lambda *_: reads.append(1))
+        patch.setattr("experiments.training.loop.initialize", lambda *_: reads.append(1))
         assert run(tmp_path / "runs", f"init_from={moved}", *words[1:]) == 0
     assert reads == []
     assert len(folders(tmp_path / "runs")) == 1

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from experiments.config.compose import compose
-from experiments.runs import build
-from experiments.training import loop as training
+from experiments.runs.build import build
+from experiments.training import loop
 from experiments.training.loop import train
+from experiments.training.trainer import trainer
 
 WORDS = ["scale=smoke", "data=photos", "data.cuts_per_picture=1", "trainer=cpu"]
 
@@ -68,20 +69,20 @@ def test_a_discriminator_may_learn_although_the_tokenizer_does_not_heed_it(tmp_p
 )
 def test_devices_are_nvidias_or_the_processor(accelerator, gpus, devices, chosen, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    keywords = build.trainer(accelerator, devices, 1, "32-true").keywords
+    keywords = trainer(accelerator, devices, 1, "32-true").keywords
     assert (keywords["accelerator"], keywords["devices"]) == chosen
 
 
 def test_more_gpus_than_there_are_is_one_message(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"trainer\.devices=3: torch finds 2 GPUs"):
-        build.trainer("gpu", 3, 1, "32-true")
+        trainer("gpu", 3, 1, "32-true")
 
 
 def test_weights_of_a_game_without_a_discriminator_are_named(caplog):
     words = ["scale=smoke", "discriminator=none", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1"]
     with caplog.at_level(logging.INFO, "experiments"):
         config = compose("train", words).config
-        training.training_of(config, build.build(config["data"])).build_task(checkpoint=None)
+        loop.build_task(config, build(config["data"]), checkpoint=None)
     for name in ("adversarial", "lecam", "gradient_penalty"):
         assert f"loss.weights.{name} has no effect: there is no discriminator" in caplog.text

@@ -19,11 +19,11 @@ from PIL import Image
 
 from experiments.config.compose import compose
 from experiments.config.signatures import ROOT
-from experiments.runs import build
+from experiments.data.loading import ImageData
+from experiments.runs.build import build
+from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
-from experiments.training.callbacks.saving import load_checkpoint
 from experiments.training.loop import train
-from experiments.training.tokenizer_task import STATE
 
 WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
@@ -131,7 +131,7 @@ def test_the_result_is_that_of_all_pictures(one, two):
 def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
     """A terminal signals all processes alike; batches beyond the two that are read ahead still come."""
     config = compose("train", [*WORDS, f"data.root={pictures}", "workers=1"]).config
-    stream = iter(build.data(config, build.build(config["data"])).train_dataloader())
+    stream = iter(ImageData(build(config["data"]), config["batch_size"], config["seed"], config["workers"]).train_dataloader())
     next(stream)
     (reader,) = stream._workers
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -143,6 +143,7 @@ def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
 INTERRUPTED = """
 import os, signal, sys
 from experiments import train
+from experiments.data.loading import ImageData
 from experiments.config.compose import main
 from experiments.training.tokenizer_task import TokenizerTask
 

@@ -7,6 +7,7 @@ It also sees every training digit moved by half a pixel to each side; it never s
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from experiments.data.digits import DigitImages, Digits
 from experiments.evaluation.cards import Card, library
 from experiments.evaluation.metrics.inception import FeatureMoments, frechet_distance
 from experiments.evaluation.results import Results
@@ -23,7 +25,9 @@ SIDE = 8
 HIDDEN = 64
 SEED = 0
 PERCENTILE = 1
+ROWS = 64  # images that are reconstructed at a time
 Pixels = NDArray[np.float64]
+Reconstruct = Callable[[Tensor], Tensor]  # (B, 3, H, W) in [0, 1] to the same shape and range
 
 
 def shrink(images: Tensor) -> Pixels:
@@ -119,8 +123,27 @@ class DigitsJudge:
         return {"held_out": _moments(self.activations(self.held_out)), "train": _moments(self.activations(self.train))}
 
     def metrics(self, image_size: int, subject: str, seed: int, guidance: float | str | None) -> "DigitsMetrics":
-        """See `Judge`."""
+        """New running metrics; the arguments are for the cards, see `Card`."""
         return DigitsMetrics(self, {"image_size": image_size, "subject": subject, "seed": seed, "guidance": guidance})
+
+
+def digits_judge(source: Digits, reconstruct: Reconstruct | None = None) -> DigitsJudge:
+    """A classifier fitted to the training digits of a source.
+
+    Args:
+        source: the digits.
+        reconstruct: reconstruction by the tokenizer whose samples are evaluated, so that copies are recognized; None for the digits
+            themselves.
+    """
+
+    def pixels(images: DigitImages, change: Reconstruct) -> Pixels:
+        rows = torch.split(torch.arange(len(images)), ROWS)
+        return np.concatenate([shrink(change(torch.stack([images[int(row)].image for row in part]) / 255)) for part in rows])
+
+    train, held_out = (pixels(images, lambda same: same) for images in (source.train, source.val))
+    decoded = (pixels(source.train, reconstruct), pixels(source.val, reconstruct)) if reconstruct else None
+    labels = [images.labels[images.rows] for images in (source.train, source.val)]
+    return DigitsJudge(train, labels[0], held_out, labels[1], source.transform, source.reference, decoded)
 
 
 class DigitsMetrics:

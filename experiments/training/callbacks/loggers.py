@@ -14,9 +14,10 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments.config.command_line import is_first_process
 from experiments.evaluation.metrics.codebook import perplexity, usage
 from experiments.evaluation.reconstruction import Evaluation
-from experiments.runs.folder import RunFolder, is_first_process, write_atomic
+from experiments.runs.folder import RunFolder, write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import torch
 
 from experiments.data.digits import Digits
 from experiments.data.photos import Photos
-from experiments.evaluation.metrics.digits import DigitsJudge, moved, shrink
+from experiments.evaluation.metrics.digits import DigitsJudge, digits_judge, moved, shrink
+from experiments.evaluation.sample_metrics import SampleJudges
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def judge(source):
-    return source.judge()
+    return digits_judge(source)
 
 
 def real(images, rows):
@@ -71,10 +72,10 @@ def test_copies_are_found_through_a_tokenizer_that_blurs(judge, source):
 
     copies, labels = real(source.train, range(0, len(source.train), 10))
     assert judged(judge, blur(copies), labels).values["share_copied"] < 0.9
-    found = judged(source.judge(blur), blur(copies), labels)
+    found = judged(digits_judge(source, blur), blur(copies), labels)
     assert (found.values["share_copied"], found.values["nearest_digit"]) == (1, pytest.approx(0, abs=1e-6))
     unseen, labels = real(source.val, range(len(source.val)))
-    assert judged(source.judge(blur), blur(unseen), labels).values["share_copied"] <= 0.0113
+    assert judged(digits_judge(source, blur), blur(unseen), labels).values["share_copied"] <= 0.0113
     assert found.cards["share_copied"]["reference"].endswith("training digits, decoded")
     assert found.cards["frechet_digits"]["reference"].endswith("held-out digits")
 
@@ -132,5 +133,6 @@ def test_moving_by_half_a_pixel_shares_the_ink_with_each_side():
         assert image.sum() == 1
 
 
-def test_photos_have_no_judge():
-    assert Photos.judge(object.__new__(Photos)) is None
+def test_photos_have_no_evaluator_of_their_own():
+    evaluators = SampleJudges(object.__new__(Photos), None, None, torch.device("cpu"), batch_size=1, workers=0)
+    assert evaluators.of_data is None

@@ -5,7 +5,8 @@ import resource
 import pytest
 import torch
 
-from experiments.training.callbacks.saving import AtomicCheckpointIO, DiskFullError, load_checkpoint
+from experiments.runs.checkpoints import DiskFullError, load_checkpoint
+from experiments.training.callbacks.saving import AtomicCheckpointIO
 
 
 @pytest.fixture

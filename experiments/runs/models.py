@@ -10,10 +10,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from experiments.training.callbacks.saving import load_checkpoint, newest_checkpoint
+from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint
 from experiments.runs.folder import CONFIG, RunFolder
 from experiments.config.signatures import PACKAGES
-from experiments.training.clock import STATE
 from tokenizer import pretrained
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator

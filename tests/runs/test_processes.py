@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from experiments.probing import processes
-from experiments.probing.processes import TrainingFailedError, run_training
+from experiments.runs import processes
+from experiments.runs.processes import TrainingFailedError, run_training
 
 
 class Waiting(processes.ProcessTree):

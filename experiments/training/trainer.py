@@ -1,0 +1,58 @@
+"""The Lightning trainer: devices, precision and strategy. Everything that counts steps is the task's own."""
+
+import logging
+import warnings
+from functools import partial
+from typing import Literal
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from experiments.runs.devices import devices_of_node
+from experiments.training.callbacks.saving import AtomicCheckpointIO
+
+
+def trainer(
+    accelerator: Literal["auto", "cpu", "gpu"], devices: int | Literal["auto"], num_nodes: int, precision: Literal["32-true", "bf16-mixed"]
+) -> partial[lightning.Trainer]:
+    """A Lightning trainer but for its callbacks and loggers: devices, precision, and nothing that counts steps.
+
+    Length, validation, checkpoints and progress go by the task's own clock. In its keywords `devices` is a number.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none, or a number of devices or nodes that there cannot be.
+    """
+    _quieten_lightning()
+    gpus, count = devices_of_node(accelerator, devices, num_nodes, torch.cuda.device_count())
+    several = num_nodes * count > 1
+    # The discriminator takes no part in the generator's backward pass, and the other way round.
+    strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
+    return partial(
+        lightning.Trainer,
+        accelerator="cuda" if gpus else "cpu",  # never Apple's, which lacks the float64 that sums are kept in
+        devices=count,
+        num_nodes=num_nodes,
+        precision=precision,
+        strategy=strategy,
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[AtomicCheckpointIO()],
+    )
+
+
+def without_unused_parameters(make: "partial[lightning.Trainer]") -> "partial[lightning.Trainer]":
+    """The trainer of a model all of whose parameters take part in every step: several devices need not look for others."""
+    return partial(make, strategy=DDPStrategy()) if isinstance(make.keywords["strategy"], DDPStrategy) else make
+
+
+def _quieten_lightning() -> None:
+    """Lightning's advice about what this project does on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*have no `validation_step`.*", ".*LeafSpec.*is deprecated.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
