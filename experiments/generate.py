@@ -17,7 +17,7 @@ from experiments.data.files import check_data, check_pictures
 from experiments.evaluation.metrics.samples import check_samples
 from experiments.runs.folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
 from experiments.runs.model_folder import check_export
-from experiments.runs.progress import progress
+from experiments.runs.terminal import progress
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.weights import find_weights, sha256
 

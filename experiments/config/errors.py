@@ -1,4 +1,12 @@
-"""Errors that a user can mend. Each is shown as one line and ends the process with status 1; anything else is a bug with a traceback."""
+"""Errors that a user can correct. Each is shown as one line and ends the process with status 1; anything else is a bug with a traceback.
+
+An error carries what it is about in fields; no code reads the text of a message.
+"""
+
+from pathlib import Path
+from typing import Any
+
+UNSET: Any = type("Unset", (), {"__repr__": lambda _: "UNSET", "__bool__": lambda _: False})()  # a value that was not given; None is null
 
 
 class TesseraError(Exception):
@@ -6,4 +14,115 @@ class TesseraError(Exception):
 
 
 class ConfigError(TesseraError, ValueError):
-    """A configuration that cannot be run. The message is one text for whoever wrote it."""
+    """A setting, a word of the command line or a line of a configuration file that cannot be used.
+
+    The message is `place: key=value: reason; expected ...; nearest: ...; advice`, of which absent parts are left out.
+
+    Args:
+        key: dotted key, file or option; empty where the error is not about one.
+        value: value of the key; left out of the message if it is not given.
+        reason: what is wrong, where the expectation alone does not say it.
+        expected: values that are valid, in words.
+        nearest: the valid word that is most similar to the value or to the key.
+        place: where the key was set, such as a file and a row.
+        advice: what to do; by default to change the key.
+    """
+
+    def __init__(
+        self,
+        key: str = "",
+        value: Any = UNSET,
+        *,
+        reason: str = "",
+        expected: str = "",
+        nearest: str = "",
+        place: str = "",
+        advice: str | None = None,
+    ) -> None:
+        self.key, self.value, self.reason, self.expected, self.nearest, self.place = key, value, reason, expected, nearest, place
+        self.advice = advice if advice is not None else f"change `{key}`" if value is not UNSET else ""
+        super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        """The one line for the user."""
+        subject = self.key if self.value is UNSET else f"{self.key}={spelled(self.value)}"
+        parts = [self.reason, f"expected {self.expected}" * bool(self.expected)]
+        parts += [f"nearest: `{self.nearest}`" * bool(self.nearest), self.advice]
+        return ": ".join(part for part in (self.place, subject, "; ".join(part for part in parts if part)) if part)
+
+    def at(self, place: str) -> "ConfigError":
+        """The same error with the place where it happened."""
+        place = f"{place}, {self.place}" if self.place else place
+        fields = {"reason": self.reason, "expected": self.expected, "nearest": self.nearest, "advice": self.advice}
+        return ConfigError(self.key, self.value, place=place, **fields)
+
+
+class RunFolderError(TesseraError, ValueError):
+    """A run folder that cannot be used as asked.
+
+    Args:
+        path: the folder.
+        reason: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class DataError(TesseraError, ValueError):
+    """A file or folder of data that is absent, damaged or not what it was taken for.
+
+    Args:
+        path: the file or folder; None where it has none.
+        reason: what is wrong.
+        key: the key that names it, which the message asks to change; empty for none.
+    """
+
+    def __init__(self, path: Path | str | None, reason: str, key: str = "") -> None:
+        self.path, self.reason, self.key = path, reason, key
+        subject = f"{key}={path}" if key and path is not None else key if path is None else str(path)
+        super().__init__(": ".join(part for part in (subject, f"{reason}; change `{key}`" if key else reason) if part))
+
+
+class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
+    """A file that could not be written.
+
+    Args:
+        path: the file.
+        reason: what the system says.
+        needed: its size in bytes; None if that is not known.
+    """
+
+    def __init__(self, path: Path | str, reason: str, needed: int | None = None) -> None:
+        self.path, self.reason, self.needed = Path(path), reason, needed
+        size = "" if needed is None else f"; it needs {needed:,} bytes"
+        super().__init__(f"could not write {path} ({reason}){size}; earlier files are intact")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
+    """A loss, a gradient or a score that is not finite.
+
+    Args:
+        reason: what is not finite, and what to do.
+        update: number of the update; None outside of training.
+        terms: loss terms of that update by name.
+        keys: names of its images.
+    """
+
+    def __init__(self, reason: str, update: int | None = None, terms: dict[str, float] | None = None, keys: tuple[str, ...] = ()) -> None:
+        self.reason, self.update, self.terms, self.keys = reason, update, terms or {}, keys
+        super().__init__(f"update {update}: {reason}" if update is not None else reason)
+
+
+def spelled(value: Any) -> str:
+    """A value as the command line writes it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(spelled(entry) for entry in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{spelled(entry)}' for key, entry in value.items())}}}"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

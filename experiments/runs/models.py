@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from experiments.config.signatures import PACKAGES
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint
 from experiments.runs.folder import CONFIG, RunFolder
-from experiments.config.signatures import PACKAGES
 from tokenizer import pretrained
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator

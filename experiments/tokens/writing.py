@@ -22,7 +22,7 @@ from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
-from experiments.runs.progress import progress
+from experiments.runs.terminal import progress
 from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for
 from experiments.tokens.cached import spec_of
 from experiments.tokens.crops import EvaluationViews, Views

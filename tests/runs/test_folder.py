@@ -11,9 +11,19 @@ import time
 
 import pytest
 
-from experiments.config.compose import compose
-from experiments.runs.folder import RunFolder, RunFolderError, differences, digest_of_config, digest_of_weights, find_run, identity, runs_by_config, write_atomic
 from experiments.config.command_line import is_first_process
+from experiments.config.compose import compose
+from experiments.runs.folder import (
+    RunFolder,
+    RunFolderError,
+    differences,
+    digest_of_config,
+    digest_of_weights,
+    find_run,
+    identity,
+    runs_by_config,
+    write_atomic,
+)
 
 CONTENTS = {"data": "x", "init_from": None}
 

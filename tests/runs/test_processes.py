@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from experiments.runs import processes
-from experiments.runs.processes import TrainingFailedError, run_training
+from experiments.runs.processes import TrainingFailedError, last_line, run_training
 
 
 class Waiting(processes.ProcessTree):
@@ -30,3 +30,10 @@ def test_a_request_to_end_is_passed_on_and_then_obeyed(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run_training([], tmp_path / "said.log")
     assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_last_line_is_the_last_one_with_text(tmp_path):
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    log.write_bytes(b"x" * 9000 + b"\nfirst\n\x1b[31m 10 %\r 20 % \xff\x1b[0m\n\n")
+    assert last_line(log) == "20 % \ufffd"

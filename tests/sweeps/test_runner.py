@@ -237,13 +237,6 @@ def test_each_slot_sees_its_part_of_the_gpus(monkeypatch):
     assert "OMP_NUM_THREADS" not in LocalLauncher(2, []).share(0)
 
 
-def test_the_last_words_of_a_log_are_its_last_line_that_says_something(tmp_path):
-    log = tmp_path / "log"
-    assert last_line(log) == ""
-    log.write_bytes(b"x" * 9000 + b"\nfirst\n\x1b[31m 10 %\r 20 % \xff\x1b[0m\n\n")
-    assert last_line(log) == "20 % \ufffd"
-
-
 SWEEP = """
     import runpy, sys
     from pathlib import Path

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import Progress
 
-from experiments.runs.progress import SECONDS_BETWEEN_LINES, terminal_bar
+from experiments.runs.terminal import SECONDS_BETWEEN_LINES, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Open the bar at the update that the run goes on from."""
-        self.bar = terminal_bar() if trainer.is_global_zero else None
+        self.bar = progress_bar() if trainer.is_global_zero else None
         if self.bar is not None:
             self.bar.add_task("", total=task.total_updates, completed=task.updates)
             self.bar.start()

@@ -1,0 +1,111 @@
+"""Process trees that this process starts, with their logs, and the signals that it passes on to them."""
+
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+END_OF_LOG = 4096  # bytes
+
+
+class ProcessTree:
+    """A process with all that it starts, in a session of its own so that a Ctrl-C at the terminal does not reach it by itself."""
+
+    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        """Start `command`, with its output behind what `log` has."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a") as file:
+            file.write("$ " + shlex.join(command).replace("\n", " ") + "\n")
+            file.flush()
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
+            )
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs. What a process that failed leaves behind is ended."""
+        status = self.process.poll()
+        if status:
+            self.kill()
+        return status
+
+    def interrupt(self, number: int) -> None:
+        """Send a signal to the first process alone: it speaks for the others, and readers of pictures must not end before it."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class Requests:
+    """Remembers the signals that ask for an end, while it is entered."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> "Requests":
+        self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class TrainingFailedError(ValueError):
+    """A training that ended without a result."""
+
+
+def run_training(words: list[str], said: Path) -> None:
+    """Run `experiments.train` to its end.
+
+    A request to end is passed on; the training saves and leaves, and so does this process.
+
+    Args:
+        words: of its command line.
+        said: the file that its output goes to.
+
+    Raises:
+        TrainingFailedError: it failed; says its last line.
+    """
+    tree = ProcessTree([sys.executable, "-m", "experiments.train", *words], said, os.environ)
+    passed_on = 0
+    with Requests() as requests:
+        while (status := tree.poll()) is None:
+            for number in requests.received[passed_on:]:
+                tree.kill() if passed_on else tree.interrupt(number)
+                passed_on += 1
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    if requests.received:
+        sys.exit(128 + requests.received[0])
+    if status:
+        raise TrainingFailedError(f"its training ended with status {status}: {last_line(said)}; see {said}")
+
+
+def last_line(file: Path) -> str:
+    """The last line of a log that says something; empty if there is none."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as opened:
+        opened.seek(max(0, file.stat().st_size - END_OF_LOG))
+        text = opened.read().decode(errors="replace")
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
