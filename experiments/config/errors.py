@@ -58,19 +58,6 @@ class ConfigError(TesseraError, ValueError):
         return ConfigError(self.key, self.value, place=place, **fields)
 
 
-class RunFolderError(TesseraError, ValueError):
-    """A run folder that cannot be used as asked.
-
-    Args:
-        path: the folder.
-        reason: what is wrong with it, and what to do.
-    """
-
-    def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
-        super().__init__(f"{path}: {reason}")
-
-
 class DataError(TesseraError, ValueError):
     """A file or folder of data that is absent, damaged or not what it was taken for.
 
