@@ -16,7 +16,7 @@ from tokenizer.generators.heads import SubTokenHead
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
 from tokenizer.layers.rope import grid_rotation
-from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
+from tokenizer.layers.llama import INITIAL_DEVIATION, LlamaBlock
 from tokenizer.pretrained import Pretrained
 
 GPU_BUCKET = 64

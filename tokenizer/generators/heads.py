@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Pick, TokenSpec
-from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
+from tokenizer.layers.llama import INITIAL_DEVIATION, LlamaBlock
 
 LOGITS_AT_ONCE = 2**26
 """256 MiB. Each piece adds its share to the gradient of the whole output: pieces a quarter as large took half as long again."""

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tokenizer.layers.transformer import Remember
+from tokenizer.layers.llama import Remember
 
 
 class KVCache:

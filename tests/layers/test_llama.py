@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tokenizer.layers.transformer import LlamaBlock, SwiGLU
+from tokenizer.layers.llama import LlamaBlock, SwiGLU
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
