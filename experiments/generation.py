@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.judging import SampleMetrics
 from experiments.pictures import captioned_rows
 from experiments.sample_file import SampleFile
-from tokenizer.generators.generate import IndexSampler
+from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, TokenLayout

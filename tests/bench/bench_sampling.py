@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from tokenizer.generators.ar import AutoregressiveGenerator
-from tokenizer.generators.generate import IndexSampler
 from tokenizer.generators.heads import ParallelHeads
+from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Guidance, Sampling, choose, filtered, guided, token_seeds
 from tokenizer.interfaces import TokenSpec
 
