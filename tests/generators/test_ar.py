@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.generators.made_generators import CASES, IMAGENET, PLAIN, batch_for, flat_logits, from_files, make, make_head
+from tests.generators.small_generators import CASES, IMAGENET, PLAIN, batch_for, flat_logits, from_files, make, make_head
 from tokenizer.generators.ar import AutoregressiveGenerator
 from tokenizer.generators.heads import DepthTransformer
 from tokenizer.interfaces import TokenBatch, TokenSpec

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.compose import CONF
-from tests.generators.made_generators import GROUPED, IMAGENET, batch_for, from_files
+from tests.generators.small_generators import GROUPED, IMAGENET, batch_for, from_files
 from tokenizer.interfaces import Generator
 
 NAMES = sorted(path.stem for path in (CONF / "generator").glob("*.yaml"))

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.generators.made_generators import CASES, GROUPED, LARGE, PLAIN, make_head
+from tests.generators.small_generators import CASES, GROUPED, LARGE, PLAIN, make_head
 from tokenizer.generators import heads
 from tokenizer.generators.heads import SubTokenHead
 

@@ -1,4 +1,4 @@
-"""A generator that is a table: logits by label, token, sub-token and the choice before."""
+"""A generator that is a table: logits by label, token, sub-token and previous choice."""
 
 from dataclasses import dataclass
 
