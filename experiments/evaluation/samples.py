@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.sample_file import SampleFile
 from experiments.evaluation.sample_metrics import SampleMetrics
-from tokenizer.generators.generate import IndexSampler
+from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, TokenLayout

@@ -1,6 +1,6 @@
 """Quantizers against a plain PyTorch version and vector-quantize-pytorch: time, memory, equality with float64.
 
-All sides run on the CPU with all threads of the machine; see `measuring` for how.
+All implementations run on the CPU with all threads; `measuring` describes the method.
 
 Run: python tests/bench/bench_quantizers.py
 """
@@ -29,12 +29,12 @@ TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table. `agreement` says how our result compares with float64."""
+    """One row of the table. `agreement` compares our result with float64."""
 
     name: str
     goal: str
-    ours: Callable[[], object]
-    peers: dict[str, Callable[[], object]]
+    tessera: Callable[[], object]
+    others: dict[str, Callable[[], object]]
     agreement: Callable[[], str]
 
 
@@ -43,13 +43,13 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def plain_lookup(latents: Tensor, codebook: Tensor) -> Tensor:
-    """What most repositories write: the whole table of squared distances."""
+    """The common implementation: all squared distances at once."""
     distances = latents.square().sum(1, keepdim=True) + codebook.square().sum(1) - 2 * latents @ codebook.t()
     return distances.argmin(1)
 
 
 def exact_lookup(latents: Tensor, codebook: Tensor) -> Tensor:
-    """float64, from differences, a few rows at a time."""
+    """float64, from differences, in chunks of rows."""
     indices = []
     for rows in latents.double().split(max(1, 2**22 // codebook.numel())):
         indices.append((rows[:, None] - codebook.double()).square().sum(-1).argmin(1))
@@ -62,13 +62,13 @@ def matches(indices: Tensor, expected: Tensor) -> str:
 
 def lookup_case(n: int, V: int, d: int) -> Case:
     latents, codebook = drawn(n, d), drawn(V, d, seed=1)
-    theirs = VectorQuantize(dim=d, codebook_size=V).eval()
-    theirs._codebook.embed.data.copy_(codebook[None])
+    peer = VectorQuantize(dim=d, codebook_size=V).eval()
+    peer._codebook.embed.data.copy_(codebook[None])
     return Case(
         f"lookup {n} x {V}, d {d}",
         "5x" if d == 64 else "10x",
         lambda: nearest_code(latents, codebook),
-        {"plain": lambda: plain_lookup(latents, codebook), "v-q-p": lambda: theirs(latents[None])},
+        {"plain": lambda: plain_lookup(latents, codebook), "v-q-p": lambda: peer(latents[None])},
         lambda: matches(nearest_code(latents, codebook), exact_lookup(latents, codebook)),
     )
 
@@ -76,16 +76,16 @@ def lookup_case(n: int, V: int, d: int) -> Case:
 def grouped_case() -> Case:
     torch.manual_seed(0)
     latents = drawn(1, 1024, 64)
-    ours = GroupedSphericalQuantizer(64, 8, 8192).eval()
-    theirs = VectorQuantize(dim=64, codebook_dim=8, heads=8, codebook_size=8192, use_cosine_sim=True).eval()
-    theirs._codebook.embed.data.copy_(ours.codebook.data[None])
-    rows, codes = F.normalize(latents.view(-1, 8), dim=-1), F.normalize(ours.codebook.data, dim=-1)
+    quantizer = GroupedSphericalQuantizer(64, 8, 8192).eval()
+    peer = VectorQuantize(dim=64, codebook_dim=8, heads=8, codebook_size=8192, use_cosine_sim=True).eval()
+    peer._codebook.embed.data.copy_(quantizer.codebook.data[None])
+    rows, codes = F.normalize(latents.view(-1, 8), dim=-1), F.normalize(quantizer.codebook.data, dim=-1)
     return Case(
         "gsq encode, 8 groups of 8, V 8192, 1024 tokens",
         "10x",
-        lambda: ours(latents),
-        {"plain": lambda: codes[plain_lookup(rows, codes)], "v-q-p": lambda: theirs(latents)},
-        lambda: matches(ours(latents).indices, exact_lookup(rows, codes)),
+        lambda: quantizer(latents),
+        {"plain": lambda: codes[plain_lookup(rows, codes)], "v-q-p": lambda: peer(latents)},
+        lambda: matches(quantizer(latents).indices, exact_lookup(rows, codes)),
     )
 
 
@@ -110,23 +110,23 @@ def gradient(loss: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
 
 def entropy_case() -> Case:
     latents, codes = 0.02 * drawn(1, 256, 18), corners(18)
-    ours, loss = LookupFreeQuantizer(18), EntropyLoss(TEMPERATURE, 1.0)
-    theirs = LFQ(dim=18, codebook_size=2**18, entropy_loss_weight=1.0, commitment_loss_weight=0.0, diversity_gamma=1.0).train()
+    quantizer, loss = LookupFreeQuantizer(18), EntropyLoss(TEMPERATURE, 1.0)
+    peer = LFQ(dim=18, codebook_size=2**18, entropy_loss_weight=1.0, commitment_loss_weight=0.0, diversity_gamma=1.0).train()
 
     def agreement() -> str:
-        """Largest difference of gradients, on 12 channels, where float64 still holds all codes."""
+        """Largest difference of gradients, on 12 channels, where all codes fit in memory in float64."""
         small, table = latents[..., :12], corners(12).double()
-        found = gradient(lambda leaf: loss(LookupFreeQuantizer(12), leaf.unsqueeze(2)), small)
+        actual = gradient(lambda leaf: loss(LookupFreeQuantizer(12), leaf.unsqueeze(2)), small)
         expected = gradient(lambda leaf: plain_entropy(leaf[0], table), small.double())
-        return f"gradient {(found - expected).abs().max().item():.0e} of {expected.abs().max().item():.0e}"
+        return f"gradient {(actual - expected).abs().max().item():.0e} of {expected.abs().max().item():.0e}"
 
     return Case(
         "lfq entropy 2^18, 256 tokens, forward and backward",
         "300x",
-        lambda: gradient(lambda leaf: loss(ours, leaf.unsqueeze(2)), latents),
+        lambda: gradient(lambda leaf: loss(quantizer, leaf.unsqueeze(2)), latents),
         {
             "plain": lambda: gradient(lambda leaf: plain_entropy(leaf[0], codes), latents),
-            "v-q-p": lambda: gradient(lambda leaf: theirs(leaf, inv_temperature=1 / TEMPERATURE)[2], latents),
+            "v-q-p": lambda: gradient(lambda leaf: peer(leaf, inv_temperature=1 / TEMPERATURE)[2], latents),
         },
         agreement,
     )
@@ -138,26 +138,26 @@ def main() -> None:
     table = Table(title=f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} at the start, torch {torch.__version__}")
     for column in (
         "case",
-        "ours ms",
+        "tessera ms",
         "plain ms",
         "v-q-p ms",
         "times faster than the best",
         "goal",
-        "ours MiB",
+        "tessera MiB",
         "plain MiB",
         "v-q-p MiB",
         "as float64",
     ):
         table.add_column(column, justify="left" if column == "case" else "right")
     for case in [*(lookup_case(*shape) for shape in LOOKUPS), grouped_case(), entropy_case()]:
-        works = {"ours": case.ours, **case.peers}
+        works = {"tessera": case.tessera, **case.others}
         memory = {name: peak_mebibytes(work) for name, work in works.items()}
         seconds = medians(works, SECONDS_PER_CASE)
-        best = min(seconds[name] for name in case.peers)
+        best = min(seconds[name] for name in case.others)
         table.add_row(
             case.name,
             *(f"{1e3 * seconds[name]:.1f}" for name in works),
-            f"{best / seconds['ours']:.1f}x",
+            f"{best / seconds['tessera']:.1f}x",
             case.goal,
             *(f"{memory[name]:.1f}" for name in works),
             case.agreement(),

@@ -1,6 +1,6 @@
-"""How benchmarks measure: all sides in one process, taking turns, medians; memory above the level before one call.
+"""Measurements of benchmarks: medians of all implementations, run in turns in one process, and the memory that one call adds.
 
-On the CPU memory is the high-water mark of the process's resident set (Linux: VmHWM, reset through clear_refs, after malloc_trim).
+On the CPU, memory is the high-water mark of the process's resident set (Linux: VmHWM, reset through clear_refs, after malloc_trim).
 """
 
 import ctypes
@@ -15,7 +15,7 @@ Work = Callable[[], object]
 
 
 def medians(works: dict[str, Work], seconds: float) -> dict[str, float]:
-    """Median seconds of each, taking turns: three turns at least, and as many as the time allows."""
+    """Median seconds of each, in turns: at least three turns, at most 25, within `seconds` if possible."""
     times: dict[str, list[float]] = {name: [] for name in works}
     end = time.perf_counter() + seconds
     while any(len(values) < 3 for values in times.values()) or (time.perf_counter() < end and all(len(v) < 25 for v in times.values())):
@@ -25,7 +25,7 @@ def medians(works: dict[str, Work], seconds: float) -> dict[str, float]:
 
 
 def once(work: Work) -> float:
-    """Seconds of one call, on a GPU with all that it started there."""
+    """Seconds of one call, including its work on a GPU."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -34,17 +34,17 @@ def once(work: Work) -> float:
 
 
 def status(field: str) -> int:
-    """Bytes that the process's status file tells."""
+    """Bytes in a field of the process's status file."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def peak_mebibytes(work: Work, warmed: bool = False) -> float:
-    """Growth of the memory in use during a call, the second one: of the GPU's where there is one, else of the resident set.
+    """Increase of the memory in use during the second call: of the GPU if there is one, else of the resident set.
 
     Args:
-        work: what is called.
-        warmed: it was called before, and the first call is not needed.
+        work: function to call.
+        warmed: whether it has been called before, so that a first call is not needed.
     """
     if not warmed:
         work()

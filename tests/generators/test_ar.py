@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.generators.made_generators import CASES, IMAGENET, PLAIN, batch_for, flat_logits, from_files, make, make_head
+from tests.generators.small_generators import CASES, IMAGENET, PLAIN, batch_for, flat_logits, from_files, make, make_head
 from tokenizer.generators.ar import AutoregressiveGenerator
 from tokenizer.generators.heads import DepthTransformer
 from tokenizer.interfaces import TokenBatch, TokenSpec
@@ -23,7 +23,7 @@ def test_rotary_positions_have_no_table():
     assert count("ar_b", "parallel", IMAGENET, positions="rotary") == 110_888_448
 
 
-def test_the_large_one_has_343_million_with_the_bits_of_a_large_vocabulary_too():
+def test_the_large_size_has_343_million_parameters_also_with_two_sub_tokens():
     large = replace(IMAGENET, codebook_size=2**18)
     with torch.device("meta"):
         head = DepthTransformer(large, 1024, 16, depth=2, dropout=0.1, bits=[6, 12])
@@ -33,7 +33,7 @@ def test_the_large_one_has_343_million_with_the_bits_of_a_large_vocabulary_too()
 
 @every_case
 @both_positions
-def test_the_first_loss_is_the_logarithm_of_the_vocabulary_of_each_sub_token(case, positions):
+def test_the_initial_loss_is_the_logarithm_of_the_vocabulary_of_each_sub_token(case, positions):
     generator = make(case, positions, start=True).train()
     nll = generator.nll(batch_for(generator.tokens))
     assert nll.shape == (3, 6, len(generator.heads))
@@ -60,10 +60,10 @@ def test_steps_see_the_logits_of_the_full_pass_and_return_what_was_picked(case, 
     batch = batch_for(generator.tokens)
     sub_tokens = generator.head.split(batch.indices)
     state = generator.start(batch.labels)
-    state.cache.bucket = bucket  # 4: masked attention over whole windows of 4 and the rest of 2, as on a GPU
-    seen, drawn, windows = [], [], []
+    state.cache.bucket = bucket  # 4: masked attention over 4 and then 6 positions, as on a GPU
+    seen, drawn, visible = [], [], []
     for token in range(generator.tokens.num_tokens):
-        windows.append(state.window)
+        visible.append(state.visible_length)
 
         def pick(logits: torch.Tensor, sub_token: int, token: int = token) -> torch.Tensor:
             seen.append(logits[:, 0])
@@ -73,7 +73,7 @@ def test_steps_see_the_logits_of_the_full_pass_and_return_what_was_picked(case, 
     expected = flat_logits(generator, batch)
     torch.testing.assert_close(torch.cat(seen, -1), expected.flatten(1), atol=1e-5, rtol=1e-5)
     assert torch.equal(torch.cat(drawn, 1), batch.indices)
-    assert windows == ([1, 2, 3, 4, 5, 6] if bucket == 1 else [4, 4, 4, 4, 6, 6])
+    assert visible == ([1, 2, 3, 4, 5, 6] if bucket == 1 else [4, 4, 4, 4, 6, 6])
     with pytest.raises(ValueError, match="all 6 tokens are drawn"):
         generator.step(state, pick)
 
@@ -99,7 +99,7 @@ def test_a_rotary_generator_turns_a_token_by_its_own_cell():
     torch.testing.assert_close(angles[:, [0, 2]], class_then_cells)
 
 
-def test_the_first_position_reads_the_class_and_a_missing_one_is_the_null_class():
+def test_the_first_position_reads_the_class_and_label_minus_one_is_the_null_class():
     generator = make()
     batch = batch_for(generator.tokens)
     logits = [flat_logits(generator, replace(batch, labels=torch.full((3,), label))) for label in (-1, 3, 0)]
@@ -116,11 +116,11 @@ def test_classes_are_dropped_in_training_only_and_at_their_rate():
     batch = TokenBatch(batch_for(tokens, 1).indices.expand(2000, -1, -1), torch.zeros(2000, dtype=torch.int64), tokens.layout)
     null = replace(batch, labels=torch.full((2000,), -1))
     with torch.no_grad():
-        kept, dropped = generator.nll(batch)[0], generator.nll(null)[0]
+        with_class, without_class = generator.nll(batch)[0], generator.nll(null)[0]
         torch.manual_seed(0)
         trained = generator.train().nll(batch)
-    is_dropped = ((trained - dropped).abs().amax((1, 2)) < 1e-5).float()
-    is_kept = ((trained - kept).abs().amax((1, 2)) < 1e-5).float()
+    is_dropped = ((trained - without_class).abs().amax((1, 2)) < 1e-5).float()
+    is_kept = ((trained - with_class).abs().amax((1, 2)) < 1e-5).float()
     assert torch.equal(is_dropped + is_kept, torch.ones(2000))
     assert is_dropped.mean().item() == pytest.approx(0.1, abs=0.02)
 
@@ -149,7 +149,7 @@ def test_features_are_the_residual_stream_after_a_block():
             generator.features(batch, block)
 
 
-def test_a_few_steps_learn_random_indices_by_heart():
+def test_a_few_updates_memorize_random_indices():
     generator = make("bits of groups in depth", start=True)
     batch = batch_for(generator.tokens, rows=4)
     optimizer = torch.optim.AdamW(generator.parameters(), lr=5e-3)
@@ -191,14 +191,14 @@ def test_rotary_positions_for_tokens_without_a_cell_are_refused(kind):
         ({"head": make_head("parallel", replace(PLAIN, groups=2))}, "head.tokens"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(changed, message):
+def test_sizes_that_do_not_fit_are_refused_by_name(changed, message):
     sizes = {"width": 16, "depth": 1, "attention_heads": 2, "positions": "learned", "dropout": 0.0, "class_dropout": 0.0, **changed}
     head = sizes.pop("head", make_head("parallel", PLAIN, width=sizes["width"]))
     with pytest.raises(ValueError, match=message):
         AutoregressiveGenerator(PLAIN, head=head, **sizes)
 
 
-def test_dropout_begins_with_the_embeddings_of_class_and_tokens():
+def test_dropout_acts_on_the_embeddings_of_class_and_tokens():
     tokens = replace(PLAIN, num_classes=3)
     generator = AutoregressiveGenerator(tokens, 16, 1, 2, "rotary", make_head("parallel", tokens), dropout=0.5, class_dropout=0.0).train()
     read = []
@@ -209,20 +209,20 @@ def test_dropout_begins_with_the_embeddings_of_class_and_tokens():
         assert (part == 0).float().mean().item() == pytest.approx(0.5, abs=0.08)
 
 
-def test_tokens_of_another_number_and_labels_out_of_range_are_refused():
+def test_a_wrong_number_of_tokens_and_labels_out_of_range_are_refused():
     generator = make()
     batch = batch_for(replace(PLAIN, num_tokens=5))
     with pytest.raises(ValueError, match=r"\(3, 5, 1\), expected .* \(6, 1\)"):
         generator.nll(batch)
     for label in (-1, 4):
-        with pytest.raises(ValueError, match=f"labels lie in {label} .. {label}, expected 0 .. 3"):
+        with pytest.raises(ValueError, match=f"labels are in {label} .. {label}, expected 0 .. 3"):
             generator.start(torch.tensor([label]))
     with pytest.raises(ValueError, match="training mode"):
         generator.train().start(torch.tensor([0]))
 
 
 @pytest.mark.slow
-def test_compiled_blocks_say_the_same_in_training_and_in_steps():
+def test_compiled_blocks_give_the_same_results_in_training_and_in_steps():
     plain, compiled = make("plain"), make("plain")
     compiled.compile_blocks()
     assert compiled.state_dict().keys() == plain.state_dict().keys()
@@ -231,8 +231,8 @@ def test_compiled_blocks_say_the_same_in_training_and_in_steps():
     torch.testing.assert_close(losses[1], losses[0])
     for loss in losses:
         loss.backward()
-    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+    for parameter, expected in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad)
     for bucket in (1, 4):
         state = compiled.start(batch.labels)
         state.cache.bucket = bucket

@@ -1,4 +1,4 @@
-"""What every generator that has a file in conf/generator keeps to, small, with each head that has a file in conf/head."""
+"""The contract of every generator in conf/generator with every head in conf/head, at a small size."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.config.compose import CONF
-from tests.generators.made_generators import GROUPED, IMAGENET, batch_for, from_files
+from tests.generators.small_generators import GROUPED, IMAGENET, batch_for, from_files
 from tokenizer.interfaces import Generator
 
 NAMES = sorted(path.stem for path in (CONF / "generator").glob("*.yaml"))
@@ -39,7 +39,7 @@ def greedy(logits: Tensor, sub_token: int) -> Tensor:
 
 @every_generator
 @every_head
-def test_shapes_are_those_of_the_vocabulary_and_the_first_loss_is_that_of_a_fair_die(name, head):
+def test_shapes_are_those_of_the_vocabulary_and_the_initial_loss_is_uniform(name, head):
     generator = make(name, head)
     batch = batch_for(GROUPED)
     assert math.prod(generator.heads) == GROUPED.codebook_size**GROUPED.groups
@@ -72,7 +72,7 @@ def test_the_loss_reaches_every_parameter_that_a_batch_uses(name, head):
 
 @every_generator
 @every_head
-def test_steps_make_all_tokens_of_rows_that_do_not_know_of_each_other(name, head):
+def test_steps_draw_all_tokens_and_rows_are_independent(name, head):
     generator = trained(name, head)
     labels = torch.tensor([0, 2, 3])
     together, alone = generator.start(labels), generator.start(labels[1:2])
@@ -88,7 +88,7 @@ def test_steps_make_all_tokens_of_rows_that_do_not_know_of_each_other(name, head
 
 
 @every_generator
-def test_generating_leaves_nothing_behind_on_the_module(name):
+def test_generating_stores_nothing_on_the_module(name):
     generator = trained(name)
     names = [set(vars(module)) for module in generator.modules()]
     generator.step(generator.start(torch.tensor([0])), greedy)
@@ -98,7 +98,7 @@ def test_generating_leaves_nothing_behind_on_the_module(name):
 
 @every_generator
 @every_head
-def test_a_part_built_on_the_meta_device_is_filled_by_reset_parameters(name, head):
+def test_reset_parameters_initializes_a_generator_built_on_the_meta_device(name, head):
     expected = make(name, head).state_dict()
     with torch.device("meta"):
         generator = make(name, head)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.generators.made_generators import CASES, GROUPED, LARGE, PLAIN, make_head
+from tests.generators.small_generators import CASES, GROUPED, LARGE, PLAIN, make_head
 from tokenizer.generators import heads
 from tokenizer.generators.heads import SubTokenHead
 
@@ -53,7 +53,7 @@ def test_bits_of_a_codebook_that_is_no_power_of_two_are_refused():
         make_head("depth", PLAIN, [1, 2])
 
 
-def test_a_token_is_read_as_the_sum_of_its_parts():
+def test_the_embedding_of_a_token_is_the_sum_of_its_parts():
     head = make("bits of groups in depth")
     table = head.embedding.weight
     torch.testing.assert_close(head.embed(torch.tensor([1, 3, 0, 2])), table[1] + table[2 + 3] + table[6 + 0] + table[8 + 2])
@@ -70,11 +70,11 @@ def test_nll_is_the_cross_entropy_of_the_logits_in_value_and_gradient_and_no_lar
     inputs = [hidden, *head.parameters()]
     gradients = torch.autograd.grad((expected * weights).sum(), inputs, allow_unused=True)
 
-    monkeypatch.setattr(heads, "LOGITS_AT_ONCE", 2 * max(head.sizes))
+    monkeypatch.setattr(heads, "MAX_LOGITS", 2 * max(head.sizes))
     with LargestTensor(head.sizes) as largest:
         nll = head.nll(hidden, sub_tokens)
         chunked = torch.autograd.grad((nll * weights).sum(), inputs, allow_unused=True)
-    assert 0 < largest.elements <= heads.LOGITS_AT_ONCE < len(hidden) * max(head.sizes)
+    assert 0 < largest.elements <= heads.MAX_LOGITS < len(hidden) * max(head.sizes)
     assert nll.dtype == torch.float32
     torch.testing.assert_close(nll, expected, atol=1e-5, rtol=1e-5)
     for one, other in zip(gradients, chunked, strict=True):
@@ -84,7 +84,7 @@ def test_nll_is_the_cross_entropy_of_the_logits_in_value_and_gradient_and_no_lar
 
 
 class LargestTensor(TorchDispatchMode):
-    """The most logits that a product returned while this was on."""
+    """Size of the largest logits that a matrix product returned in this context."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -120,26 +120,26 @@ def test_a_depth_head_predicts_each_sub_token_from_those_before_it(case):
             assert torch.equal(one, two) == (number <= changed)
 
 
-def test_a_depth_head_reads_few_tokens_at_a_time(monkeypatch):
-    """A batch of 256 pictures of 256 tokens is one sequence more than attention on a GPU takes at once."""
+def test_a_depth_head_processes_a_bounded_number_of_tokens_at_a_time(monkeypatch):
+    """A batch of 256 images of 256 tokens is one sequence more than attention on a GPU accepts."""
     head = make("groups in depth")
     hidden, sub_tokens = drawn(head)
     whole = head.logits(hidden, sub_tokens)
     rows = []
     head.blocks[0].register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    monkeypatch.setattr(heads, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(heads, "MAX_ROWS", 2)
     torch.testing.assert_close(head.logits(hidden, sub_tokens), whole, atol=1e-5, rtol=1e-5)
     assert rows == [2, 2, 1]
 
 
-def test_parallel_heads_do_not_see_each_other():
+def test_parallel_heads_are_independent_of_the_sub_tokens():
     head = make("groups in parallel")
     hidden, sub_tokens = drawn(head)
     assert torch.equal(torch.cat(head.logits(hidden, sub_tokens), -1), torch.cat(head.logits(hidden, sub_tokens.flip(0)), -1))
 
 
 @every_case
-def test_sampling_shows_the_logits_of_the_choices_before(case):
+def test_sampling_computes_the_logits_given_the_previous_choices(case):
     head = make(case)
     hidden, sub_tokens = drawn(head, rows=6)
     seen = []

@@ -1,4 +1,4 @@
-"""Guidance schedules, filters and the choice by one uniform number."""
+"""Guidance schedules, filters and choices."""
 
 import math
 
@@ -20,7 +20,7 @@ def test_the_step_schedule_guides_the_tokens_that_the_code_or_the_paper_guides(f
     assert set(scales) == {1.0, 2.0}
 
 
-def test_linear_and_cosine_rise_from_none_to_the_whole_scale():
+def test_linear_and_cosine_rise_from_no_guidance_to_the_full_scale():
     assert Guidance(3.0, "linear").scales(5) == [1.0, 1.5, 2.0, 2.5, 3.0]
     assert Guidance(3.0, "cosine").scales(5) == pytest.approx([1.0, 2 - math.sqrt(0.5), 2.0, 2 + math.sqrt(0.5), 3.0])
     assert Guidance(3.0, "cosine", first_token="full").scales(5)[0] == 3.0
@@ -35,13 +35,13 @@ def test_an_image_of_a_single_token_has_a_scale(schedule):
 def test_a_scale_of_one_gives_the_conditional_logits_to_the_bit():
     conditional, unconditional = drawn(2, 3, 7), drawn(2, 3, 7, seed=1)
     scale = torch.tensor([[1.0], [2.0], [0.0]], dtype=torch.float64)
-    found = guided(conditional, unconditional, scale)
-    assert torch.equal(found[:, 0], conditional[:, 0].double())
-    torch.testing.assert_close(found[:, 1], 2 * conditional[:, 1].double() - unconditional[:, 1].double())
-    assert torch.equal(found[:, 2], unconditional[:, 2].double())
+    logits = guided(conditional, unconditional, scale)
+    assert torch.equal(logits[:, 0], conditional[:, 0].double())
+    torch.testing.assert_close(logits[:, 1], 2 * conditional[:, 1].double() - unconditional[:, 1].double())
+    assert torch.equal(logits[:, 2], unconditional[:, 2].double())
 
 
-def test_settings_are_told_in_a_word_or_a_few():
+def test_the_summary_is_the_scale_or_a_list_of_settings():
     assert Sampling(guidance=Guidance(1.75), seed=3).summary == 1.75
     assert Sampling(0.9, 5, 0.8, Guidance(2.0, "step", first_token="full")).summary == (
         "2, step from 0.18, first token guided fully, temperature 0.9, top-k 5, top-p 0.8"
@@ -73,10 +73,10 @@ def test_a_value_out_of_range_is_named_with_its_key(settings, named):
 def by_hand(logits: list[float], sampling: Sampling) -> list[float]:
     """The filters on one row, entry by entry."""
     scaled = [value / sampling.temperature for value in logits]
-    kept = set(range(len(scaled)))
+    remaining = set(range(len(scaled)))
     if sampling.top_k:
-        kept = {i for i in kept if sum(other > scaled[i] for other in scaled) < sampling.top_k}
-    weights = [math.exp(value) if i in kept else 0.0 for i, value in enumerate(scaled)]
+        remaining = {i for i in remaining if sum(other > scaled[i] for other in scaled) < sampling.top_k}
+    weights = [math.exp(value) if i in remaining else 0.0 for i, value in enumerate(scaled)]
     if sampling.top_p < 1:
         share = sampling.top_p * sum(weights)
         weights = [w if sum(other for other in weights if other > w) < share else 0.0 for w in weights]
@@ -86,13 +86,13 @@ def by_hand(logits: list[float], sampling: Sampling) -> list[float]:
 @pytest.mark.parametrize("top_k", [0, 1, 3, 9, 50])
 @pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_filters_keep_what_a_plain_loop_keeps(temperature, top_k, top_p):
+def test_filters_agree_with_a_plain_loop(temperature, top_k, top_p):
     sampling = Sampling(temperature, top_k, top_p)
     logits = (2 * drawn(4, 3, 9)).round(decimals=0)  # whole numbers: many ties
-    found = filtered(logits, sampling).softmax(-1)
+    probabilities = filtered(logits, sampling).softmax(-1)
     expected = torch.tensor([[by_hand(row.tolist(), sampling) for row in rows] for rows in logits], dtype=torch.float64)
-    assert torch.equal(found == 0, expected == 0)
-    torch.testing.assert_close(found, expected)
+    assert torch.equal(probabilities == 0, expected == 0)
+    torch.testing.assert_close(probabilities, expected)
 
 
 def test_ties_with_the_last_kept_entry_are_kept():
@@ -108,7 +108,7 @@ def test_a_tiny_temperature_is_the_largest_entry_and_no_error():
 
 
 @pytest.mark.parametrize("shift", [0.0, 700.0])
-def test_choices_come_as_often_as_their_probability(shift):
+def test_choices_follow_their_probabilities(shift):
     logits = torch.tensor([0.3, -1.0, 2.0, 0.0, -4.0]) + shift
     seeds = token_seeds(0, [7], 40_000, 1).flatten()
     counts = torch.bincount(choose(filtered(logits, Sampling()).expand(40_000, 5), seeds), minlength=5)
@@ -116,7 +116,7 @@ def test_choices_come_as_often_as_their_probability(shift):
     assert ((counts - expected) ** 2 / expected).sum() < 18.5  # chi-squared with 4 degrees of freedom, 1 in 1000
 
 
-def test_many_entries_are_chosen_evenly_and_independently_of_the_choice_before():
+def test_many_entries_are_chosen_evenly_and_independently_of_the_previous_choice():
     choices = choose(torch.zeros(64, 1000, 16, dtype=torch.float64), token_seeds(1, range(64), 1000, 1)[..., 0])
     pairs = torch.bincount((16 * choices[:, :-1] + choices[:, 1:]).flatten(), minlength=256)
     expected = 64 * 999 / 256
@@ -147,7 +147,7 @@ def test_an_entry_of_probability_zero_is_never_chosen(size):
 
 
 def test_small_differences_of_the_logits_change_no_choice():
-    """As another batch size brings about. The inverse of the cumulative distribution is less patient."""
+    """Differences of the size that another batch size causes. Inverting the cumulative distribution does change choices."""
 
     def by_inverse(logits: torch.Tensor) -> torch.Tensor:
         return (logits.softmax(-1).cumsum(-1) < noise(seeds, 1)).sum(-1)
@@ -158,7 +158,7 @@ def test_small_differences_of_the_logits_change_no_choice():
     assert not torch.equal(by_inverse(logits), by_inverse(moved))
 
 
-def test_every_choice_has_noise_of_its_own():
+def test_the_noise_of_choices_is_independent():
     seeds = token_seeds(0, [0, 1, 2], 40, 3)
     assert seeds.shape == (3, 40, 3)
     numbers = noise(seeds, 8)

@@ -1,4 +1,4 @@
-"""A generator that is a table: logits by label, token, sub-token and the choice before."""
+"""A generator that is a table: logits by label, token, sub-token and previous choice."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,17 @@ class ToyState:
     count: int = 0
 
     @property
-    def window(self) -> int:
+    def visible_length(self) -> int:
         return self.count // 4
 
-    def replayed(self) -> None:
+    def count_replay(self) -> None:
         self.count += 1
+
+    def load_(self, other: "ToyState") -> None:
+        self.labels.copy_(other.labels)
+        self.last.copy_(other.last)
+        self.position.copy_(other.position)
+        self.count = other.count
 
 
 class ToyGenerator(Generator):
@@ -56,7 +62,7 @@ class ToyGenerator(Generator):
             chosen.append(choice)
             state.last.copy_(choice[:, 0])
         state.position.add_(1)
-        state.replayed()
+        state.count += 1
         return torch.stack(chosen, dim=-1)
 
     def nll(self, batch: TokenBatch) -> Tensor:

@@ -61,7 +61,7 @@ def test_undecided_bits_have_the_entropy_of_all_codes():
 
 def check_table(quantizer, compared, tables, monkeypatch):
     """Both entropies, averaged over groups, and their gradients in latents and codebook; several chunks."""
-    monkeypatch.setattr(entropy, "scratch_floats", lambda device: 256)
+    monkeypatch.setattr(entropy, "max_temp_elements", lambda device: 256)
     exact = compared.detach().double().requires_grad_()
     tables = [table.double() for table in tables]
     expected = [
@@ -95,7 +95,7 @@ def test_residual_entropies_use_the_codes_of_each_level(monkeypatch):
 def test_chunks_of_tokens_do_not_change_the_binary_entropies(monkeypatch):
     latents = drawn(1, 50, 1, 8)
     whole = LookupFreeQuantizer(8).entropies(latents, 1.0)
-    monkeypatch.setattr(binary, "scratch_floats", lambda device: 100)
+    monkeypatch.setattr(binary, "max_temp_elements", lambda device: 100)
     torch.testing.assert_close(LookupFreeQuantizer(8).entropies(latents, 1.0), whole)
 
 

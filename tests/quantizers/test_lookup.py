@@ -24,8 +24,8 @@ def brute_force(latents: Tensor, codebook: Tensor) -> Tensor:
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """So little scratch memory that even a small case takes many tiles of rows and codes."""
-    monkeypatch.setattr(lookup, "scratch_floats", lambda device: 2**11)
+    """Temporary tensors so small that even a small case takes many tiles of rows and codes."""
+    monkeypatch.setattr(lookup, "max_temp_elements", lambda device: 2**11)
 
 
 SHAPES = [(100, 64, 3), (50, 63, 8), (50, 65, 8), (33, 1000, 16), (300, 2, 4), (1, 500, 5), (40, 700, 64), (5, 1, 3), (10, 100, 2)]
@@ -43,26 +43,31 @@ def test_many_tiles_give_the_same_indices(n, V, d, small_tiles):
     assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
 
 
-def test_several_cores_give_the_same_indices_and_leave_the_thread_count(monkeypatch):
-    monkeypatch.setattr(lookup, "PARALLEL_FROM_SCORES", 1)
-    latents, codebook = drawn(101, 6), drawn(300, 6, seed=1)
+@pytest.mark.parametrize("d", [1, 2, 6])
+def test_a_lookup_sets_no_number_of_threads(d, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail("a setting of the whole process is changed"))
+    latents, codebook = F.normalize(drawn(101, d), dim=-1), F.normalize(drawn(300, d, seed=1), dim=-1)
+    assert torch.equal(nearest_code(latents, codebook, unit_length=True), brute_force(latents, codebook))
+
+
+def test_several_threads_give_the_same_indices():
+    latents, codebook = drawn(3000, 6), drawn(3000, 6, seed=1)
+    expected = nearest_code(latents, codebook)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with torch.inference_mode():
-            indices = nearest_code(latents, codebook)
-        assert torch.get_num_threads() == 2
+        assert torch.equal(nearest_code(latents, codebook), expected)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(indices, brute_force(latents, codebook))
+    assert torch.equal(expected[:100], brute_force(latents[:100], codebook))
 
 
-def test_leading_dimensions_are_kept():
+def test_leading_dimensions_are_preserved():
     assert nearest_code(drawn(2, 3, 4, 5), drawn(9, 5)).shape == (2, 3, 4)
     assert nearest_code(drawn(0, 4, 5), drawn(9, 5)).shape == (0, 4)
 
 
-def test_codes_that_fp32_scores_cannot_tell_apart_are_told_apart():
+def test_codes_with_equal_fp32_scores_are_distinguished():
     """Far from the origin the scores agree to all digits while distances differ by much."""
     latents, codebook = 100 + 1e-2 * drawn(60, 4), 100 + 1e-2 * drawn(200, 4, seed=1)
     expected = brute_force(latents, codebook)
@@ -72,7 +77,7 @@ def test_codes_that_fp32_scores_cannot_tell_apart_are_told_apart():
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_a_low_matrix_precision_does_not_reach_the_lookup(precision):
+def test_a_low_matrix_precision_does_not_affect_the_lookup(precision):
     latents, codebook = drawn(200, 8), drawn(3000, 8, seed=1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
@@ -85,7 +90,7 @@ def test_a_low_matrix_precision_does_not_reach_the_lookup(precision):
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_among_equal_distances_the_lowest_index_wins(d):
-    """Codes and latents on a coarse grid: most rows have several nearest codes, and most codes are there twice."""
+    """Codes and latents on a coarse grid: most rows have several nearest codes, and most codes have a duplicate."""
     generator = torch.Generator().manual_seed(0)
     codebook = torch.randint(0, 4, (150, d), generator=generator).float()
     latents = torch.randint(-2, 10, (90, d), generator=generator).float() / 2
@@ -124,7 +129,7 @@ def test_codes_on_the_unit_circle_are_found_exactly(V):
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("ties", ["lowest", "random"])
-def test_rows_that_are_not_finite_get_a_valid_index_and_disturb_no_other(d, bad, ties):
+def test_rows_that_are_not_finite_get_a_valid_index_and_change_no_other_row(d, bad, ties):
     latents, codebook = drawn(40, d), drawn(67, d, seed=1)
     clean = nearest_code(latents, codebook)
     latents[::2, 0] = bad
@@ -150,7 +155,7 @@ def test_different_widths_and_unknown_ties_are_refused():
 
 
 def peak_bytes(work) -> int:
-    """Most bytes that tensors of this thread held at once."""
+    """Peak number of bytes in tensors."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     records = profile.profiler.kineto_results.events()

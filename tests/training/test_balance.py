@@ -132,7 +132,7 @@ def test_lengths_are_fp32_under_bf16():
 
 
 def test_neither_balance_nor_penalties_read_the_device(monkeypatch):
-    monkeypatch.setattr(lookup, "waits_for_nobody", lambda device: False)  # as on an accelerator
+    monkeypatch.setattr(lookup, "sync_is_free", lambda device: False)  # as on an accelerator
     task = make_task(*EVERYTHING, "log_every=100")
     task.training_step(batch(0), 0)
     with no_host_reads(monkeypatch):
@@ -141,7 +141,7 @@ def test_neither_balance_nor_penalties_read_the_device(monkeypatch):
 
 
 def test_a_step_that_logs_computes_the_ratio_without_a_read_of_its_own(monkeypatch):
-    monkeypatch.setattr(lookup, "waits_for_nobody", lambda device: False)  # as on an accelerator
+    monkeypatch.setattr(lookup, "sync_is_free", lambda device: False)  # as on an accelerator
     task = make_task("updates=100")
     task.trainer.log_every_n_steps = 1
     with no_host_reads(monkeypatch):

@@ -61,7 +61,7 @@ def test_every_codebook_term_reaches_its_side(term):
 
 @pytest.mark.parametrize("quantizer", ["gsq", "vq", "rvq", "fsq", "lfq", "bsq"])
 def test_a_step_reads_nothing_on_the_host_unless_it_logs(quantizer, monkeypatch):
-    monkeypatch.setattr(lookup, "waits_for_nobody", lambda device: False)  # as on an accelerator
+    monkeypatch.setattr(lookup, "sync_is_free", lambda device: False)  # as on an accelerator
     task = make_task(f"quantizer={quantizer}", quantizer_words=())
     task.training_step(batch(0), 0)
     with no_host_reads(monkeypatch):

@@ -1,1 +1,1 @@
-"""Generators: classes to indices, and how indices are drawn from them. They speak only in indices and layouts."""
+"""Generators, from classes to indices, and sampling from them. They depend on indices and layouts only."""

@@ -2,8 +2,8 @@
 
 Papers: Sun et al. 2024, arXiv:2406.06525 (LlamaGen, rotary positions); Xiong et al. 2025, arXiv:2504.08736 (GigaTok, learned positions,
 section 4 and table 8).
-The sequence is the class and all tokens but the last; position n of it predicts token n. Positions are those of the token that is read:
-the class has none of its own on the grid, and token n - 1 is read at position n.
+The input sequence is the class and all tokens but the last; position n predicts token n. Positions are those of the input token: the
+class has no position on the grid, and token n - 1 is the input at position n.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from tokenizer.generators.heads import SubTokenHead
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
+from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
 from tokenizer.layers.rope import grid_rotation
-from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
 from tokenizer.pretrained import Pretrained
 
-GPU_BUCKET = 64
+GPU_BUCKET = 64  # of the cache
 
 
 @dataclass
 class Decoding:
-    """How far R rows have come.
+    """State of R rows during generation.
 
     Attributes:
-        inputs: (R, 1, W), what the trunk reads next: the class, then the token drawn last; written in place.
-        cache: of the positions before.
-        rotation: (N, d/2, 2), or None where positions are learned.
+        inputs: (R, 1, W), next input of the trunk, the embedding of the class or of the last token; updated in place.
+        cache: keys and values of the previous positions.
+        rotation: (N, d/2, 2), or None with learned positions; constant.
     """
 
     inputs: Tensor
@@ -37,17 +37,36 @@ class Decoding:
     rotation: Tensor | None
 
     @property
-    def window(self) -> int:
-        """Positions that the next step reads; steps with equal windows can share a recorded graph."""
-        return self.cache.window
+    def visible_length(self) -> int:
+        """Number of positions that the next step reads; steps with equal lengths can share a CUDA graph."""
+        return self.cache.visible_length
 
-    def replayed(self) -> None:
-        """Count a step that a recorded graph has made on the device."""
-        self.cache.filled += 1
+    def count_replay(self) -> None:
+        """Count a replayed step on the host; the graph itself advances only tensors."""
+        self.cache.length += 1
+
+    def load_(self, other: "Decoding") -> None:
+        """Copy another state of the same generator and number of rows in place."""
+        self.inputs.copy_(other.inputs)
+        self.cache.load_(other.cache)
 
 
 class AutoregressiveGenerator(Pretrained, Generator):
-    """Llama blocks over class and tokens."""
+    """Llama blocks over class and tokens.
+
+    Args:
+        tokens: tokens to generate.
+        width: W.
+        depth: number of blocks.
+        attention_heads: number of heads, a divisor of the width.
+        positions: learned (a table over the sequence), or rotary (the cell on the grid, for tokens in raster order).
+        head: embeds and predicts a token; same width.
+        dropout: dropout rate of the embeddings and of the outputs of attention and feed-forward.
+        class_dropout: probability of replacing a class by the null class in training, for guidance.
+
+    Raises:
+        ValueError: sizes that do not fit together, a rate outside 0 to 1, or rotary positions for tokens that have no cell.
+    """
 
     def __init__(
         self,
@@ -60,23 +79,8 @@ class AutoregressiveGenerator(Pretrained, Generator):
         dropout: float,
         class_dropout: float,
     ) -> None:
-        """Set the sizes.
-
-        Args:
-            tokens: what is generated.
-            width: W.
-            depth: blocks.
-            attention_heads: divides the width.
-            positions: learned (a table over the sequence), or rotary (the cell on the grid, for tokens in raster order).
-            head: writes and predicts a token; of the same width.
-            dropout: of the embeddings, the output of attention and of the feed-forward.
-            class_dropout: probability that a class is replaced by the null class in training, for guidance.
-
-        Raises:
-            ValueError: sizes that do not fit together, a rate outside 0 to 1, or rotary positions for tokens that have no cell.
-        """
         super().__init__()
-        _require_places(tokens, positions)
+        _require_cells(tokens, positions)
         _require_fit(tokens, width, head)
         if depth < 1 or not 0 <= dropout < 1 or not 0 <= class_dropout < 1:
             raise ValueError(f"depth={depth} must be at least 1, dropout={dropout} and class_dropout={class_dropout} in [0, 1)")
@@ -92,8 +96,8 @@ class AutoregressiveGenerator(Pretrained, Generator):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew: N(0, 0.02^2), positions N(0, 1/W), outputs zero, so that the first loss is the sum of ln heads[s]."""
-        nn.init.normal_(self.class_embedding.weight, std=INITIAL_DEVIATION)
+        """Initialize all parameters: N(0, 0.02^2), positions N(0, 1/W), outputs zero, so the initial loss is the sum of ln heads[s]."""
+        nn.init.normal_(self.class_embedding.weight, std=INITIAL_STD)
         if self.position_table is not None:
             nn.init.normal_(self.position_table, std=self.width**-0.5)
         for block in self.blocks:
@@ -116,25 +120,25 @@ class AutoregressiveGenerator(Pretrained, Generator):
         """(B, N, W) after block number `block`, 1 .. depth, before any norm.
 
         Raises:
-            ValueError: there is no such block.
+            ValueError: `block` is out of range.
         """
         if not 1 <= block <= self.depth:
             raise ValueError(f"block={block} must be between 1 and depth={self.depth}")
         return self._trunk(batch, block)
 
     def start(self, labels: Tensor) -> Decoding:
-        """The state before the first token of R rows, on the labels' device.
+        """State of R rows before the first token, on the generator's device.
 
         Args:
             labels: (R,) int64 in 0 .. num_classes; the last one is the null class.
 
         Raises:
-            ValueError: a label out of range, or a generator in training mode, whose dropout would be drawn anew at each step.
+            ValueError: a label is out of range, or the generator is in training mode, where dropout would act.
         """
         if self.training:
             raise ValueError("the generator is in training mode; call eval() before generating")
         if labels.min() < 0 or labels.max() > self.null_label:
-            raise ValueError(f"labels lie in {labels.min()} .. {labels.max()}, expected 0 .. {self.null_label}, the last one for no class")
+            raise ValueError(f"labels are in {labels.min()} .. {labels.max()}, expected 0 .. {self.null_label}, the last one for no class")
         weight = self.class_embedding.weight
         shape = (self.depth, len(labels), self.attention_heads, self.tokens.num_tokens, self.width // self.attention_heads)
         cache = KVCache(shape, weight.dtype, weight.device, bucket=1 if weight.device.type == "cpu" else GPU_BUCKET)
@@ -145,27 +149,27 @@ class AutoregressiveGenerator(Pretrained, Generator):
     def step(self, state: Decoding, pick: Pick) -> Tensor:
         """The next token (R, 1, G) of every row.
 
-        All that changes on the device is written in place and nothing is read from there, so that this call can be recorded as a
-        CUDA graph, one for each `state.window`.
+        Tensors of the state are updated in place and none is read on the host, so this call can be recorded as a CUDA graph, one for
+        each `state.visible_length`.
 
         Raises:
             ValueError: all tokens are drawn.
         """
         features, cache, rotation = state.inputs, state.cache, None
-        slots = cache.slots()
+        cache_updates = cache.layer_updates()
         if self.position_table is not None:
             features = features + self.position_table.index_select(0, cache.position)
         if state.rotation is not None:
             rotation = state.rotation.index_select(0, cache.position)
-        for block, slot in zip(self.blocks, slots, strict=True):
-            features = block(features, rotation, slot)
+        for block, cache_update in zip(self.blocks, cache_updates, strict=True):
+            features = block(features, rotation, cache_update)
         sub_tokens = self.head.sample(self.norm(features), pick)
         state.inputs.copy_(self.head.embed(sub_tokens))
         cache.advance()
         return self.head.join(sub_tokens)
 
     def _trunk(self, batch: TokenBatch, blocks: int) -> Tensor:
-        """(B, N, W), the residual stream after the first `blocks` blocks."""
+        """(B, N, W) residual stream after the first `blocks` blocks."""
         expected = (self.tokens.num_tokens, self.tokens.groups)
         if batch.indices.shape[1:] != expected:
             raise ValueError(f"indices have shape {tuple(batch.indices.shape)}, expected (B, N, G) with N, G = {expected}")
@@ -173,8 +177,8 @@ class AutoregressiveGenerator(Pretrained, Generator):
         if self.training and self.class_dropout:
             dropped = torch.rand(labels.shape, device=labels.device) < self.class_dropout
             labels = torch.where(dropped, self.null_label, labels)
-        read = self.head.embed(self.head.split(batch.indices[:, :-1]))
-        features: Tensor = self.dropout(torch.cat([self.class_embedding(labels)[:, None], read], 1))
+        embedded = self.head.embed(self.head.split(batch.indices[:, :-1]))
+        features: Tensor = self.dropout(torch.cat([self.class_embedding(labels)[:, None], embedded], 1))
         if self.position_table is not None:
             features = features + self.position_table[:-1]
         rotation = self._rotation(features.device)
@@ -183,15 +187,15 @@ class AutoregressiveGenerator(Pretrained, Generator):
         return features
 
     def _rotation(self, device: torch.device) -> Tensor | None:
-        """(N, d/2, 2) for the class and all tokens but the last; computed on demand, as a table could be left behind on another device."""
+        """(N, d/2, 2) for the class and all tokens but the last; not a buffer, which would have to be materialized and moved."""
         if self.position_table is not None:
             return None
         grid = (self.tokens.grid[0], self.tokens.grid[1])
         return grid_rotation(grid, self.width // self.attention_heads, 1, device)[:-1]
 
 
-def _require_places(tokens: TokenSpec, positions: str) -> None:
-    """Refuse rotary positions for tokens that do not lie on the grid one by one."""
+def _require_cells(tokens: TokenSpec, positions: str) -> None:
+    """Refuse rotary positions unless there is one token per cell of the grid."""
     if positions not in ("learned", "rotary"):
         raise ValueError(f"positions={positions} must be learned or rotary")
     if positions == "rotary" and (tokens.kind != "raster" or tokens.num_tokens != tokens.grid[0] * tokens.grid[1]):
@@ -202,10 +206,10 @@ def _require_places(tokens: TokenSpec, positions: str) -> None:
 
 
 def _require_fit(tokens: TokenSpec, width: int, head: SubTokenHead) -> None:
-    """Refuse a head for other tokens or of another width."""
-    given = (head.width, head.tokens.codebook_size, head.tokens.groups)
+    """Refuse a head for different tokens or of a different width."""
+    actual = (head.width, head.tokens.codebook_size, head.tokens.groups)
     expected = (width, tokens.codebook_size, tokens.groups)
-    if given != expected:
+    if actual != expected:
         raise ValueError(
-            f"the head has (width, codebook_size, groups) = {given}, the generator {expected}; change head.width or head.tokens"
+            f"the head has (width, codebook_size, groups) = {actual}, the generator {expected}; change head.width or head.tokens"
         )

@@ -1,8 +1,8 @@
-"""How a token is written as sub-tokens, read by a generator's trunk, and predicted from what the trunk says.
+"""Heads of a generator: splitting a token into sub-tokens, embedding them for the trunk, and predicting them from its output.
 
 Sources: one output per token as in LlamaGen, arXiv:2406.06525; an index of 2^18 values in parts of 6 and 12 bits, the second predicted
 given the first by two small layers, as in Open-MAGVIT2, Luo et al. 2024, arXiv:2409.04410 (used by MergeVQ, arXiv:2504.00999
-appendix A.2), here for the groups of a token too.
+appendix A.2), here also for the groups of a token.
 """
 
 from abc import ABC, abstractmethod
@@ -15,40 +15,39 @@ from torch.utils.checkpoint import checkpoint
 
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Pick, TokenSpec
-from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
+from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
 
-LOGITS_AT_ONCE = 2**26
-"""256 MiB. Each piece adds its share to the gradient of the whole output: pieces a quarter as large took half as long again."""
-ROWS_AT_ONCE = 2**13
-"""Tokens that the depth transformer reads at a time: attention on a GPU takes fewer than 2^16 sequences in one call, and its
-gradient keeps 128 positions of each, whatever their length (https://github.com/pytorch/pytorch/issues/146704)."""
+MAX_LOGITS = 2**26  # 256 MiB. Every chunk adds to the gradient of the output weights: chunks of a quarter of this size took 1.5x as long.
+# Tokens per call of the depth transformer: attention on a GPU accepts fewer than 2^16 sequences, and its gradient stores 128 positions of
+# each, whatever their length (https://github.com/pytorch/pytorch/issues/146704).
+MAX_ROWS = 2**13
 
 
-def row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def _row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """(M, W) states, (K, W) output weights and (M,) targets to (M,) nats, in fp32."""
     return F.cross_entropy(F.linear(states, weight).float(), targets, reduction="none")
 
 
 class SubTokenHead(nn.Module, ABC):
-    """A token's S sub-tokens: its G indices, or the parts of their bits.
+    """Head for the S sub-tokens of a token: its G indices, or parts of their bits.
+
+    Embeddings and outputs of all sub-vocabularies are two tables with a row for each value.
+
+    Args:
+        tokens: tokens to predict.
+        width: W of the trunk.
+        bits: bits of the parts that each index is split into, the most significant first; None keeps it whole.
 
     Attributes:
-        sizes: of the S sub-vocabularies.
+        sizes: sizes of the S sub-vocabularies.
         width: W.
-        tokens: what is predicted.
+        tokens: tokens to predict.
+
+    Raises:
+        ValueError: the bits do not sum to those of an index.
     """
 
     def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None) -> None:
-        """Make the embeddings and outputs of all sub-vocabularies, as two tables with a row for each value.
-
-        Args:
-            tokens: what is predicted.
-            width: W, of the trunk.
-            bits: parts that each index is split into, the most significant first; None leaves it whole.
-
-        Raises:
-            ValueError: the bits are not those of an index.
-        """
         super().__init__()
         if bits is not None and (min(bits, default=0) < 1 or 2 ** sum(bits) != tokens.codebook_size):
             raise ValueError(
@@ -63,15 +62,15 @@ class SubTokenHead(nn.Module, ABC):
 
     @abstractmethod
     def states(self, hidden: Tensor, sub_tokens: Tensor) -> Sequence[Tensor]:
-        """What each sub-token is predicted from: (M, W) of the trunk and (M, S) true sub-tokens to S of (M, W)."""
+        """Inputs of the output layer: (M, W) output of the trunk and (M, S) true sub-tokens to S of (M, W)."""
 
     @abstractmethod
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
-        """(R, n, W) of the trunk to (R, n, S) sub-tokens, each drawn by `pick`."""
+        """(R, n, W) output of the trunk to (R, n, S) sub-tokens drawn by `pick`."""
 
     def reset_parameters(self) -> None:
-        """Draw the embeddings anew; outputs start at zero, so that all values are equally likely."""
-        nn.init.normal_(self.embedding.weight, std=INITIAL_DEVIATION)
+        """Initialize the embeddings at random and the outputs with zeros, so that all values are equally likely."""
+        nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
         nn.init.zeros_(self.output.weight)
 
     def split(self, indices: Tensor) -> Tensor:
@@ -93,12 +92,12 @@ class SubTokenHead(nn.Module, ABC):
 
     def embed_parts(self, sub_tokens: Tensor) -> list[Tensor]:
         """The first k sub-tokens (..., k) to k embeddings (..., W)."""
-        # A look-up in each part of the table, not one with offsets: those would be a tensor that every device needs a copy of.
+        # One lookup per part of the table: offsets into the whole table would be a tensor that has to be on every device.
         tables = torch.split(self.embedding.weight, list(self.sizes))
         return [F.embedding(part, table) for part, table in zip(sub_tokens.unbind(-1), tables, strict=False)]
 
     def embed(self, sub_tokens: Tensor) -> Tensor:
-        """(..., S) to (..., W), what the trunk reads: the sum of the sub-tokens' embeddings."""
+        """(..., S) to (..., W), the input of the trunk: the sum of the sub-tokens' embeddings."""
         total, *others = self.embed_parts(sub_tokens)
         for other in others:
             total = total + other
@@ -112,33 +111,32 @@ class SubTokenHead(nn.Module, ABC):
     def nll(self, hidden: Tensor, sub_tokens: Tensor) -> Tensor:
         """(M, W) and (M, S) to (M, S) nats, fp32.
 
-        At most `LOGITS_AT_ONCE` logits exist at a time; where there are more, they are computed a second time for the gradient.
+        At most `MAX_LOGITS` logits exist at a time; if there are more in total, they are recomputed in the backward pass.
         """
-        recompute = torch.is_grad_enabled() and len(hidden) * sum(self.sizes) > LOGITS_AT_ONCE
+        recompute = torch.is_grad_enabled() and len(hidden) * sum(self.sizes) > MAX_LOGITS
         columns = []
         weights = torch.split(self.output.weight, list(self.sizes))
         for states, weight, targets in zip(self.states(hidden, sub_tokens), weights, sub_tokens.unbind(-1), strict=True):
-            rows = max(1, LOGITS_AT_ONCE // len(weight))
-            pieces: list[Tensor] = []
-            for piece, wanted in zip(torch.split(states, rows), torch.split(targets, rows), strict=True):
+            rows = max(1, MAX_LOGITS // len(weight))
+            chunks: list[Tensor] = []
+            for state_chunk, target_chunk in zip(torch.split(states, rows), torch.split(targets, rows), strict=True):
                 if recompute:
-                    pieces.append(checkpoint(row_nll, piece, weight, wanted, use_reentrant=False, preserve_rng_state=False))
+                    chunks.append(checkpoint(_row_nll, state_chunk, weight, target_chunk, use_reentrant=False, preserve_rng_state=False))
                 else:
-                    pieces.append(row_nll(piece, weight, wanted))
-            columns.append(torch.cat(pieces))
+                    chunks.append(_row_nll(state_chunk, weight, target_chunk))
+            columns.append(torch.cat(chunks))
         return torch.stack(columns, -1)
 
 
 class ParallelHeads(SubTokenHead):
-    """All sub-tokens of a token are predicted from the trunk alone, independently of one another."""
+    """All sub-tokens of a token are predicted independently, from the trunk alone. Arguments as for `SubTokenHead`."""
 
     def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None = None) -> None:
-        """See `SubTokenHead`."""
         super().__init__(tokens, width, bits)
         self.reset_parameters()
 
     def states(self, hidden: Tensor, sub_tokens: Tensor) -> Sequence[Tensor]:
-        """(M, W), the same for all."""
+        """The output of the trunk, (M, W), S times."""
         return [hidden] * len(self.sizes)
 
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
@@ -148,10 +146,21 @@ class ParallelHeads(SubTokenHead):
 
 
 class DepthTransformer(SubTokenHead):
-    """A small causal transformer over the sub-tokens of one token: each is predicted given the trunk and those before it.
+    """A small causal transformer over the sub-tokens of one token: each is predicted given the trunk and the previous ones.
 
-    Its sequence is the trunk's vector, then the embeddings of all sub-tokens but the last. A token of one sub-token needs no such
-    transformer, and none is made.
+    Its sequence is the output of the trunk, then the embeddings of all sub-tokens but the last. With a single sub-token there are no
+    blocks.
+
+    Args:
+        tokens: tokens to predict.
+        width: W of the trunk and of the blocks.
+        attention_heads: attention heads of the blocks, a divisor of the width.
+        depth: number of blocks, at least 1.
+        dropout: dropout rate of each block.
+        bits: see `SubTokenHead`.
+
+    Raises:
+        ValueError: depth below 1, heads that do not divide the width, or wrong bits.
     """
 
     def __init__(
@@ -163,19 +172,6 @@ class DepthTransformer(SubTokenHead):
         dropout: float = 0.1,
         bits: Sequence[int] | None = None,
     ) -> None:
-        """Set the sizes.
-
-        Args:
-            tokens: what is predicted.
-            width: W, of the trunk and of these layers.
-            attention_heads: of these layers; divides the width.
-            depth: number of layers, at least 1.
-            dropout: of each layer.
-            bits: see `SubTokenHead`.
-
-        Raises:
-            ValueError: depth below 1, heads that do not divide the width, or wrong bits.
-        """
         super().__init__(tokens, width, bits)
         if depth < 1:
             raise ValueError(f"depth={depth} of the head must be at least 1; head=parallel has no layers")
@@ -187,7 +183,7 @@ class DepthTransformer(SubTokenHead):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw embeddings and layers anew; outputs start at zero."""
+        """Initialize embeddings and blocks at random and the outputs with zeros."""
         super().reset_parameters()
         for block in self.blocks:
             block.reset_parameters()  # type: ignore[operator]
@@ -196,15 +192,15 @@ class DepthTransformer(SubTokenHead):
             self.norm.reset_parameters()
 
     def states(self, hidden: Tensor, sub_tokens: Tensor) -> Sequence[Tensor]:
-        """(M, W) and (M, S) to S of (M, W), all at once."""
+        """(M, W) and (M, S) to S of (M, W), in one pass."""
         if self.places is None or self.norm is None:
             return [hidden]
         features = torch.stack([hidden, *self.embed_parts(sub_tokens[:, :-1])], 1) + self.places
-        states: Sequence[Tensor] = self.norm(torch.cat([self._mixed(rows) for rows in torch.split(features, ROWS_AT_ONCE)])).unbind(1)
+        states: Sequence[Tensor] = self.norm(torch.cat([self._run_blocks(rows) for rows in torch.split(features, MAX_ROWS)])).unbind(1)
         return states
 
-    def _mixed(self, features: Tensor) -> Tensor:
-        """(m, S, W) through all layers."""
+    def _run_blocks(self, features: Tensor) -> Tensor:
+        """(m, S, W) to the same shape."""
         for block in self.blocks:
             features = block(features)
         return features
@@ -212,14 +208,14 @@ class DepthTransformer(SubTokenHead):
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
         """(R, n, W) to (R, n, S), one sub-token after another."""
         features, choices = hidden.flatten(0, 1)[:, None], []
-        sizes = (len(self.blocks), len(features), self.attention_heads, len(self.sizes), self.width // self.attention_heads)
-        cache = KVCache(sizes, hidden.dtype, hidden.device)
+        shape = (len(self.blocks), len(features), self.attention_heads, len(self.sizes), self.width // self.attention_heads)
+        cache = KVCache(shape, hidden.dtype, hidden.device)
         tables = zip(torch.split(self.embedding.weight, list(self.sizes)), torch.split(self.output.weight, list(self.sizes)), strict=True)
         for number, (embedding, output) in enumerate(tables):
             if self.places is not None:
                 features = features + self.places[number]
-            for block, slot in zip(self.blocks, cache.slots(), strict=True):
-                features = block(features, remember=slot)
+            for block, cache_update in zip(self.blocks, cache.layer_updates(), strict=True):
+                features = block(features, cache_update=cache_update)
             cache.advance()
             if self.norm is not None:
                 features = self.norm(features)

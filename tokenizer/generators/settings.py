@@ -1,8 +1,8 @@
-"""The settings of sampling: guidance and its schedules, filters, seed. Imports no torch, so that a verb can judge them first.
+"""Settings of sampling: guidance and its schedules, filters, seed. Imports no torch, so that they are checked before it is loaded.
 
 Guidance and its schedules: GigaTok (arXiv:2504.08736) section 4 and its released code; LlamaGen (arXiv:2406.06525).
-Paper and code differ in the first token under the step schedule: the paper leaves it unguided like the rest of the first 18 %,
-the released code guides it fully, because its prefill does not know the schedule. `Guidance.first_token` says which.
+Paper and code differ in the first token under the step schedule: in the paper it is unguided, like the rest of the first 18 %; in the
+released code it has the full scale, because the prefill ignores the schedule. `Guidance.first_token` selects one of the two.
 """
 
 import math
@@ -18,14 +18,14 @@ class Guidance:
     """Classifier-free guidance: logits l = l_u + s (l_c - l_u) of the unconditional l_u and the conditional l_c.
 
     Attributes:
-        scale: the largest s, at least 0; 1 is no guidance.
-        schedule: of s over r = t / (N - 1), t = 0 .. N - 1 the token: constant s; step, 1 while r < start, then s;
-            linear, from 1 to s; cosine, 1 + (s - 1) (1 - cos(pi r)) / 2.
-        start: of the step schedule, share of the tokens in [0, 1].
-        first_token: "full" gives token 0 the whole scale whatever the schedule, as released code does.
+        scale: the largest s, at least 0; 1 disables guidance.
+        schedule: s as a function of r = t / (N - 1) for token t = 0 .. N - 1. constant: s; step: 1 while r < start, then s;
+            linear: from 1 to s; cosine: 1 + (s - 1) (1 - cos(pi r)) / 2.
+        start: start of the step schedule, a fraction of the tokens in [0, 1].
+        first_token: "full" uses the full scale for token 0 with any schedule, as the released code does.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
     scale: float = 1.0
@@ -59,18 +59,18 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How choices are drawn from logits; the filters act in the order of the attributes.
+    """Settings for drawing choices from logits; the filters are applied in the order of the attributes.
 
     Attributes:
-        temperature: the logits are divided by it, > 0.
-        top_k: only the k most likely entries of each sub-vocabulary are kept, and those as likely as the last of them; 0 keeps all.
-        top_p: only the most likely entries are kept, up to the one that brings their probability to p, in (0, 1], and those as
-            likely as that one; 1 keeps all. At least one is kept.
-        guidance: acts before all others.
-        seed: of all random streams, in [0, 2^64).
+        temperature: divisor of the logits, > 0.
+        top_k: number of most likely entries that each sub-vocabulary keeps, more if others are as likely as the last; 0 keeps all.
+        top_p: probability in (0, 1] that the most likely entries must reach together; less likely entries are removed, ties with the
+            last one are kept. 1 keeps all.
+        guidance: guidance, applied before all filters.
+        seed: seed of all random streams, in [0, 2^64).
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
     temperature: float = 1.0
@@ -88,14 +88,14 @@ class Sampling:
 
     @property
     def summary(self) -> float | str:
-        """All but the seed, for the card of a number: the scale if nothing else differs from the defaults, words otherwise."""
-        guidance, words = self.guidance, []
+        """All settings but the seed, for cards: the scale if nothing else differs from the defaults, text otherwise."""
+        guidance, parts = self.guidance, []
         if guidance.scale != 1 and guidance.schedule != "constant":
-            words.append(f"{guidance.schedule} from {guidance.start:g}" if guidance.schedule == "step" else guidance.schedule)
-            words += ["first token guided fully"] * (guidance.first_token == "full")
-        words += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
-        words += [f"top-k {self.top_k}"] * (self.top_k > 0) + [f"top-p {self.top_p:g}"] * (self.top_p < 1)
-        return ", ".join([f"{guidance.scale:g}", *words]) if words else float(guidance.scale)
+            parts.append(f"{guidance.schedule} from {guidance.start:g}" if guidance.schedule == "step" else guidance.schedule)
+            parts += ["first token guided fully"] * (guidance.first_token == "full")
+        parts += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
+        parts += [f"top-k {self.top_k}"] * (self.top_k > 0) + [f"top-p {self.top_p:g}"] * (self.top_p < 1)
+        return ", ".join([f"{guidance.scale:g}", *parts]) if parts else float(guidance.scale)
 
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:

@@ -16,7 +16,7 @@ from tokenizer.interfaces import Quantizer, QuantizerOutput
 from tokenizer.layers.precision import full_precision
 from tokenizer.quantizers.checks import MAXIMUM_BITS, require_at_least, require_indices, require_width
 from tokenizer.quantizers.entropy import entropy_of_mean
-from tokenizer.quantizers.lookup import scratch_floats
+from tokenizer.quantizers.lookup import max_temp_elements
 from tokenizer.quantizers.straight_through import straight_through
 
 MAXIMUM_ENTROPY_BITS = 24
@@ -83,7 +83,7 @@ class BinaryQuantizer(Quantizer):
         logits = lookup_latents.flatten(0, 2).float() * (4 * self.magnitude / temperature)
         distance_from_even = logits.abs()
         sample = (F.softplus(-distance_from_even) + distance_from_even * (-distance_from_even).sigmoid()).sum(1).mean()
-        chunks = torch.split(logits, max(1, scratch_floats(logits.device) >> (self.latent_dim + 1) // 2))
+        chunks = torch.split(logits, max(1, max_temp_elements(logits.device) >> (self.latent_dim + 1) // 2))
         mass = _joint_mass(chunks[0])  # usually all there is; what follows is computed once more in the backward pass
         for chunk in chunks[1:]:
             mass = mass + checkpoint(_joint_mass, chunk, use_reentrant=False, preserve_rng_state=False)

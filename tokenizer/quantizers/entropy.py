@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tokenizer.layers.distributed import sum_over_ranks
 from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.lookup import scratch_floats
+from tokenizer.quantizers.lookup import max_temp_elements
 
 
 def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
     """
     latents, codes = latents.float(), codes.float()
     total, mass = latents.new_zeros(()), latents.new_zeros(len(codes))
-    for chunk in torch.split(latents, max(1, scratch_floats(latents.device) // len(codes))):
+    for chunk in torch.split(latents, max(1, max_temp_elements(latents.device) // len(codes))):
         entropy, part = checkpoint(_statistics, chunk, codes, temperature, use_reentrant=False, preserve_rng_state=False)
         total, mass = total + entropy, mass + part
     return total / len(latents), entropy_of_mean(mass, len(latents))

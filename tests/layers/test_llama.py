@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tokenizer.layers.transformer import LlamaBlock, SwiGLU
+from tokenizer.layers.llama import LlamaBlock, SwiGLU
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -11,10 +11,10 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def block(dropout: float = 0.0) -> LlamaBlock:
     torch.manual_seed(0)
-    made = LlamaBlock(width=8, attention_heads=2, dropout=dropout)
-    for weight in made.parameters():
+    layer = LlamaBlock(width=8, attention_heads=2, dropout=dropout)
+    for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.5)
-    return made
+    return layer
 
 
 def rms(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_the_norms_compute_in_full_precision():
     layer, x = block(), 100 * drawn(4, 8).bfloat16()
     expected = rms(x.float(), layer.attention_norm.weight.bfloat16().float())
     torch.testing.assert_close(layer.attention_norm.bfloat16()(x).float(), expected, rtol=2**-7, atol=0)
-    assert F.rms_norm(torch.full((8,), 300.0).half(), (8,)).isfinite().all()  # whose square fp16 cannot hold
+    assert F.rms_norm(torch.full((8,), 300.0).half(), (8,)).isfinite().all()  # the square overflows fp16
 
 
 def test_dropout_acts_on_both_halves_and_in_training_only():
@@ -64,7 +64,7 @@ def test_heads_that_do_not_divide_the_width_are_refused():
         LlamaBlock(8, 3, 0.0)
 
 
-def test_parameters_are_drawn_anew_with_the_papers_deviation():
+def test_reset_parameters_draws_weights_with_the_std_of_the_paper():
     layer = LlamaBlock(192, 2, 0.0)
     layer.reset_parameters()
     assert layer.attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)

@@ -36,7 +36,7 @@ def make_head(kind: str, tokens: TokenSpec, bits: list[int] | None = None, width
 
 
 def make(case: str = "plain", positions: str = "learned", start: bool = False) -> AutoregressiveGenerator:
-    """In eval mode; with `start` as reset_parameters leaves it, else with outputs that are not zero."""
+    """In eval mode; with `start` initialized by reset_parameters, else with outputs that are not zero."""
     tokens, kind, bits = CASES[case]
     torch.manual_seed(0)
     generator = AutoregressiveGenerator(tokens, 16, 2, 2, positions, make_head(kind, tokens, bits), dropout=0.1, class_dropout=0.1)
@@ -48,13 +48,13 @@ def make(case: str = "plain", positions: str = "learned", start: bool = False) -
 
 
 def from_files(generator: str, head: str, tokens: TokenSpec, changed: dict[str, Any] | None = None) -> Generator:
-    """What conf/generator and conf/head describe, for these tokens, with changed sizes."""
-    described = {
+    """The generator of two files of conf/generator and conf/head for these tokens, with changed sizes."""
+    config = {
         "tokens": {"_target_": "tokenizer.interfaces.TokenSpec", **asdict(tokens)},
         "generator": {**read_yaml(CONF / "generator" / f"{generator}.yaml"), **(changed or {})},
         "head": read_yaml(CONF / "head" / f"{head}.yaml"),
     }
-    return build(OmegaConf.to_container(OmegaConf.create(described), resolve=True)["generator"])
+    return build(OmegaConf.to_container(OmegaConf.create(config), resolve=True)["generator"])
 
 
 def batch_for(tokens: TokenSpec, rows: int = 3, seed: int = 1) -> TokenBatch:
