@@ -7,7 +7,6 @@ so only targets below an allowed package are built, and only keys that the const
 import importlib
 import inspect
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tokenizer import files
 from tokenizer.interfaces import TokenSpec
 
 CONFIG_FILE = "config.json"
@@ -75,12 +75,9 @@ def save(module: nn.Module, config: Mapping[str, Any], folder: str | Path, train
         trained_with: what a user should know about the weights, such as image_size; plain values.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, text = folder / (WEIGHTS_FILE + ".tmp"), folder / (CONFIG_FILE + ".tmp")
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, weights)
-    text.write_text(json.dumps({"trained_with": dict(trained_with), "model": config}, indent=2) + "\n")
-    os.replace(weights, folder / WEIGHTS_FILE)
-    os.replace(text, folder / CONFIG_FILE)
+    with files.atomic(folder / WEIGHTS_FILE) as path:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, path)
+    files.write_text(folder / CONFIG_FILE, json.dumps({"trained_with": dict(trained_with), "model": config}, indent=2) + "\n")
 
 
 def load(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -4,8 +4,6 @@ They lie in the folder named by the environment variable TESSERA_WEIGHTS, by def
 Nothing is ever fetched implicitly; `python -m experiments.weights` lists, checks and fetches.
 """
 
-import functools
-import hashlib
 import logging
 import os
 import pickle
@@ -13,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tokenizer.files import sha256 as sha256  # also for callers of this module
 
 log = logging.getLogger(__name__)
 
@@ -148,15 +148,3 @@ def reading_weights(name: str, without: str = "") -> Iterator[Path]:
         raise ValueError(
             f"{path} cannot be read as the weights of {name} ({reason}); `python -m experiments.weights fetch {name}` replaces it"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal digits, read once as long as the file does not change."""
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
