@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tokenizer.generators.kv_cache import KVCache
-from tokenizer.interfaces import Pick, TokenSpec
+from tokenizer.interfaces import Configurable, Pick, TokenSpec
 from tokenizer.layers.transformer import INITIAL_DEVIATION, LlamaBlock
 
 LOGITS_AT_ONCE = 2**26
@@ -29,7 +29,7 @@ def row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(states, weight).float(), targets, reduction="none")
 
 
-class SubTokenHead(nn.Module, ABC):
+class SubTokenHead(Configurable, ABC):
     """A token's S sub-tokens: its G indices, or the parts of their bits.
 
     Attributes:

@@ -7,6 +7,7 @@ One layout of tensors between parts: tokens, channels last, (B, N, D). One index
 Images are (B, 3, H, W), nominally in [-1, 1]; reconstructions are not clamped.
 """
 
+from tokenizer.interfaces.configurable import Configurable
 from tokenizer.interfaces.parts import AdversarialLoss, Decoder, Discriminator, Encoder, Generator, Pick, Quantizer
 from tokenizer.interfaces.values import (
     DecoderOutput,
@@ -21,6 +22,7 @@ from tokenizer.interfaces.values import (
 
 __all__ = [
     "AdversarialLoss",
+    "Configurable",
     "Decoder",
     "DecoderOutput",
     "Discriminator",

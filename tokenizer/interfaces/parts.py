@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from tokenizer.interfaces.configurable import Configurable
 from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec
 
 Pick = Callable[[Tensor, int], Tensor]
 """A sampling function: logits (R, n, K) of sub-token s, and s, to choices (R, n) int64 in [0, K)."""
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Configurable, ABC):
     """Images to latents.
 
     Attributes:
@@ -35,7 +36,7 @@ class Encoder(nn.Module, ABC):
         """Draw all parameters anew, so that a part built on the meta device can be filled in."""
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(Configurable, ABC):
     """Latents to indices and back.
 
     Attributes:
@@ -84,7 +85,7 @@ class Quantizer(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no soft assignment; set loss.weights.entropy=0")
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(Configurable, ABC):
     """Quantized latents to an image; un-merging happens here."""
 
     latent_dim: int
@@ -127,7 +128,7 @@ class Discriminator(nn.Module, ABC):
         """Draw all parameters anew."""
 
 
-class Generator(nn.Module, ABC):
+class Generator(Configurable, ABC):
     """Classes to indices, one token a step or a few. Guidance, temperature and randomness are the caller's, in `Pick`.
 
     A token is written as S sub-tokens: its G indices, or each of them split in several where V is large.
