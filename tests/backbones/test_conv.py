@@ -108,10 +108,8 @@ def test_the_decoder_reads_latents_row_by_row():
     assert (difference[4:8, 4:8] > 0).all()
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize("d2s", [False, True])
-def test_a_gradient_reaches_every_parameter(adaptive, d2s):
-    encoder, decoder = small_encoder(attention=True, layers=2), small_decoder(attention=True, layers=2, adaptive=adaptive, d2s=d2s)
+def test_a_gradient_reaches_every_parameter_with_attention_and_nearest_neighbors():
+    encoder, decoder = small_encoder(attention=True, layers=2), small_decoder(attention=True, layers=2, adaptive=False, d2s=False)
     out = encoder(torch.randn(2, 3, 16, 16))
     decoder(out.latents, out.layout).reconstruction.square().sum().backward()
     for part in (encoder, decoder):
@@ -134,17 +132,6 @@ def test_the_last_layer_makes_the_colours():
     torch.testing.assert_close(reconstruction, torch.full((1, 3, 8, 8), 0.25))
 
 
-@pytest.mark.parametrize("build", [small_encoder, small_decoder])
-def test_a_part_built_on_the_meta_device_is_filled_as_if_built_at_once(build):
-    with torch.device("meta"):
-        part = build()
-    part.to_empty(device="cpu")
-    torch.manual_seed(0 if build is small_encoder else 1)
-    part.reset_parameters()
-    for name, tensor in build().state_dict().items():
-        assert torch.equal(part.state_dict()[name], tensor), name
-
-
 def test_channels_last_weights_and_bfloat16_autocast_give_nearly_the_same_image():
     encoder, decoder = small_encoder(attention=True, layers=2), small_decoder(attention=True, layers=2)
     images = torch.randn(2, 3, 16, 16)
@@ -158,12 +145,6 @@ def test_channels_last_weights_and_bfloat16_autocast_give_nearly_the_same_image(
         coarse = encoder(images)
         rough = decoder(coarse.latents, coarse.layout).reconstruction
     assert ((rough.float() - plain).square().mean() / plain.square().mean()).sqrt() < 0.05
-
-
-def test_parts_in_bfloat16_run():
-    encoder, decoder = small_encoder().bfloat16(), small_decoder().bfloat16()
-    out = encoder(torch.randn(1, 3, 8, 8).bfloat16())
-    assert decoder(out.latents, out.layout).reconstruction.dtype == torch.bfloat16
 
 
 def test_layers_of_the_wrong_length_are_refused():

@@ -56,14 +56,6 @@ def test_any_size_from_32_pixels_gives_one_logit_an_image(side):
         assert stylegan()(torch.empty(2, 3, side, side + 1)).shape == (2, 1)
 
 
-def test_an_image_too_small_is_refused():
-    with (
-        torch.device("meta"),
-        pytest.raises(ValueError, match=r"5 times needs at least 32 pixels a side, got \(40, 31\); raise image_size"),
-    ):
-        stylegan()(torch.empty(2, 3, 40, 31))
-
-
 def test_input_range_decides_what_the_first_layer_sees():
     seen = []
     for choice in ("unit", "symmetric"):
@@ -87,18 +79,6 @@ def test_augmentation_happens_in_the_unit_range():
         assert torch.equal(shown, after if choice == "unit" else 2 * after - 1)
 
 
-def test_a_discriminator_built_on_the_meta_device_is_filled_as_if_built_at_once():
-    torch.manual_seed(0)
-    built = stylegan(**SMALL)
-    with torch.device("meta"):
-        filled = stylegan(**SMALL)
-    filled.to_empty(device="cpu")
-    torch.manual_seed(0)
-    filled.reset_parameters()
-    images = torch.rand(1, 3, 8, 8)
-    assert torch.equal(filled(images), built(images))
-
-
 def test_it_can_be_differentiated_twice():
     discriminator = stylegan(**SMALL)
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
@@ -110,7 +90,7 @@ def test_it_can_be_differentiated_twice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"input_range": "bytes"}, "discriminator.input_range is 'bytes'"),
+        ({"input_range": "bytes"}, "discriminator.input_range=bytes, expected one of unit, symmetric"),
         ({"multipliers": []}, r"discriminator.multipliers=\[\]"),
         ({"multipliers": [2, 0]}, r"discriminator.multipliers=\[2, 0\]"),
         ({"width": 0}, "discriminator.width=0"),

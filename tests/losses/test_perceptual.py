@@ -159,7 +159,7 @@ def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(t
 
 
 def test_an_unknown_network_or_range_is_refused():
-    with pytest.raises(ValueError, match="'resnet'; expected vgg16 or alexnet"):
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.network=resnet, expected one of vgg16, alexnet"):
         LPIPSLoss("resnet", "symmetric")
-    with pytest.raises(ValueError, match="'bytes'; expected symmetric or unit"):
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.input_range=bytes, expected one of symmetric, unit"):
         LPIPSLoss("vgg16", "bytes")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tokenizer.discriminators.augment import Augmentation, window
 from tokenizer.interfaces import Discriminator
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.conv import reset_layers
 from tokenizer.layers.feature_network import FeatureNetwork
 from tokenizer.layers.frozen import Frozen
@@ -40,8 +41,7 @@ class DINODiscriminator(Discriminator):
             MissingWeightsError: the transformer's weights are not on this machine.
         """
         super().__init__()
-        if network != "dinov2_vits14_reg":
-            raise ValueError(f"discriminator.network is {network!r}; expected dinov2_vits14_reg")
+        require_one_of("discriminator.network", network, ("dinov2_vits14_reg",))
         self.input_size = input_size
         self.augmentation = Augmentation(augmentation)
         tokens = TokenNetwork(network, input_size, taps)

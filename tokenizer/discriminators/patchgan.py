@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Discriminator
+from tokenizer.layers.checks import require_at_least, require_one_of, require_side
 from tokenizer.layers.conv import ScaledConv2d, reset_layers
 from tokenizer.layers.norm import group_norm
 
@@ -39,12 +40,9 @@ class PatchDiscriminator(Discriminator):
             ValueError: an unknown choice, fewer than one layer, or groups that do not divide a width.
         """
         super().__init__()
-        if normalization not in ("batch", "group"):
-            raise ValueError(f"discriminator.normalization is {normalization!r}; expected batch or group")
-        if input_range not in ("unit", "symmetric"):
-            raise ValueError(f"discriminator.input_range is {input_range!r}; expected unit or symmetric")
-        if layers < 1:
-            raise ValueError(f"discriminator.layers is {layers}; expected at least 1")
+        require_one_of("discriminator.normalization", normalization, ("batch", "group"))
+        require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
+        require_at_least("discriminator.layers", layers, 1)
         self.input_range = input_range
         self.smallest_side = 3 * 2**layers
         stages: list[nn.Module] = [_conv(3, width, stride=2, bias=True), nn.LeakyReLU(0.2)]
@@ -64,11 +62,7 @@ class PatchDiscriminator(Discriminator):
         Raises:
             ValueError: the images are too small to leave a single patch.
         """
-        if min(images.shape[-2:]) < self.smallest_side:
-            raise ValueError(
-                f"a patch discriminator of this depth needs images of at least {self.smallest_side} pixels a side, got "
-                f"{tuple(images.shape[-2:])}; raise image_size or lower discriminator.layers"
-            )
+        require_side(images, self.smallest_side, "discriminator.layers")
         if self.input_range == "unit":
             images = images / 2 + 0.5
         logits: Tensor = self.head(self.stages(images))

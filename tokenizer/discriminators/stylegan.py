@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.discriminators.augment import Augmentation
 from tokenizer.interfaces import Discriminator
+from tokenizer.layers.checks import require_one_of, require_side
 from tokenizer.layers.conv import reset_layers
 
 
@@ -42,8 +43,7 @@ class StyleGANDiscriminator(Discriminator):
             ValueError: an unknown range or augmentation, no multiplier, or a width below 1.
         """
         super().__init__()
-        if input_range not in ("unit", "symmetric"):
-            raise ValueError(f"discriminator.input_range is {input_range!r}; expected unit or symmetric")
+        require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
         widths = [width, *(width * multiplier for multiplier in multipliers)]
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError(
@@ -72,11 +72,7 @@ class StyleGANDiscriminator(Discriminator):
         Raises:
             ValueError: the images are too small to be halved so often.
         """
-        if min(images.shape[-2:]) < self.smallest_side:
-            raise ValueError(
-                f"a discriminator that halves the image {len(self.blocks)} times needs at least {self.smallest_side} pixels a side, got "
-                f"{tuple(images.shape[-2:])}; raise image_size or shorten discriminator.multipliers"
-            )
+        require_side(images, self.smallest_side, "the number of discriminator.multipliers")
         images = images.to(torch.promote_types(images.dtype, torch.float32))  # both players' pictures are augmented alike
         images = self.augmentation(images / 2 + 0.5)
         if self.input_range == "symmetric":

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenizer.interfaces import AdversarialLoss
+from tokenizer.layers.checks import require_one_of
 
 Form = Literal["hinge", "vanilla", "non_saturating"]
 
@@ -29,8 +30,7 @@ class PairedAdversarialLoss(AdversarialLoss):
         """
         super().__init__()
         for key, form in (("generator", generator), ("discriminator", discriminator)):
-            if form not in get_args(Form):
-                raise ValueError(f"{key} of the adversarial loss is {form!r}; expected {', '.join(get_args(Form))}")
+            require_one_of(f"loss.adversarial.{key}", form, get_args(Form))
         self.generator = generator
         self.discriminator = discriminator
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer
+from tokenizer.layers.checks import require_at_least, require_positive
 from tokenizer.layers.distributed import sum_over_ranks
 from tokenizer.layers.precision import full_precision
 
@@ -27,10 +28,8 @@ class EntropyLoss(nn.Module):
             ValueError: temperature not above 0, or a negative weight.
         """
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}, expected above 0; change the entropy loss's temperature")
-        if not batch_weight >= 0:
-            raise ValueError(f"batch_weight={batch_weight}, expected at least 0; change the entropy loss's batch_weight")
+        require_positive("loss.entropy.temperature", temperature)
+        require_at_least("loss.entropy.batch_weight", batch_weight, 0)
         self.temperature = temperature
         self.batch_weight = batch_weight
 
@@ -50,8 +49,7 @@ class TotalCodingRateLoss(nn.Module):
             ValueError: epsilon not above 0.
         """
         super().__init__()
-        if not epsilon > 0:
-            raise ValueError(f"epsilon={epsilon}, expected above 0; change the coding rate loss's epsilon")
+        require_positive("loss.total_coding_rate.epsilon", epsilon)
         self.epsilon = epsilon
 
     def forward(self, lookup_latents: Tensor, codes: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.feature_network import NETWORKS, FeatureNetwork
 from tokenizer.layers.frozen import Frozen
 
@@ -28,8 +29,7 @@ class FeatureLoss(nn.Module):
             MissingWeightsError: the network's weights are not on this machine.
         """
         super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"network of the perceptual loss is {network!r}; expected {', '.join(NETWORKS)}")
+        require_one_of("loss.perceptual.network", network, NETWORKS)
         key = "loss.perceptual.input_size"
         self.features = Frozen(FeatureNetwork(network, input_size, key, without="loss.weights.perceptual=0"))
 

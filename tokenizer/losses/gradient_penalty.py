@@ -8,6 +8,8 @@ with a weight of 10. Slopes are those over images in [0, 1], as there, whatever 
 import torch
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import require_at_least
+
 TO_UNIT_RANGE = 2.0  # d/d(images / 2 + 1 / 2), from d/d(images)
 
 
@@ -25,10 +27,8 @@ class GradientPenaltyLoss(nn.Module):
             ValueError: a negative target, or an interval below 1.
         """
         super().__init__()
-        if not target >= 0:
-            raise ValueError(f"loss.gradient_penalty.target={target}: expected at least 0")
-        if every < 1:
-            raise ValueError(f"loss.gradient_penalty.every={every}: expected at least 1")
+        require_at_least("loss.gradient_penalty.target", target, 0)
+        require_at_least("loss.gradient_penalty.every", every, 1)
         self.target = target
         self.every = every
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.frozen import Frozen
 from tokenizer.weights import reading_weights
 
@@ -35,10 +36,8 @@ class LPIPSLoss(nn.Module):
             MissingWeightsError: the classifier's weights are not on this machine.
         """
         super().__init__()
-        if network not in LINEAR_WEIGHTS:
-            raise ValueError(f"network of the perceptual loss is {network!r}; expected {' or '.join(LINEAR_WEIGHTS)}")
-        if input_range not in ("symmetric", "unit"):
-            raise ValueError(f"input_range of the perceptual loss is {input_range!r}; expected symmetric or unit")
+        require_one_of("loss.perceptual.network", network, LINEAR_WEIGHTS)
+        require_one_of("loss.perceptual.input_range", input_range, ("symmetric", "unit"))
         self.input_range = input_range
         with reading_weights(network, without="loss.weights.perceptual=0") as path:
             self.distance = Frozen(_Distance(network, path))

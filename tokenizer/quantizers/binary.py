@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
+from tokenizer.layers.checks import require_at_least
 from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.checks import MAXIMUM_BITS, require_at_least, require_indices, require_width
+from tokenizer.quantizers.checks import MAXIMUM_BITS, require_indices, require_width
 from tokenizer.quantizers.entropy import entropy_of_mean
 from tokenizer.quantizers.lookup import scratch_floats
 from tokenizer.quantizers.straight_through import straight_through
@@ -56,18 +57,17 @@ class BinaryQuantizer(Quantizer):
         require_width(latents, self.latent_dim)
         compared = self.compared(latents.float())
         indices = ((compared > 0).long() << self._places(latents.device)).sum(-1, keepdim=True)
-        quantized = self.indices_to_latents(indices)
+        quantized = self._codes(self._bits(indices))
         losses = {"commitment": F.mse_loss(compared, quantized)}
         return QuantizerOutput(straight_through(compared, quantized), indices, compared.unsqueeze(2), losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, 1) to (B, N, D) of -magnitude and magnitude."""
-        return (2.0 * self.split_indices(indices).float() - 1.0) * self.magnitude
+        return self._codes(self.split_indices(indices))
 
     def split_indices(self, indices: Tensor) -> Tensor:
         """(B, N, 1) to (B, N, D): each channel's bit."""
-        require_indices(indices, 1)
-        return indices >> self._places(indices.device) & 1
+        return self._bits(require_indices(indices, 1, self.codebook_size))
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`; exact.
@@ -88,6 +88,12 @@ class BinaryQuantizer(Quantizer):
         for chunk in chunks[1:]:
             mass = mass + checkpoint(_joint_mass, chunk, use_reentrant=False, preserve_rng_state=False)
         return sample, entropy_of_mean(mass, len(logits))
+
+    def _codes(self, bits: Tensor) -> Tensor:
+        return (2.0 * bits.float() - 1.0) * self.magnitude
+
+    def _bits(self, indices: Tensor) -> Tensor:
+        return indices >> self._places(indices.device) & 1
 
     def _places(self, device: torch.device) -> Tensor:
         return torch.arange(self.latent_dim, device=device)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import MAXIMUM_BITS, require_at_least, require_indices, require_one_of, require_width
+from tokenizer.layers.checks import require_at_least, require_one_of
+from tokenizer.quantizers.checks import MAXIMUM_BITS, require_indices, require_width
 from tokenizer.quantizers.straight_through import straight_through
 
 SHRINK = 1e-3  # keeps tanh away from the edge of the outermost levels (appendix A.1)
@@ -61,7 +62,7 @@ class FiniteScalarQuantizer(Quantizer):
         digits = digits.nan_to_num().long()
         indices = (digits * self._radix()).sum(-1, keepdim=True)
         scaled = self._to_codes(bounded + self._lowest_level())
-        return QuantizerOutput(straight_through(scaled, self.indices_to_latents(indices)), indices, scaled.unsqueeze(2))
+        return QuantizerOutput(straight_through(scaled, self._to_codes(self._digits(indices).float())), indices, scaled.unsqueeze(2))
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, 1) to (B, N, D), in [-1, 1] or [0, 1]."""
@@ -69,7 +70,9 @@ class FiniteScalarQuantizer(Quantizer):
 
     def split_indices(self, indices: Tensor) -> Tensor:
         """(B, N, 1) to (B, N, D): each channel's level, counted from 0."""
-        require_indices(indices, 1)
+        return self._digits(require_indices(indices, 1, self.codebook_size))
+
+    def _digits(self, indices: Tensor) -> Tensor:
         return indices // self._radix() % self.levels
 
     def _bounded(self, latents: Tensor) -> Tensor:

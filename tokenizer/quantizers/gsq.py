@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
+from tokenizer.layers.checks import require_at_least, require_one_of
+from tokenizer.quantizers.checks import require_indices, require_width
 from tokenizer.quantizers.codebook import draw_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
@@ -75,22 +76,25 @@ class GroupedSphericalQuantizer(Quantizer):
     def forward(self, latents: Tensor) -> QuantizerOutput:
         """(B, N, D) latents to fp32 `quantized`, with the losses of section 3.1: mean squared errors over all elements."""
         require_width(latents, self.latent_dim)
-        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, -1))
+        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, self.codebook.shape[1]))
         ties = self.ties if self.training else "lowest"
         indices = nearest_code(compared, self._normalized(self.codebook), ties, unit_length=self.normalization == "l2")
-        chosen = self.indices_to_latents(indices)
+        chosen = self._rows(indices)
         flat = compared.flatten(2)
         losses = {"commitment": F.mse_loss(flat, chosen.detach()), "codebook": F.mse_loss(chosen, flat.detach())}
         return QuantizerOutput(straight_through(flat, chosen), indices, compared, losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, G) to (B, N, D): rows of the codebook, not normalised."""
-        require_indices(indices, self.groups)
-        return F.embedding(indices, self.codebook).float().flatten(2)
+        return self._rows(require_indices(indices, self.groups, self.codebook_size))
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`; codes are normalised like the latents."""
         return group_entropies(lookup_latents, [self._normalized(self.codebook)] * self.groups, temperature)
+
+    def _rows(self, indices: Tensor) -> Tensor:
+        """(B, N, G) to (B, N, D)."""
+        return F.embedding(indices, self.codebook).float().flatten(2)
 
     def _normalized(self, vectors: Tensor) -> Tensor:
         """(..., d) to (..., d) in fp32."""

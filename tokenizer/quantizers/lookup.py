@@ -15,8 +15,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.checks import require_one_of
 
 Ties = Literal["lowest", "random"]
 Result = TypeVar("Result")

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
+from tokenizer.layers.checks import require_at_least, require_one_of
+from tokenizer.quantizers.checks import require_indices, require_width
 from tokenizer.quantizers.codebook import draw_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
@@ -79,7 +80,7 @@ class ResidualVectorQuantizer(Quantizer):
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, levels) to (B, N, D): the sum of the levels' codes, coarse to fine."""
-        require_indices(indices, self.groups)
+        indices = require_indices(indices, self.groups, self.codebook_size)
         total = torch.zeros(*indices.shape[:2], self.latent_dim, device=indices.device)
         for level in range(self.groups):
             total = total + F.embedding(indices[..., level], self._table(level)).float()
