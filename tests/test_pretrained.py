@@ -46,7 +46,7 @@ class WithParts(Configurable):
         super().__init__()
 
 
-class Kept(Configurable):
+class Outer(Configurable):
     """Its argument is an attribute of the same name, which may be replaced later."""
 
     def __init__(self, inner: Configurable) -> None:
@@ -96,7 +96,7 @@ def test_parts_in_lists_and_dicts_are_described():
 
 
 def test_a_part_that_was_replaced_is_described_as_it_is_now():
-    model = Kept(VectorQuantizer(2, 4))
+    model = Outer(VectorQuantizer(2, 4))
     model.inner = VectorQuantizer(2, 8)
     assert model.config()["inner"]["codebook_size"] == 8
     assert copy.deepcopy(model).config() == model.config()

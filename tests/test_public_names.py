@@ -31,8 +31,8 @@ def test_users_can_import_the_main_names_in_one_line():
 def test_type_checkers_see_the_same_names_from_the_same_modules():
     tree = ast.parse(Path(tokenizer.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tokenizer.")]
-    seen = {alias.asname: str(node.module) for node in imports for alias in node.names}
-    assert seen == {name: f"tokenizer.{module}" for name, module in tokenizer._EXPORTS.items()}
+    imported = {alias.asname: str(node.module) for node in imports for alias in node.names}
+    assert imported == {name: f"tokenizer.{module}" for name, module in tokenizer._EXPORTS.items()}
 
 
 def test_the_listing_of_the_package_has_the_public_names_alone():

@@ -79,7 +79,7 @@ def test_an_image_comes_back_in_its_own_shape(patch_size, multipliers, downsampl
 def test_latents_run_row_by_row():
     encoder = small_encoder((1, 1, 1), layers=0, patch_size=4)
     encoder.stem.weight.data *= torch.nn.functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
-    encoder.norm = nn.Identity()  # with it, or with the neighbours in the stem, cells would see each other
+    encoder.norm = nn.Identity()  # with it, or with the neighbors in the stem, cells would depend on each other
     images = torch.zeros(1, 3, 8, 12)
     changed = images.clone()
     changed[:, :, 4:8, 8:12] = 1.0  # the cell in row 1, column 2 of 2 x 3
@@ -118,13 +118,13 @@ def test_a_gradient_reaches_every_parameter_with_attention_and_nearest_neighbors
             assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_latent_map_of_one_cell_decodes_to_finite_colours():
+def test_a_latent_map_of_one_cell_decodes_to_finite_pixels():
     decoder = small_decoder()
     reconstruction = decoder(torch.randn(2, 1, 6), TokenLayout((1, 1))).reconstruction
     assert torch.isfinite(reconstruction).all()
 
 
-def test_the_last_layer_makes_the_colours():
+def test_the_last_layer_computes_the_pixels():
     decoder = small_decoder(patch_size=2)
     decoder.last_layer.weight.data.zero_()
     decoder.last_layer.bias.data.fill_(0.25)
@@ -161,10 +161,10 @@ def test_a_width_that_the_norm_groups_do_not_divide_is_refused():
         ConvDecoder(8, 48, [1], 1, False, False, False)
 
 
-def test_an_encoder_that_keeps_every_cell_refuses_another_number_of_tokens():
+def test_an_encoder_that_returns_every_cell_refuses_a_different_number_of_tokens():
     encoder = small_encoder()
     assert encoder(torch.randn(1, 3, 8, 8), 4).latents.shape == (1, 4, 6)
-    with pytest.raises(ValueError, match=r"num_tokens 3 .* all 4 cells"):
+    with pytest.raises(ValueError, match=r"num_tokens=3, .* all 4 cells"):
         encoder(torch.randn(1, 3, 8, 8), 3)
 
 

@@ -54,17 +54,17 @@ def test_widths_double_up_to_eightfold():
     assert strides == [2, 2, 2, 2, 2, 1]
 
 
-def test_input_range_decides_what_the_first_layer_sees():
-    seen = []
+def test_input_range_decides_the_input_of_the_first_layer():
+    captured = []
     for choice in ("unit", "symmetric"):
         discriminator = patchgan(width=4, layers=1, input_range=choice)
-        discriminator.stages[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        discriminator.stages[0].register_forward_hook(lambda module, inputs, output: captured.append(inputs[0]))
         discriminator(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8))
-    assert seen[0][0, :, 0, 0].tolist() == [0.0, 0.5, 1.0]
-    assert seen[1][0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert captured[0][0, :, 0, 0].tolist() == [0.0, 0.5, 1.0]
+    assert captured[1][0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
 
 
-def test_weights_start_with_unit_gain_and_the_last_with_a_tenth():
+def test_weights_are_initialized_with_unit_gain_and_the_last_with_a_tenth():
     torch.manual_seed(0)
     discriminator = patchgan(width=32)
     assert discriminator.stages[2].weight.std().item() == pytest.approx((32 * 16) ** -0.5, rel=0.03)

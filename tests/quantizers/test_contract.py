@@ -28,7 +28,7 @@ def test_the_shared_width_is_the_one_of_the_quantizer(name):
 
 
 @every_quantizer
-def test_shapes_and_dtypes_are_those_of_the_vocabulary(name):
+def test_shapes_and_dtypes_are_those_of_the_interface(name):
     quantizer = make(name)
     out = quantizer(latents_for(quantizer))
     assert out.quantized.shape == (2, 9, quantizer.latent_dim)
@@ -42,7 +42,7 @@ def test_shapes_and_dtypes_are_those_of_the_vocabulary(name):
 
 
 @every_quantizer
-def test_indices_lie_below_the_codebook_size_and_vary(name):
+def test_indices_are_below_the_codebook_size_and_vary(name):
     quantizer = make(name)
     indices = quantizer(latents_for(quantizer)).indices
     assert indices.min() >= 0
@@ -87,7 +87,7 @@ def test_only_the_codebook_loss_moves_the_codebook(name):
 
 
 @every_quantizer
-def test_two_passes_in_eval_mode_are_alike(name):
+def test_two_passes_in_eval_mode_are_equal(name):
     quantizer = make(name).eval()
     first, second = (quantizer(latents_for(quantizer)) for _ in range(2))
     assert torch.equal(first.indices, second.indices)

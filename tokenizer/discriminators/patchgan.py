@@ -1,6 +1,6 @@
-"""PatchGAN: a small convolutional network judges overlapping patches.
+"""PatchGAN: a small convolutional network with a logit for each of many overlapping patches.
 
-Source: Isola et al. 2017, arXiv:1611.07004; in the form of GSQ, arXiv:2412.02632 appendix C ("NLD"), with its start of the weights.
+Source: Isola et al. 2017, arXiv:1611.07004; in the form of GSQ, arXiv:2412.02632 appendix C ("NLD"), with its initialization.
 """
 
 from typing import Literal
@@ -14,9 +14,20 @@ from tokenizer.layers.norm import group_norm
 
 
 class PatchDiscriminator(Discriminator):
-    """4x4 convolutions, each halving the map but for the last two; one logit a patch.
+    """4x4 convolutions of stride 2, except for the last two; one logit per patch.
 
-    With three layers a logit sees 70 x 70 pixels. Under batch norm real and fake images are normalised apart, each process by its own.
+    With three layers the receptive field of a logit is 70 x 70 pixels. With batch norm, real and fake images are normalized separately, on
+    each process by its own statistics.
+
+    Args:
+        width: channels of the first layer; doubled by every layer, up to eightfold.
+        layers: normalized layers between the first convolution and the one to logits.
+        normalization: batch norm, as in the paper, or group norm, which suits small batches.
+        norm_groups: groups of the group norms.
+        input_range: range of the network's input: "unit" for [0, 1], as in the paper, "symmetric" for [-1, 1].
+
+    Raises:
+        ValueError: an unknown choice, no layers, or groups that do not divide a width.
     """
 
     def __init__(
@@ -27,18 +38,6 @@ class PatchDiscriminator(Discriminator):
         norm_groups: int,
         input_range: Literal["unit", "symmetric"],
     ) -> None:
-        """Lay out the network.
-
-        Args:
-            width: channels of the first layer; they double up to eightfold.
-            layers: normalised layers between the first convolution and the one to logits.
-            normalization: batch norm (the paper's) or group norm, which suits small batches.
-            norm_groups: groups of the group norms, ignored by batch norm.
-            input_range: the images that the network sees: "unit" in [0, 1] as in the paper, "symmetric" in [-1, 1].
-
-        Raises:
-            ValueError: an unknown choice, fewer than one layer, or groups that do not divide a width.
-        """
         super().__init__()
         require_one_of("discriminator.normalization", normalization, ("batch", "group"))
         require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
@@ -57,10 +56,10 @@ class PatchDiscriminator(Discriminator):
         self.head = _conv(current, 1, stride=1, gain=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] to (B, K), one logit a patch, row by row.
+        """(B, 3, H, W) in [-1, 1] to (B, K), a logit for each patch in raster order.
 
         Raises:
-            ValueError: the images are too small to leave a single patch.
+            ValueError: the images are smaller than a patch.
         """
         require_side(images, self.smallest_side, "discriminator.layers")
         if self.input_range == "unit":
@@ -69,10 +68,10 @@ class PatchDiscriminator(Discriminator):
         return logits.flatten(1)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
         reset_layers(self)
 
 
 def _conv(in_channels: int, out_channels: int, stride: int, bias: bool = False, gain: float = 1.0) -> ScaledConv2d:
-    """The 4x4 convolution with one pixel of padding."""
+    """4x4 convolution with one pixel of padding."""
     return ScaledConv2d(in_channels, out_channels, 4, stride=stride, gain=gain, bias=bias)
