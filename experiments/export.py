@@ -23,13 +23,12 @@ def run(composition: Composition) -> int:
     part = "generator" if "generator" in trained["task"] else "tokenizer"
     from experiments.runs.models import load_generator, load_tokenizer
 
-    loaded: tuple[Any, dict[str, Any]] = (load_generator if part == "generator" else load_tokenizer)(folder.path, config["weights"])
-    model, description = loaded
+    model: Any = (load_generator if part == "generator" else load_tokenizer)(folder.path, config["weights"])[0]
     weights = config["weights"] if trained["ema_decay"] or part == "tokenizer" else "raw"  # a generator need not keep averages
     about = {"image_size": trained["image_size"], "run": folder.path.name, "weights": weights}
     about |= {key: known[key] for key in ("tokens", "classes", "tokenizer") if key in known}
     output = Path(config["output"]) if config["output"] else folder.path / "export"
-    model.save_pretrained(output, description, about)
+    model.save_pretrained(output, about)
     log.info("wrote %s; `%s.from_pretrained(%r)` loads it", output, type(model).__name__, str(output))
     return 0
 

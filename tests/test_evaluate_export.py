@@ -185,7 +185,7 @@ def test_trained_weights_can_be_exported_instead(finished, exported, tmp_path):
         ("os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.save_file", {"tensors": {}, "filename": "{marker}"}),
-        ("tokenizer.pretrained.save", {"module": LINEAR, "config": {}, "folder": "{marker}", "trained_with": {}}),
+        ("tokenizer.pretrained.save", {"module": LINEAR, "folder": "{marker}"}),
         ("experiments.runs.folder.write_atomic", {"path": "{marker}", "text": ""}),
     ],
 )

@@ -1,4 +1,4 @@
-"""The image tokenizer: encoder, quantizer and decoder in one line, from pictures to indices and back."""
+"""Image tokenizer: encoder, quantizer and decoder, from images to indices and back."""
 
 from torch import Tensor
 
@@ -7,14 +7,18 @@ from tokenizer.pretrained import Pretrained
 
 
 class ImageTokenizer(Pretrained):
-    """Encoder, quantizer and decoder whose widths agree."""
+    """Encoder, quantizer and decoder of the same latent width.
+
+    Args:
+        encoder: encoder.
+        quantizer: quantizer.
+        decoder: decoder.
+
+    Raises:
+        ValueError: the latent widths differ.
+    """
 
     def __init__(self, encoder: Encoder, quantizer: Quantizer, decoder: Decoder) -> None:
-        """Join three parts.
-
-        Raises:
-            ValueError: the parts' latent widths differ.
-        """
         super().__init__()
         widths = {"encoder": encoder.latent_dim, "quantizer": quantizer.latent_dim, "decoder": decoder.latent_dim}
         if len(set(widths.values())) > 1:
@@ -24,32 +28,32 @@ class ImageTokenizer(Pretrained):
         self.decoder = decoder
 
     def forward(self, images: Tensor, num_tokens: int | None = None) -> TokenizerOutput:
-        """(B, 3, H, W) in [-1, 1] to everything that one pass computes."""
+        """Outputs of all three parts for images (B, 3, H, W) in [-1, 1]."""
         self.grid((images.shape[-2], images.shape[-1]))
         encoded = self.encoder(images, num_tokens)
         quantized = self.quantizer(encoded.latents)
         return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout))
 
     def encode(self, images: Tensor, num_tokens: int | None = None) -> tuple[QuantizerOutput, TokenLayout]:
-        """(B, 3, H, W) in [-1, 1] to quantized latents and indices (B, N, G), with their layout."""
+        """Quantizer output and token layout for images (B, 3, H, W) in [-1, 1]."""
         self.grid((images.shape[-2], images.shape[-1]))
         encoded = self.encoder(images, num_tokens)
         return self.quantizer(encoded.latents), encoded.layout
 
     def decode(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """(B, N, D) to an image."""
+        """Decoder output for quantized latents (B, N, D)."""
         output: DecoderOutput = self.decoder(quantized, layout)
         return output
 
     def decode_indices(self, indices: Tensor, layout: TokenLayout) -> Tensor:
-        """(B, N, G) int64 to images (B, 3, H, W), nominally in [-1, 1]."""
+        """Images (B, 3, H, W), nominally in [-1, 1], for indices (B, N, G)."""
         return self.decode(self.quantizer.indices_to_latents(indices), layout).reconstruction
 
     def grid(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of the cells of an image of that size in pixels.
+        """Grid (h, w) of cells of an image size in pixels.
 
         Raises:
-            ValueError: a side is not a multiple of the downsampling factor; names the nearest sizes.
+            ValueError: a side is not a multiple of the downsampling factor.
         """
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         step = self.encoder.downsample
@@ -61,16 +65,16 @@ class ImageTokenizer(Pretrained):
         return sides[0] // step, sides[1] // step
 
     def num_tokens(self, image_size: int | tuple[int, int]) -> int:
-        """Tokens of an image of that size, before any merging."""
+        """Number of tokens of an image size in pixels, before any merging."""
         rows, columns = self.grid(image_size)
         return rows * columns
 
     def tokens(self, image_size: int | tuple[int, int], num_classes: int = 0) -> TokenSpec:
-        """What a generator of images of that size has to know of this tokenizer.
+        """Specification of the tokens of an image size, for a generator.
 
         Args:
-            image_size: in pixels.
-            num_classes: of the images, 0 for none.
+            image_size: side, or height and width, in pixels.
+            num_classes: number of classes of the images; 0 for unlabeled images.
         """
         quantizer, grid = self.quantizer, self.grid(image_size)
         return TokenSpec(quantizer.codebook_size, quantizer.groups, self.num_tokens(image_size), grid, self.encoder.kind, num_classes)

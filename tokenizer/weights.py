@@ -1,11 +1,9 @@
-"""Weights of other people's networks: which file, where it lies, how to get it. Imports no torch: start-up checks read it.
+"""Weights files of published networks: names, locations and sources. Imports no torch, because start-up checks use it.
 
-They lie in the folder named by the environment variable TESSERA_WEIGHTS, by default `tessera` in the user's cache folder.
-Nothing is ever fetched implicitly; `python -m experiments.weights` lists, checks and fetches.
+The files are stored in the folder of the environment variable TESSERA_WEIGHTS, by default `tessera` in the user's cache folder. Nothing
+is downloaded implicitly; `python -m experiments.weights` lists, checks and fetches them.
 """
 
-import functools
-import hashlib
 import logging
 import os
 import pickle
@@ -14,24 +12,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizer.files import sha256 as sha256  # also for callers of this module
+
 log = logging.getLogger(__name__)
 
 
 class MissingWeightsError(FileNotFoundError):
-    """A network was asked for whose weights are not on this machine."""
+    """The weights of a network are not on this machine."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One file of weights.
+    """Weights file.
 
     Attributes:
-        name: how configurations call it.
-        filename: its name in the weights folder.
-        source: the address it is published at.
-        sha256_prefix: the first hexadecimal digits of its SHA-256, "" if its publisher states none.
-        purpose: what it is for, in a few words.
-        mebibytes: about how large it is, 0 if that is not known.
+        name: name in configurations.
+        filename: file name in the weights folder.
+        source: address of the published file.
+        sha256_prefix: first hexadecimal digits of its SHA-256; "" if not published.
+        purpose: purpose in a few words, for messages.
+        mebibytes: approximate size; 0 if unknown.
     """
 
     name: str
@@ -43,7 +43,7 @@ class WeightsFile:
 
     @property
     def path(self) -> Path:
-        """Where the file belongs on this machine."""
+        """Location of the file on this machine."""
         return weights_folder() / self.filename
 
 
@@ -95,24 +95,24 @@ FILES = {
 
 
 def weights_folder() -> Path:
-    """The folder of weights: $TESSERA_WEIGHTS, or `tessera` in the user's cache folder."""
-    named = os.environ.get("TESSERA_WEIGHTS")
-    if named:
-        return Path(named)
+    """Folder of weights files: $TESSERA_WEIGHTS, or `tessera` in the user's cache folder."""
+    folder = os.environ.get("TESSERA_WEIGHTS")
+    if folder:
+        return Path(folder)
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "tessera"
 
 
 def find_weights(name: str, without: str = "") -> Path:
-    """Path of a file of weights.
+    """Path of a weights file.
 
     Args:
-        name: a key of `FILES`.
-        without: the option that does without it, for the message, such as `loss.weights.perceptual=0`.
+        name: key of `FILES`.
+        without: option that avoids the file, for the message, such as `loss.weights.perceptual=0`.
 
     Raises:
-        MissingWeightsError: the file is not there. The message is one line: what, where it goes, how to get it, how to do without.
-        ValueError: no such name.
+        MissingWeightsError: the file is missing. The message has one line with purpose, location, source and alternative.
+        ValueError: unknown name.
     """
     if name not in FILES:
         raise ValueError(f"no weights are known as {name!r}; known: {', '.join(FILES)}")
@@ -128,15 +128,15 @@ def find_weights(name: str, without: str = "") -> Path:
 
 @contextmanager
 def reading_weights(name: str, without: str = "") -> Iterator[Path]:
-    """Path of a file of weights, to be read inside the `with`; a file that is not the published one is used with a warning.
+    """Yield the path of a weights file, to be read in the block; a file that differs from the published one gives a warning.
 
     Args:
-        name: a key of `FILES`.
+        name: key of `FILES`.
         without: see `find_weights`.
 
     Raises:
-        MissingWeightsError: the file is not there.
-        ValueError: what is inside could not read the file: it is damaged, or holds another network.
+        MissingWeightsError: the file is missing.
+        ValueError: the block could not read the file, which is damaged or contains a different network.
     """
     path, expected = find_weights(name, without), FILES[name].sha256_prefix
     if not sha256(path).startswith(expected):
@@ -148,15 +148,3 @@ def reading_weights(name: str, without: str = "") -> Iterator[Path]:
         raise ValueError(
             f"{path} cannot be read as the weights of {name} ({reason}); `python -m experiments.weights fetch {name}` replaces it"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal digits, read once as long as the file does not change."""
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,7 +79,7 @@ def test_an_image_comes_back_in_its_own_shape(patch_size, multipliers, downsampl
 def test_latents_run_row_by_row():
     encoder = small_encoder((1, 1, 1), layers=0, patch_size=4)
     encoder.stem.weight.data *= torch.nn.functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
-    encoder.norm = nn.Identity()  # with it, or with the neighbours in the stem, cells would see each other
+    encoder.norm = nn.Identity()  # with it, or with the neighbors in the stem, cells would depend on each other
     images = torch.zeros(1, 3, 8, 12)
     changed = images.clone()
     changed[:, :, 4:8, 8:12] = 1.0  # the cell in row 1, column 2 of 2 x 3
@@ -108,10 +108,8 @@ def test_the_decoder_reads_latents_row_by_row():
     assert (difference[4:8, 4:8] > 0).all()
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize("d2s", [False, True])
-def test_a_gradient_reaches_every_parameter(adaptive, d2s):
-    encoder, decoder = small_encoder(attention=True, layers=2), small_decoder(attention=True, layers=2, adaptive=adaptive, d2s=d2s)
+def test_a_gradient_reaches_every_parameter_with_attention_and_nearest_neighbors():
+    encoder, decoder = small_encoder(attention=True, layers=2), small_decoder(attention=True, layers=2, adaptive=False, d2s=False)
     out = encoder(torch.randn(2, 3, 16, 16))
     decoder(out.latents, out.layout).reconstruction.square().sum().backward()
     for part in (encoder, decoder):
@@ -120,29 +118,18 @@ def test_a_gradient_reaches_every_parameter(adaptive, d2s):
             assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_latent_map_of_one_cell_decodes_to_finite_colours():
+def test_a_latent_map_of_one_cell_decodes_to_finite_pixels():
     decoder = small_decoder()
     reconstruction = decoder(torch.randn(2, 1, 6), TokenLayout((1, 1))).reconstruction
     assert torch.isfinite(reconstruction).all()
 
 
-def test_the_last_layer_makes_the_colours():
+def test_the_last_layer_computes_the_pixels():
     decoder = small_decoder(patch_size=2)
     decoder.last_layer.weight.data.zero_()
     decoder.last_layer.bias.data.fill_(0.25)
     reconstruction = decoder(torch.randn(1, 4, 6), TokenLayout((2, 2))).reconstruction
     torch.testing.assert_close(reconstruction, torch.full((1, 3, 8, 8), 0.25))
-
-
-@pytest.mark.parametrize("build", [small_encoder, small_decoder])
-def test_a_part_built_on_the_meta_device_is_filled_as_if_built_at_once(build):
-    with torch.device("meta"):
-        part = build()
-    part.to_empty(device="cpu")
-    torch.manual_seed(0 if build is small_encoder else 1)
-    part.reset_parameters()
-    for name, tensor in build().state_dict().items():
-        assert torch.equal(part.state_dict()[name], tensor), name
 
 
 def test_channels_last_weights_and_bfloat16_autocast_give_nearly_the_same_image():
@@ -160,12 +147,6 @@ def test_channels_last_weights_and_bfloat16_autocast_give_nearly_the_same_image(
     assert ((rough.float() - plain).square().mean() / plain.square().mean()).sqrt() < 0.05
 
 
-def test_parts_in_bfloat16_run():
-    encoder, decoder = small_encoder().bfloat16(), small_decoder().bfloat16()
-    out = encoder(torch.randn(1, 3, 8, 8).bfloat16())
-    assert decoder(out.latents, out.layout).reconstruction.dtype == torch.bfloat16
-
-
 def test_layers_of_the_wrong_length_are_refused():
     with pytest.raises(ValueError, match=r"layers \[2, 2\] has 2 entries, expected 3"):
         small_encoder((1, 2), layers=[2, 2])
@@ -180,10 +161,10 @@ def test_a_width_that_the_norm_groups_do_not_divide_is_refused():
         ConvDecoder(8, 48, [1], 1, False, False, False)
 
 
-def test_an_encoder_that_keeps_every_cell_refuses_another_number_of_tokens():
+def test_an_encoder_that_returns_every_cell_refuses_a_different_number_of_tokens():
     encoder = small_encoder()
     assert encoder(torch.randn(1, 3, 8, 8), 4).latents.shape == (1, 4, 6)
-    with pytest.raises(ValueError, match=r"num_tokens 3 .* all 4 cells"):
+    with pytest.raises(ValueError, match=r"num_tokens=3, .* all 4 cells"):
         encoder(torch.randn(1, 3, 8, 8), 3)
 
 

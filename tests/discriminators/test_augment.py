@@ -58,7 +58,7 @@ def test_cutout_is_a_loop_over_images_with_one_black_rectangle(images):
 
 
 @pytest.mark.parametrize("side", [4, 5, 10, 13, 32])
-def test_the_middle_of_the_rectangle_lies_anywhere_from_border_to_border(side):
+def test_the_middle_of_the_rectangle_is_anywhere_from_border_to_border(side):
     torch.manual_seed(0)
     black = augment.cutout(torch.ones(4000, 1, side, side)) == 0
     length = int(0.2 * side + 0.5)
@@ -80,7 +80,7 @@ def test_shifts_reach_an_eighth_both_ways_and_no_further():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_resize_scales_all_images_by_one_ratio_and_frames_or_cuts_them_in_the_middle(seed, images):
+def test_resize_scales_all_images_by_one_ratio_and_pads_or_crops_them_in_the_center(seed, images):
     torch.manual_seed(seed)
     changed = Augmentation(["resize"])(images)
     torch.manual_seed(seed)
@@ -97,15 +97,15 @@ def test_resize_scales_all_images_by_one_ratio_and_frames_or_cuts_them_in_the_mi
         torch.testing.assert_close(changed, resized[:, :, top : top + 16, left : left + 24])
 
 
-def test_a_window_may_lie_partly_or_wholly_outside():
+def test_a_crop_may_be_partly_or_completely_outside():
     images = torch.arange(1.0, 13).view(1, 1, 3, 4).expand(3, 1, 3, 4)
-    seen = augment.window(images, torch.tensor([1, -1, 9]), torch.tensor([2, -1, 0]), 2, 3)
-    assert seen[0, 0].tolist() == [[7, 8, 0], [11, 12, 0]]
-    assert seen[1, 0].tolist() == [[0, 0, 0], [0, 1, 2]]
-    assert seen[2].sum() == 0
+    cropped = augment.crop(images, torch.tensor([1, -1, 9]), torch.tensor([2, -1, 0]), 2, 3)
+    assert cropped[0, 0].tolist() == [[7, 8, 0], [11, 12, 0]]
+    assert cropped[1, 0].tolist() == [[0, 0, 0], [0, 1, 2]]
+    assert cropped[2].sum() == 0
 
 
-def test_changes_come_in_their_own_order_whatever_the_order_of_the_names(images):
+def test_the_order_of_changes_does_not_depend_on_the_order_of_names(images):
     torch.manual_seed(1)
     changed = Augmentation(["cutout", "translation", "resize", "color"])(images)
     torch.manual_seed(1)
@@ -114,13 +114,13 @@ def test_changes_come_in_their_own_order_whatever_the_order_of_the_names(images)
     assert list(CHANGES) == ALL
 
 
-def test_without_names_images_stay_and_no_number_is_drawn(images):
+def test_without_names_images_are_unchanged_and_no_random_number_is_used(images):
     state = torch.get_rng_state()
     assert Augmentation([])(images) is images
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_two_calls_and_two_images_are_changed_apart(images):
+def test_two_calls_and_two_images_are_changed_independently(images):
     one_image_often = images[:1].expand_as(images)
     augmentation = Augmentation(["color", "translation"])
     first, second = augmentation(one_image_often), augmentation(one_image_often)

@@ -22,7 +22,7 @@ def test_the_paper_discriminator_has_22_16_million_parameters():
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == expected == 22_163_201
 
 
-def halve(x: torch.Tensor) -> torch.Tensor:
+def downsample(x: torch.Tensor) -> torch.Tensor:
     """Blur, then mean of 2x2 cells, pixel by pixel."""
     padded = F.pad(x, (1, 1, 1, 1))
     rows = (padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]) / 4
@@ -42,8 +42,8 @@ def test_a_discriminator_is_its_formula(size):
 
     x = F.leaky_relu(conv((images + 1) / 2, "stem.0"), 0.01)
     for block in ("blocks.0", "blocks.1"):
-        main = halve(F.leaky_relu(conv(x, f"{block}.conv1"), 0.01))
-        x = F.leaky_relu(conv(main, f"{block}.conv2"), 0.01) + conv(halve(x), f"{block}.skip")
+        main = downsample(F.leaky_relu(conv(x, f"{block}.conv1"), 0.01))
+        x = F.leaky_relu(conv(main, f"{block}.conv2"), 0.01) + conv(downsample(x), f"{block}.skip")
     x = F.leaky_relu(conv(x, "head.0"), 0.01).mean((2, 3))
     x = F.leaky_relu(F.linear(x, weights["head.4.weight"], weights["head.4.bias"]), 0.01)
     torch.testing.assert_close(discriminator(images), F.linear(x, weights["head.6.weight"], weights["head.6.bias"]))
@@ -56,65 +56,47 @@ def test_any_size_from_32_pixels_gives_one_logit_an_image(side):
         assert stylegan()(torch.empty(2, 3, side, side + 1)).shape == (2, 1)
 
 
-def test_an_image_too_small_is_refused():
-    with (
-        torch.device("meta"),
-        pytest.raises(ValueError, match=r"5 times needs at least 32 pixels a side, got \(40, 31\); raise image_size"),
-    ):
-        stylegan()(torch.empty(2, 3, 40, 31))
-
-
-def test_input_range_decides_what_the_first_layer_sees():
-    seen = []
+def test_input_range_decides_the_input_of_the_first_layer():
+    captured = []
     for choice in ("unit", "symmetric"):
         discriminator = stylegan(**SMALL, input_range=choice)
-        discriminator.stem.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        discriminator.stem.register_forward_hook(lambda module, inputs, output: captured.append(inputs[0]))
         discriminator(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8))
-    assert seen[0][0, :, 0, 0].tolist() == [0.0, 0.5, 1.0]
-    assert seen[1][0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert captured[0][0, :, 0, 0].tolist() == [0.0, 0.5, 1.0]
+    assert captured[1][0, :, 0, 0].tolist() == [-1.0, 0.0, 1.0]
 
 
 def test_augmentation_happens_in_the_unit_range():
     for choice in ("unit", "symmetric"):
         discriminator = stylegan(**SMALL, input_range=choice, augmentation=["cutout"])
-        seen, images = [], torch.full((2, 3, 16, 16), 0.5)
-        discriminator.augmentation.register_forward_hook(lambda module, inputs, output, seen=seen: seen.extend([inputs[0], output]))
-        discriminator.stem.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0]))
+        captured, images = [], torch.full((2, 3, 16, 16), 0.5)
+        discriminator.augmentation.register_forward_hook(
+            lambda module, inputs, output, captured=captured: captured.extend([inputs[0], output])
+        )
+        discriminator.stem.register_forward_hook(lambda module, inputs, output, captured=captured: captured.append(inputs[0]))
         discriminator(images)
-        before, after, shown = seen
+        before, after, stem_input = captured
         assert before.unique().tolist() == [0.75]
         assert after.unique().tolist() == [0.0, 0.75]
-        assert torch.equal(shown, after if choice == "unit" else 2 * after - 1)
-
-
-def test_a_discriminator_built_on_the_meta_device_is_filled_as_if_built_at_once():
-    torch.manual_seed(0)
-    built = stylegan(**SMALL)
-    with torch.device("meta"):
-        filled = stylegan(**SMALL)
-    filled.to_empty(device="cpu")
-    torch.manual_seed(0)
-    filled.reset_parameters()
-    images = torch.rand(1, 3, 8, 8)
-    assert torch.equal(filled(images), built(images))
+        assert torch.equal(stem_input, after if choice == "unit" else 2 * after - 1)
 
 
 def test_it_can_be_differentiated_twice():
     discriminator = stylegan(**SMALL)
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
-    (slopes,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    slopes.square().sum().backward()
+    (grad,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    grad.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in discriminator.named_parameters() if name.endswith("weight"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"input_range": "bytes"}, "discriminator.input_range is 'bytes'"),
+        ({"input_range": "bytes"}, "discriminator.input_range=bytes, expected one of unit, symmetric"),
         ({"multipliers": []}, r"discriminator.multipliers=\[\]"),
         ({"multipliers": [2, 0]}, r"discriminator.multipliers=\[2, 0\]"),
         ({"width": 0}, "discriminator.width=0"),
-        ({"augmentation": ["colour"]}, "discriminator.augmentation has 'colour'"),
+        ({"augmentation": ["hue"]}, "discriminator.augmentation has 'hue'"),
     ],
 )
 def test_a_wrong_choice_is_refused_with_its_key(arguments, message):
@@ -122,10 +104,10 @@ def test_a_wrong_choice_is_refused_with_its_key(arguments, message):
         stylegan(**arguments)
 
 
-def test_pictures_of_either_player_are_augmented_in_full_precision():
-    seen = []
+def test_half_precision_images_are_augmented_in_full_precision():
+    captured = []
     discriminator = stylegan(**SMALL, augmentation=["color"])
-    discriminator.augmentation.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+    discriminator.augmentation.register_forward_pre_hook(lambda module, inputs: captured.append(inputs[0].dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         discriminator(torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16))
-    assert seen == [torch.float32]
+    assert captured == [torch.float32]

@@ -54,12 +54,12 @@ def test_filling_a_meta_module_with_empty_memory_keeps_the_frozen_weights():
 
 def test_a_copy_of_a_frozen_network_has_its_own_weights():
     frozen = frozen_linear()
-    twin = copy.deepcopy(frozen)
-    assert twin.network is not frozen.network
-    assert torch.equal(twin.network[0].weight, frozen.network[0].weight)
+    copied = copy.deepcopy(frozen)
+    assert copied.network is not frozen.network
+    assert torch.equal(copied.network[0].weight, frozen.network[0].weight)
 
 
-def test_what_a_frozen_network_makes_of_meta_tensors_has_its_shape_and_the_weights_stay_where_they_are():
+def test_meta_tensors_give_meta_outputs_and_the_weights_stay_on_their_device():
     frozen = frozen_linear()
     answer = frozen(torch.empty(4, 3, device="meta"))
     assert (answer.shape, answer.device.type) == ((4, 2), "meta")

@@ -8,7 +8,7 @@ from tokenizer.layers.rope import grid_rotation, rotate
 CPU = torch.device("cpu")
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -20,8 +20,8 @@ def test_the_angles_are_row_times_frequency_then_column_times_frequency():
     torch.testing.assert_close(rotation[1 + 1 * 3 + 2], expected)
 
 
-def test_a_prefix_and_the_first_cell_are_not_turned():
-    features = drawn(1, 2, 3, 8)
+def test_a_prefix_and_the_first_cell_are_not_rotated():
+    features = normal(1, 2, 3, 8)
     turned = rotate(features, grid_rotation((1, 2), 8, prefix=1, device=CPU))
     assert torch.equal(turned[:, :, :2], features[:, :, :2])
     assert not torch.allclose(turned[:, :, 2], features[:, :, 2])
@@ -29,7 +29,7 @@ def test_a_prefix_and_the_first_cell_are_not_turned():
 
 def test_lengths_stay_and_products_depend_on_the_distance_between_cells_alone():
     rotation = grid_rotation((4, 5), 8, prefix=0, device=CPU).unflatten(0, (4, 5))
-    query, key = drawn(8), drawn(8, seed=1)
+    query, key = normal(8), normal(8, seed=1)
 
     def product(query_cell: tuple[int, int], key_cell: tuple[int, int]) -> torch.Tensor:
         turned = [rotate(x.view(1, 1, 1, 8), rotation[cell][None]) for x, cell in ((query, query_cell), (key, key_cell))]
@@ -40,8 +40,8 @@ def test_lengths_stay_and_products_depend_on_the_distance_between_cells_alone():
     assert abs(product((0, 1), (2, 0)) - product((0, 1), (1, 0))) > 1e-3
 
 
-def test_half_precision_features_are_turned_in_full_precision():
-    features, rotation = drawn(1, 1, 9, 8).bfloat16(), grid_rotation((3, 3), 8, prefix=0, device=CPU)
+def test_half_precision_features_are_rotated_in_full_precision():
+    features, rotation = normal(1, 1, 9, 8).bfloat16(), grid_rotation((3, 3), 8, prefix=0, device=CPU)
     assert torch.equal(rotate(features, rotation), rotate(features.float(), rotation).bfloat16())
 
 

@@ -51,7 +51,7 @@ def test_the_hinge_discriminator_of_a_hand_made_case():
 
 
 @pytest.mark.parametrize("form", GENERATOR)
-def test_each_player_pulls_the_logits_its_own_way(form):
+def test_generator_and_discriminator_move_the_logits_in_opposite_directions(form):
     loss = PairedAdversarialLoss(form, form)
     real, fake = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
     loss.generator_terms(fake)["adversarial"].backward()
@@ -70,5 +70,5 @@ def test_huge_logits_stay_finite(form):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match=r"discriminator .* 'wasserstein'; expected hinge, vanilla, non_saturating"):
+    with pytest.raises(ValueError, match=r"loss\.adversarial\.discriminator=wasserstein, expected one of hinge, vanilla, non_saturating"):
         PairedAdversarialLoss("hinge", "wasserstein")

@@ -15,11 +15,11 @@ from tokenizer.quantizers.gsq import GroupedSphericalQuantizer
 from tokenizer.quantizers.lfq import LookupFreeQuantizer
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_entropy_loss_wants_sure_tokens_and_many_codes():
+def test_entropy_loss_is_low_for_certain_tokens_and_many_codes():
     quantizer = LookupFreeQuantizer(3)
     same, spread = torch.ones(1, 4, 1, 3), torch.tensor([[1.0, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]]).view(1, 4, 1, 3)
     loss = EntropyLoss(temperature=0.1, batch_weight=1.0)
@@ -38,12 +38,12 @@ def coding_rate(rows: torch.Tensor, epsilon: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])
 def test_coding_rate_equals_the_float64_formula_with_its_gradients(epsilon):
-    latents, codes = drawn(2, 8, 3, 4).requires_grad_(), drawn(20, 4, seed=1).requires_grad_()
+    latents, codes = normal(2, 8, 3, 4).requires_grad_(), normal(20, 4, seed=1).requires_grad_()
     loss = TotalCodingRateLoss(epsilon)(latents, codes)
     expected = -coding_rate(latents.flatten(0, 2), epsilon) - coding_rate(codes, epsilon)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for ours, theirs in zip(torch.autograd.grad(loss, [latents, codes]), torch.autograd.grad(expected, [latents, codes]), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    for actual, reference in zip(torch.autograd.grad(loss, [latents, codes]), torch.autograd.grad(expected, [latents, codes]), strict=True):
+        torch.testing.assert_close(actual, reference, atol=1e-5, rtol=1e-4)
 
 
 def test_coding_rate_of_orthonormal_rows_is_known():
@@ -91,7 +91,7 @@ def losses_and_gradients(latents: torch.Tensor) -> list[torch.Tensor]:
 def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save(losses_and_gradients(drawn(2, 5, 6)[rank : rank + 1]), f"{folder}/{rank}.pt")
+    torch.save(losses_and_gradients(normal(2, 5, 6)[rank : rank + 1]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -103,7 +103,7 @@ def test_two_processes_see_the_joined_batch(tmp_path):
     processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], env=environment) for rank in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for joined, first, second in zip(losses_and_gradients(drawn(2, 5, 6)), *parts, strict=True):
+    for joined, first, second in zip(losses_and_gradients(normal(2, 5, 6)), *parts, strict=True):
         if joined.dim() == 3:
             torch.testing.assert_close(torch.cat([first, second]) / 2, joined, atol=1e-6, rtol=1e-4)
         else:

@@ -11,23 +11,23 @@ SIZES = {"dinov2_vits14_reg": 28, "resnet50_a1": 64}
 
 
 @pytest.fixture
-def pictures():
+def image_pair():
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(2, 3, 40, 32, generator=generator) * 2 - 1 for _ in range(2)]
 
 
-def test_the_loss_is_the_squared_error_of_timms_logits(pictures, random_weights):
+def test_the_loss_is_the_squared_error_of_timms_logits(image_pair, random_weights):
     model = timm.create_model("resnet50", pretrained=False).eval()
     model.load_state_dict(tensors_of("resnet50_a1"))
-    mean, deviation = [torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
-    own, wanted = [model(F.interpolate(((x + 1) / 2 - mean) / deviation, size=(64, 64), mode="area")) for x in pictures]
-    torch.testing.assert_close(FeatureLoss("resnet50_a1", 64)(*pictures), (own - wanted).square().mean(), rtol=1e-3, atol=0)
+    mean, std = [torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    features, target = [model(F.interpolate(((x + 1) / 2 - mean) / std, size=(64, 64), mode="area")) for x in image_pair]
+    torch.testing.assert_close(FeatureLoss("resnet50_a1", 64)(*image_pair), (features - target).square().mean(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("network", SIZES)
-def test_only_the_reconstruction_gets_a_gradient_and_equal_images_are_at_no_distance(network, pictures, random_weights):
+def test_only_the_reconstruction_gets_a_gradient_and_equal_images_are_at_no_distance(network, image_pair, random_weights):
     loss = FeatureLoss(network, SIZES[network])
-    reconstruction, images = (picture.requires_grad_() for picture in pictures)
+    reconstruction, images = (image.requires_grad_() for image in image_pair)
     value = loss(reconstruction, images)
     value.backward()
     assert value.shape == ()
@@ -37,25 +37,25 @@ def test_only_the_reconstruction_gets_a_gradient_and_equal_images_are_at_no_dist
     assert loss(reconstruction, reconstruction.detach()) == 0
 
 
-def test_a_step_against_the_gradient_makes_the_loss_smaller(pictures, random_weights):
+def test_a_step_against_the_gradient_makes_the_loss_smaller(image_pair, random_weights):
     loss = FeatureLoss("dinov2_vits14_reg", 28)
-    reconstruction = pictures[0].requires_grad_()
-    before = loss(reconstruction, pictures[1])
+    reconstruction = image_pair[0].requires_grad_()
+    before = loss(reconstruction, image_pair[1])
     (gradient,) = torch.autograd.grad(before, reconstruction)
-    after = loss(reconstruction - 0.01 * before / gradient.square().sum() * gradient, pictures[1])
+    after = loss(reconstruction - 0.01 * before / gradient.square().sum() * gradient, image_pair[1])
     assert after.item() == pytest.approx(0.99 * before.item(), rel=2e-3)
 
 
-def test_the_loss_stays_in_fp32_under_autocast(pictures, random_weights):
+def test_the_loss_stays_in_fp32_under_autocast(image_pair, random_weights):
     loss = FeatureLoss("dinov2_vits14_reg", 28)
-    expected = loss(*pictures)
+    expected = loss(*image_pair)
     with torch.autocast("cpu", torch.bfloat16):
-        value = loss(*pictures)
+        value = loss(*image_pair)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(expected.item(), rel=0.1)
 
 
-def test_the_network_is_no_part_of_what_is_trained_or_saved(random_weights):
+def test_the_network_is_neither_trained_nor_saved(random_weights):
     loss = FeatureLoss("dinov2_vits14_reg", 28).train()
     assert [*loss.parameters(), *loss.buffers(), *loss.state_dict()] == []
     assert not any(module.training for module in loss.features.network.modules())
@@ -63,13 +63,13 @@ def test_the_network_is_no_part_of_what_is_trained_or_saved(random_weights):
 
 def test_a_wrong_network_or_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match="'alexnet'; expected dinov2_vits14_reg, resnet50_a1, vgg16"):
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.network=alexnet, expected one of dinov2_vits14_reg, resnet50_a1, vgg16"):
         FeatureLoss("alexnet", 224)
     with pytest.raises(ValueError, match=r"loss\.perceptual\.input_size=225: expected a multiple of 14"):
         FeatureLoss("dinov2_vits14_reg", 225)
 
 
-def test_absent_weights_are_one_line_that_says_how_to_do_without(tmp_path, monkeypatch):
+def test_missing_weights_are_reported_in_one_line_with_an_alternative(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeightsError, match=r"^ResNet-50's logits as a loss needs .*loss\.weights\.perceptual=0 does without it$"):
         FeatureLoss("resnet50_a1", 224)

@@ -11,14 +11,14 @@ def images(seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_the_penalty_of_a_linear_discriminator_is_that_of_its_weights(target):
-    """Two logits of slopes 0.3 and 0.1 at each of 48 pixels: their sum has the slope 0.4, and 0.8 over images in [0, 1]."""
+    """Two logits with gradients 0.3 and 0.1 at each of 48 pixels: their sum has the gradient 0.4, and 0.8 over images in [0, 1]."""
     real = images()
     logits = torch.stack([0.3 * real.flatten(1).sum(1), 0.1 * real.flatten(1).sum(1)], dim=1)
     expected = (0.8 * 48**0.5 - target) ** 2
     assert GradientPenaltyLoss(target, every=1)(logits, real).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_images_are_punished_one_by_one():
+def test_the_penalty_is_computed_for_each_image():
     real = images()
     logits = (torch.tensor([1.0, 3.0], dtype=torch.double) * real.flatten(1).sum(1))[:, None]
     expected = ((2 * 48**0.5 - 1) ** 2 + (6 * 48**0.5 - 1) ** 2) / 2

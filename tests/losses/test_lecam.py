@@ -6,10 +6,10 @@ from tokenizer.losses.lecam import LeCAMLoss
 GO, STOP = torch.tensor(0.0), torch.tensor(1.0)
 
 
-def test_the_means_move_before_they_are_used():
+def test_the_means_are_updated_before_they_are_used():
     loss = LeCAMLoss(decay=0.9)
     value = loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[-4.0], [0.0]]))
-    # Means 0.1 * 2 and 0.1 * -2; real logits lie 1.2 and 3.2 above the fakes' mean, fakes 4.2 and 0.2 below the reals'.
+    # Means 0.1 * 2 and 0.1 * -2; real logits are 1.2 and 3.2 above the fakes' mean, fakes 4.2 and 0.2 below the reals'.
     assert value.item() == pytest.approx((1.2**2 + 3.2**2) / 2 + (4.2**2 + 0.2**2) / 2)
 
 
@@ -19,7 +19,7 @@ def test_logits_on_the_right_side_of_the_means_cost_nothing():
     assert loss(torch.full((2, 3), -1.0), torch.full((2, 3), 5.0)).item() == 0
 
 
-def test_kept_means_are_a_running_mean_by_update():
+def test_the_stored_means_are_a_running_mean_over_updates():
     loss, expected = LeCAMLoss(decay=0.75), [0.0, 0.0]
     for step in range(3):
         real, fake = torch.randn(4, 5, generator=torch.Generator().manual_seed(step)), torch.full((4, 5), float(step))
@@ -30,7 +30,7 @@ def test_kept_means_are_a_running_mean_by_update():
     assert list(loss.state_dict()) == ["means"]
 
 
-def test_a_refused_step_leaves_the_means_as_they_were():
+def test_a_skipped_step_does_not_change_the_means():
     loss = LeCAMLoss(decay=0.5)
     loss(torch.ones(1, 1), torch.ones(1, 1))
     loss.keep(GO)
@@ -42,7 +42,7 @@ def test_a_refused_step_leaves_the_means_as_they_were():
     assert loss.means.tolist() == [0.75, 0.75]
 
 
-def test_parts_of_a_batch_move_the_means_as_the_whole_does():
+def test_parts_of_a_batch_update_the_means_like_the_whole():
     whole, parts = LeCAMLoss(decay=0.9), LeCAMLoss(decay=0.9)
     real, fake = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).unbind()
     whole(real, fake)
@@ -53,7 +53,7 @@ def test_parts_of_a_batch_move_the_means_as_the_whole_does():
     torch.testing.assert_close(parts.means, whole.means)
 
 
-def test_the_gradient_reaches_the_logits_and_takes_the_means_for_constants():
+def test_the_gradient_reaches_the_logits_and_treats_the_means_as_constants():
     loss = LeCAMLoss(decay=0.5)
     real, fake = torch.tensor([[2.0]], requires_grad=True), torch.tensor([[-2.0]], requires_grad=True)
     loss(real, fake).backward()  # (2 - -1)^2 + (1 - -2)^2

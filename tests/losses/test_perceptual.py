@@ -44,13 +44,13 @@ def folder(network, tmp_path_factory):
 
 
 @pytest.fixture
-def pictures():
+def image_pair():
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(2, 3, 40, 32, generator=generator) * 2 - 1 for _ in range(2)]
 
 
 def package_network(network: str) -> nn.Module:
-    """The package's own LPIPS with the same random classifier."""
+    """LPIPS of the package with the same random classifier."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = lpips.LPIPS(net=PACKAGE_NAMES[network], pnet_rand=True, pretrained=False, verbose=False)
@@ -64,20 +64,20 @@ def package_network(network: str) -> nn.Module:
     return reference.eval()
 
 
-def test_the_loss_is_the_mean_of_the_package_and_takes_symmetric_images(network, folder, pictures, monkeypatch):
+def test_the_loss_is_the_mean_of_the_package_and_takes_symmetric_images(network, folder, image_pair, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     reference = package_network(network)
-    expected = reference(*pictures).mean()
-    torch.testing.assert_close(LPIPSLoss(network, "symmetric")(*pictures), expected, rtol=1e-4, atol=1e-6)
-    unit = reference(*(picture / 2 + 0.5 for picture in pictures)).mean()
-    torch.testing.assert_close(LPIPSLoss(network, input_range="unit")(*pictures), unit, rtol=1e-4, atol=1e-6)
+    expected = reference(*image_pair).mean()
+    torch.testing.assert_close(LPIPSLoss(network, "symmetric")(*image_pair), expected, rtol=1e-4, atol=1e-6)
+    unit = reference(*(image / 2 + 0.5 for image in image_pair)).mean()
+    torch.testing.assert_close(LPIPSLoss(network, input_range="unit")(*image_pair), unit, rtol=1e-4, atol=1e-6)
     assert abs(unit / expected - 1) > 0.05
 
 
-def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agree(network, folder, pictures, monkeypatch):
+def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agree(network, folder, image_pair, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     loss = LPIPSLoss(network, "symmetric")
-    reconstruction, images = (picture.requires_grad_() for picture in pictures)
+    reconstruction, images = (image.requires_grad_() for image in image_pair)
     loss(reconstruction, images).backward()
     assert torch.isfinite(reconstruction.grad).all()
     assert reconstruction.grad.abs().sum() > 0
@@ -89,20 +89,20 @@ def test_only_the_reconstruction_gets_a_gradient_and_a_zero_one_where_images_agr
     assert reconstruction.grad.abs().sum() == 0
 
 
-def test_cells_whose_features_are_all_zero_are_at_distance_zero_with_a_finite_gradient(folder, network, pictures, monkeypatch):
+def test_cells_whose_features_are_all_zero_are_at_distance_zero_with_a_finite_gradient(folder, network, image_pair, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     loss = LPIPSLoss(network, "symmetric")
     for name, parameter in loss.distance.network.named_parameters():
         if name.endswith("bias"):
             parameter.fill_(-100.0)  # every relu is silent
-    reconstruction = pictures[0].requires_grad_()
-    value = loss(reconstruction, pictures[1])
+    reconstruction = image_pair[0].requires_grad_()
+    value = loss(reconstruction, image_pair[1])
     value.backward()
     assert value.item() == 0
     assert torch.isfinite(reconstruction.grad).all()
 
 
-def test_the_network_is_no_part_of_what_is_trained_or_saved(network, folder, monkeypatch):
+def test_the_network_is_neither_trained_nor_saved(network, folder, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     loss = LPIPSLoss(network, "symmetric").train()
     assert list(loss.parameters()) == []
@@ -110,15 +110,15 @@ def test_the_network_is_no_part_of_what_is_trained_or_saved(network, folder, mon
     assert loss.state_dict() == {}
 
 
-def test_a_loss_built_on_the_meta_device_holds_real_weights(network, folder, pictures, monkeypatch):
+def test_a_loss_built_on_the_meta_device_has_real_weights(network, folder, image_pair, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     with torch.device("meta"):
         loss = LPIPSLoss(network, "symmetric")
     loss.to_empty(device="cpu")
-    torch.testing.assert_close(loss(*pictures), LPIPSLoss(network, "symmetric")(*pictures))
+    torch.testing.assert_close(loss(*image_pair), LPIPSLoss(network, "symmetric")(*image_pair))
 
 
-def test_a_file_with_a_missing_or_foreign_tensor_is_refused(tmp_path, monkeypatch):
+def test_a_file_with_a_missing_or_unknown_tensor_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     path = tmp_path / FILES["alexnet"].filename
     weights = random_weights("alexnet")
@@ -131,7 +131,7 @@ def test_a_file_with_a_missing_or_foreign_tensor_is_refused(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: b"", lambda content: b"<html>not found</html>"])
-def test_a_damaged_file_is_one_line_that_says_how_to_replace_it(damage, tmp_path, monkeypatch):
+def test_a_damaged_file_is_reported_in_one_line_with_a_replacement(damage, tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     path = tmp_path / FILES["alexnet"].filename
     torch.save(random_weights("alexnet"), path)
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_the_published_one_is_used_with_a_warning(network, fo
     assert f"{FILES[network].filename} is not the published file" in caplog.text
 
 
-def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(tmp_path, monkeypatch):
+def test_missing_weights_are_reported_in_one_line_with_location_source_and_alternative(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeightsError) as caught:
         LPIPSLoss("vgg16", "symmetric")
@@ -159,7 +159,7 @@ def test_absent_weights_are_one_line_that_says_where_how_and_how_to_do_without(t
 
 
 def test_an_unknown_network_or_range_is_refused():
-    with pytest.raises(ValueError, match="'resnet'; expected vgg16 or alexnet"):
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.network=resnet, expected one of vgg16, alexnet"):
         LPIPSLoss("resnet", "symmetric")
-    with pytest.raises(ValueError, match="'bytes'; expected symmetric or unit"):
+    with pytest.raises(ValueError, match=r"loss\.perceptual\.input_range=bytes, expected one of symmetric, unit"):
         LPIPSLoss("vgg16", "bytes")

@@ -11,7 +11,7 @@ from tokenizer.quantizers.bsq import BinarySphericalQuantizer
 from tokenizer.quantizers.lfq import LookupFreeQuantizer
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -27,7 +27,7 @@ def test_the_sign_is_the_code_and_zero_is_negative():
     assert out.losses["commitment"].item() == pytest.approx((0.8**2 + 2**2 + 1 + 4**2) / 4)
 
 
-def test_binary_spherical_codes_lie_on_the_sphere():
+def test_binary_spherical_codes_are_on_the_sphere():
     """(3, -4) is (0.6, -0.8) on the circle; its code is (1, -1) / sqrt(2)."""
     out = BinarySphericalQuantizer(2)(torch.tensor([[[3.0, -4.0]]]))
     corner = math.sqrt(0.5)
@@ -38,7 +38,7 @@ def test_binary_spherical_codes_lie_on_the_sphere():
 
 @pytest.mark.parametrize("quantizer", [LookupFreeQuantizer(6), LookupFreeQuantizer(6, spherical=True), BinarySphericalQuantizer(6)])
 def test_indices_are_those_of_the_nearest_corner(quantizer):
-    latents = drawn(2, 40, 6)
+    latents = normal(2, 40, 6)
     codes = every_code(6)
     distances = (F.normalize(latents, dim=-1).unsqueeze(2).double() - F.normalize(codes, dim=-1).double()).square().sum(-1)
     out = quantizer(latents)
@@ -47,7 +47,7 @@ def test_indices_are_those_of_the_nearest_corner(quantizer):
     torch.testing.assert_close(out.quantized, codes[distances.argmin(-1)] * magnitude)
 
 
-def test_every_index_up_to_eighteen_bits_survives_the_way_there_and_back():
+def test_every_index_up_to_eighteen_bits_is_reproduced_from_its_latents():
     quantizer = LookupFreeQuantizer(18)
     indices = torch.arange(2**18).view(1, -1, 1)
     assert torch.equal(quantizer(quantizer.indices_to_latents(indices)).indices, indices)
@@ -58,18 +58,18 @@ def test_splitting_gives_the_bits_first_channel_first():
 
 
 def test_the_straight_through_gradient_is_the_identity():
-    latents, upstream = drawn(1, 3, 5).requires_grad_(), drawn(1, 3, 5, seed=1)
+    latents, upstream = normal(1, 3, 5).requires_grad_(), normal(1, 3, 5, seed=1)
     LookupFreeQuantizer(5)(latents).quantized.backward(upstream)
     assert torch.equal(latents.grad, upstream)
 
 
 @pytest.mark.parametrize("kind", [LookupFreeQuantizer, BinarySphericalQuantizer])
 def test_it_agrees_with_an_independent_implementation(kind):
-    """Theirs counts the first channel as the most significant bit."""
+    """The reference counts the first channel as the most significant bit."""
     spherical = kind is BinarySphericalQuantizer
-    theirs = LFQ(dim=8, codebook_size=256, spherical=spherical, entropy_loss_weight=0.0, commitment_loss_weight=1.0).train()
-    latents = drawn(2, 50, 8)
-    (quantized, indices, _), breakdown = theirs(latents, return_loss_breakdown=True)
+    reference = LFQ(dim=8, codebook_size=256, spherical=spherical, entropy_loss_weight=0.0, commitment_loss_weight=1.0).train()
+    latents = normal(2, 50, 8)
+    (quantized, indices, _), breakdown = reference(latents, return_loss_breakdown=True)
     out = kind(8)(latents)
     torch.testing.assert_close(out.quantized, quantized)
     assert torch.equal(kind(8)(latents.flip(-1)).indices.squeeze(-1), indices.long())

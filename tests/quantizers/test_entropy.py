@@ -11,7 +11,7 @@ from tokenizer.quantizers.lfq import LookupFreeQuantizer
 from tokenizer.quantizers.rvq import ResidualVectorQuantizer
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -31,14 +31,16 @@ def corners(D: int) -> torch.Tensor:
 @pytest.mark.parametrize("kind", [LookupFreeQuantizer, BinarySphericalQuantizer])
 def test_binary_entropies_equal_an_enumerated_softmax(kind, D, temperature):
     quantizer = kind(D)
-    latents = (0.7 * drawn(2, 20, 1, D)).requires_grad_()
+    latents = (0.7 * normal(2, 20, 1, D)).requires_grad_()
     exact = latents.detach().double().requires_grad_()
     codes = corners(D) * (D**-0.5 if kind is BinarySphericalQuantizer else 1.0)
-    for ours, theirs in zip(quantizer.entropies(latents, temperature), enumerated(exact.flatten(0, 2), codes, temperature), strict=True):
-        assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    for actual, reference in zip(
+        quantizer.entropies(latents, temperature), enumerated(exact.flatten(0, 2), codes, temperature), strict=True
+    ):
+        assert actual.item() == pytest.approx(reference.item(), abs=1e-5)
         (gradient,), (expected,) = (
-            torch.autograd.grad(ours, latents, retain_graph=True),
-            torch.autograd.grad(theirs, exact, retain_graph=True),
+            torch.autograd.grad(actual, latents, retain_graph=True),
+            torch.autograd.grad(reference, exact, retain_graph=True),
         )
         torch.testing.assert_close(gradient.double(), expected, atol=1e-5, rtol=0)
 
@@ -69,10 +71,10 @@ def check_table(quantizer, compared, tables, monkeypatch):
         for values in zip(*(enumerated(exact[:, :, g].flatten(0, 1), t, 0.3) for g, t in enumerate(tables)), strict=True)
     ]
     compared = compared.detach().requires_grad_()
-    for ours, theirs in zip(quantizer.entropies(compared, 0.3), expected, strict=True):
-        assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
-        gradients = torch.autograd.grad(ours, [compared, quantizer.codebook], retain_graph=True)
-        references = torch.autograd.grad(theirs, [exact, quantizer.codebook], retain_graph=True)
+    for actual, reference in zip(quantizer.entropies(compared, 0.3), expected, strict=True):
+        assert actual.item() == pytest.approx(reference.item(), abs=1e-5)
+        gradients = torch.autograd.grad(actual, [compared, quantizer.codebook], retain_graph=True)
+        references = torch.autograd.grad(reference, [exact, quantizer.codebook], retain_graph=True)
         for gradient, reference in zip(gradients, references, strict=True):
             torch.testing.assert_close(gradient.double(), reference.double(), atol=1e-5, rtol=0)
 
@@ -81,7 +83,7 @@ def check_table(quantizer, compared, tables, monkeypatch):
 def test_grouped_entropies_equal_an_enumerated_softmax(normalization, monkeypatch):
     torch.manual_seed(0)
     quantizer = GroupedSphericalQuantizer(12, 3, 50, normalization)
-    compared = quantizer(drawn(2, 15, 12)).lookup_latents
+    compared = quantizer(normal(2, 15, 12)).lookup_latents
     codes = F.normalize(quantizer.codebook, dim=-1) if normalization == "l2" else quantizer.codebook
     check_table(quantizer, compared, [codes] * 3, monkeypatch)
 
@@ -89,11 +91,11 @@ def test_grouped_entropies_equal_an_enumerated_softmax(normalization, monkeypatc
 def test_residual_entropies_use_the_codes_of_each_level(monkeypatch):
     torch.manual_seed(0)
     quantizer = ResidualVectorQuantizer(4, 3, 50, shared_codebook=False)
-    check_table(quantizer, quantizer(drawn(2, 15, 4)).lookup_latents, list(quantizer.codebook), monkeypatch)
+    check_table(quantizer, quantizer(normal(2, 15, 4)).lookup_latents, list(quantizer.codebook), monkeypatch)
 
 
 def test_chunks_of_tokens_do_not_change_the_binary_entropies(monkeypatch):
-    latents = drawn(1, 50, 1, 8)
+    latents = normal(1, 50, 1, 8)
     whole = LookupFreeQuantizer(8).entropies(latents, 1.0)
     monkeypatch.setattr(binary, "max_temp_elements", lambda device: 100)
     torch.testing.assert_close(LookupFreeQuantizer(8).entropies(latents, 1.0), whole)

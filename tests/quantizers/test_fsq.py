@@ -12,7 +12,7 @@ def every_index(quantizer: FiniteScalarQuantizer) -> torch.Tensor:
 
 
 def test_symmetric_codes_are_those_of_the_paper():
-    """Five levels are -1 to 1 in halves; four lie at -1, -1/2, 0, 1/2 (appendix A.1 divides by the half width)."""
+    """Five levels are -1 to 1 in halves; four are -1, -1/2, 0, 1/2 (appendix A.1 divides by the half width)."""
     quantizer = FiniteScalarQuantizer([5, 4])
     codes = quantizer.indices_to_latents(every_index(quantizer))[0]
     assert codes[:5].tolist() == [[-1.0, -1.0], [-0.5, -1.0], [0.0, -1.0], [0.5, -1.0], [1.0, -1.0]]
@@ -56,18 +56,18 @@ def test_the_gradient_is_that_of_the_bound():
 
 
 def test_indices_agree_with_an_independent_implementation_away_from_the_edges_of_levels():
-    """Theirs widens tanh by 0.1 % where the paper shrinks it, so latents close to the edge between two levels may differ."""
+    """The reference widens tanh by 0.1 % where the paper shrinks it, so latents close to the edge between two levels may differ."""
     levels = [8, 5, 6, 3]
-    ours, theirs = FiniteScalarQuantizer(levels), FSQ(levels)
+    quantizer, reference = FiniteScalarQuantizer(levels), FSQ(levels)
     latents = 2 * torch.randn(4, 200, 4, generator=torch.Generator().manual_seed(0))
-    bounded = ours._bounded(latents)
+    bounded = quantizer._bounded(latents)
     inner = ((bounded - bounded.floor() - 0.5).abs() > 0.02).all(-1)
-    quantized, indices = theirs(latents)
-    out = ours(latents)
+    quantized, indices = reference(latents)
+    out = quantizer(latents)
     assert inner.float().mean() > 0.8
     assert torch.equal(out.indices.squeeze(-1)[inner], indices[inner].long())
     torch.testing.assert_close(out.quantized[inner], quantized[inner])
-    assert torch.equal(ours.indices_to_latents(every_index(ours))[0], theirs.implicit_codebook)
+    assert torch.equal(quantizer.indices_to_latents(every_index(quantizer))[0], reference.implicit_codebook)
 
 
 def test_splitting_undoes_the_mixed_radix_and_the_first_channel_counts_least():

@@ -11,7 +11,7 @@ from tokenizer.quantizers.gsq import GroupedSphericalQuantizer
 from tokenizer.quantizers.vq import VectorQuantizer
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -20,14 +20,14 @@ def with_codebook(quantizer, rows):
     return quantizer
 
 
-def test_the_code_that_points_the_same_way_is_chosen_and_passed_on_as_it_is():
+def test_the_code_of_the_same_direction_is_the_output_unnormalized():
     quantizer = with_codebook(GroupedSphericalQuantizer(2, 1, 2), [[1.0, 0.0], [0.0, 7.0]])
     out = quantizer(torch.tensor([[[0.1, 0.2]]]))  # close to the first, but points more to the second
     assert out.indices.item() == 1
     assert out.quantized.tolist() == [[[0.0, 7.0]]]
 
 
-def test_without_normalisation_the_closest_code_is_chosen():
+def test_without_normalization_the_closest_code_is_the_output():
     quantizer = with_codebook(GroupedSphericalQuantizer(2, 1, 2, normalization="none"), [[1.0, 0.0], [0.0, 7.0]])
     assert quantizer(torch.tensor([[[0.1, 0.2]]])).indices.item() == 0
 
@@ -39,8 +39,8 @@ def test_groups_are_consecutive_channels_that_share_one_codebook():
     assert out.quantized.tolist() == [[[1.0, 0.0, -1.0, 0.0]]]
 
 
-def test_losses_compare_the_normalised_latent_with_the_row_as_it_is():
-    """Latent (3, 4) is (0.6, 0.8) normalised; against the row (0, 2) both errors are (0.36 + 1.44) / 2."""
+def test_losses_compare_the_normalized_latent_with_the_unnormalized_row():
+    """Latent (3, 4) is (0.6, 0.8) normalized; against the row (0, 2) both errors are (0.36 + 1.44) / 2."""
     quantizer = with_codebook(GroupedSphericalQuantizer(2, 1, 2), [[0.0, 2.0], [-1.0, 0.0]])
     latents = torch.tensor([[[3.0, 4.0]]], requires_grad=True)
     out = quantizer(latents)
@@ -51,18 +51,18 @@ def test_losses_compare_the_normalised_latent_with_the_row_as_it_is():
     assert latents.grad is None
 
 
-def test_the_gradient_passes_through_the_normalisation():
+def test_the_gradient_passes_through_the_normalization():
     """The derivative of z / |z| leaves nothing along z."""
     quantizer = GroupedSphericalQuantizer(4, 1, 5)
-    latents = drawn(1, 3, 4).requires_grad_()
-    quantizer(latents).quantized.backward(drawn(1, 3, 4, seed=1))
+    latents = normal(1, 3, 4).requires_grad_()
+    quantizer(latents).quantized.backward(normal(1, 3, 4, seed=1))
     assert latents.grad.abs().sum() > 0
     torch.testing.assert_close((latents.grad * latents).sum(-1), torch.zeros(1, 3), atol=1e-6, rtol=0)
 
 
-def test_without_normalisation_the_straight_through_gradient_is_the_identity():
+def test_without_normalization_the_straight_through_gradient_is_the_identity():
     quantizer = VectorQuantizer(4, 5)
-    latents, upstream = drawn(1, 3, 4).requires_grad_(), drawn(1, 3, 4, seed=1)
+    latents, upstream = normal(1, 3, 4).requires_grad_(), normal(1, 3, 4, seed=1)
     quantizer(latents).quantized.backward(upstream)
     assert torch.equal(latents.grad, upstream)
 
@@ -77,7 +77,7 @@ def test_clip_compares_values_limited_to_one_and_gives_no_gradient_beyond():
 
 
 def test_l1_compares_on_the_diamond():
-    """(0.5, 0.5) is the latent on the diamond; codes (0.3, 0.7) and (1, 0) normalise to themselves."""
+    """(0.5, 0.5) is the latent on the diamond; codes (0.3, 0.7) and (1, 0) normalize to themselves."""
     quantizer = with_codebook(GroupedSphericalQuantizer(2, 1, 2, normalization="l1"), [[10.0, 0.0], [0.03, 0.07]])
     out = quantizer(torch.tensor([[[4.0, 4.0]]]))
     assert out.indices.item() == 1
@@ -89,21 +89,21 @@ def test_l1_compares_on_the_diamond():
 def test_indices_equal_a_float64_brute_force(latent_dim, groups, normalization):
     torch.manual_seed(0)
     quantizer = GroupedSphericalQuantizer(latent_dim, groups, 80, normalization)
-    latents = drawn(2, 20, latent_dim, seed=1)
-    normalise = {
+    latents = normal(2, 20, latent_dim, seed=1)
+    normalize = {
         "none": lambda v: v,
         "l1": lambda v: v / v.abs().sum(-1, keepdim=True),
         "l2": lambda v: v / v.square().sum(-1, keepdim=True).sqrt(),
         "clip": lambda v: v.clamp(-1, 1),
     }[normalization]
-    rows, codes = normalise(latents.view(2, 20, groups, 1, -1)).double(), normalise(quantizer.codebook).double()
+    rows, codes = normalize(latents.view(2, 20, groups, 1, -1)).double(), normalize(quantizer.codebook).double()
     distances = (rows - codes).square().sum(-1)
-    chosen = distances.gather(-1, quantizer(latents).indices.unsqueeze(-1)).squeeze(-1)
-    # Normalising rounds differently here and there, which matters where all lengths are 1 and many distances agree.
-    torch.testing.assert_close(chosen, distances.amin(-1), atol=1e-6, rtol=0)
+    smallest = distances.gather(-1, quantizer(latents).indices.unsqueeze(-1)).squeeze(-1)
+    # The two normalizations round differently, which matters if all lengths are 1 and many distances are equal.
+    torch.testing.assert_close(smallest, distances.amin(-1), atol=1e-6, rtol=0)
 
 
-def test_the_spherical_start_has_unit_rows_in_all_directions():
+def test_spherical_initialization_gives_unit_rows_in_all_directions():
     torch.manual_seed(0)
     codebook = GroupedSphericalQuantizer(8, 2, 4000).codebook.detach()
     torch.testing.assert_close(codebook.norm(dim=1), torch.ones(4000))
@@ -111,7 +111,7 @@ def test_the_spherical_start_has_unit_rows_in_all_directions():
 
 
 @pytest.mark.parametrize(("groups", "bound"), [(1, 1 / 500), (8, 1.0)])
-def test_the_uniform_start_fills_its_interval(groups, bound):
+def test_uniform_initialization_fills_its_interval(groups, bound):
     torch.manual_seed(0)
     codebook = GroupedSphericalQuantizer(8, groups, 500, initialization="uniform").codebook.detach()
     assert 0.98 * bound < codebook.max() <= bound
@@ -119,7 +119,7 @@ def test_the_uniform_start_fills_its_interval(groups, bound):
     assert codebook.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
-def test_random_ties_are_drawn_while_training_only():
+def test_ties_are_random_in_training_mode_only():
     quantizer = with_codebook(GroupedSphericalQuantizer(1, 1, 2, ties="random"), [[1.0], [1.0]])
     latents = torch.ones(1, 100, 1)
     torch.manual_seed(0)
@@ -135,22 +135,22 @@ def test_vector_quantization_is_one_group():
 
 def test_vector_quantization_agrees_with_an_independent_implementation():
     torch.manual_seed(0)
-    ours, theirs = VectorQuantizer(6, 50, initialization="sphere"), VectorQuantize(dim=6, codebook_size=50).eval()
-    theirs._codebook.embed.data.copy_(ours.codebook.data[None])
-    latents = drawn(2, 30, 6)
-    quantized, indices, _ = theirs(latents)
-    out = ours(latents)
+    actual, reference = VectorQuantizer(6, 50, initialization="sphere"), VectorQuantize(dim=6, codebook_size=50).eval()
+    reference._codebook.embed.data.copy_(actual.codebook.data[None])
+    latents = normal(2, 30, 6)
+    quantized, indices, _ = reference(latents)
+    out = actual(latents)
     assert torch.equal(out.indices.squeeze(-1), indices)
     torch.testing.assert_close(out.quantized, quantized)
 
 
-def test_the_normalised_lookup_agrees_with_an_independent_cosine_lookup():
-    """Only in the index: theirs passes the normalised code on."""
+def test_the_normalized_lookup_agrees_with_an_independent_cosine_lookup():
+    """Only in the index: the reference outputs the normalized code."""
     torch.manual_seed(0)
-    ours, theirs = VectorQuantizer(6, 50, "l2"), VectorQuantize(dim=6, codebook_size=50, use_cosine_sim=True).eval()
-    theirs._codebook.embed.data.copy_(F.normalize(ours.codebook.data, dim=-1)[None])
-    latents = drawn(2, 30, 6)
-    assert torch.equal(ours(latents).indices.squeeze(-1), theirs(latents)[1])
+    actual, reference = VectorQuantizer(6, 50, "l2"), VectorQuantize(dim=6, codebook_size=50, use_cosine_sim=True).eval()
+    reference._codebook.embed.data.copy_(F.normalize(actual.codebook.data, dim=-1)[None])
+    latents = normal(2, 30, 6)
+    assert torch.equal(actual(latents).indices.squeeze(-1), reference(latents)[1])
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from vector_quantize_pytorch import ResidualVQ
 from tokenizer.quantizers.rvq import ResidualVectorQuantizer
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_each_level_quantizes_what_is_left_and_is_drawn_to_that():
+def test_each_level_quantizes_the_residual_and_its_losses_compare_with_it():
     """5.5 is 4 and 1 with 0.5 left: residuals 5.5 and 1.5, errors 1.5 and 0.5."""
     quantizer = ResidualVectorQuantizer(1, 2, 3)
     quantizer.codebook.data = torch.tensor([[[1.0], [4.0], [-1.0]]])
@@ -28,7 +28,7 @@ def test_each_level_quantizes_what_is_left_and_is_drawn_to_that():
 
 def test_the_commitment_of_a_level_does_not_reach_through_the_codes_of_earlier_ones():
     quantizer = ResidualVectorQuantizer(3, 4, 20)
-    latents = drawn(1, 5, 3).requires_grad_()
+    latents = normal(1, 5, 3).requires_grad_()
     out = quantizer(latents)
     (gradient,) = torch.autograd.grad(out.losses["commitment"], latents)
     residuals = out.lookup_latents.detach()
@@ -40,7 +40,7 @@ def test_the_commitment_of_a_level_does_not_reach_through_the_codes_of_earlier_o
 def test_indices_equal_a_float64_loop(shared):
     torch.manual_seed(0)
     quantizer = ResidualVectorQuantizer(5, 4, 70, shared)
-    latents = drawn(2, 30, 5)
+    latents = normal(2, 30, 5)
     residual, indices = latents.double(), quantizer(latents).indices
     for level in range(4):
         table = quantizer.codebook[0 if shared else level].double()
@@ -52,13 +52,13 @@ def test_indices_equal_a_float64_loop(shared):
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_agrees_with_an_independent_implementation(shared):
     torch.manual_seed(0)
-    ours = ResidualVectorQuantizer(5, 4, 40, shared)
-    theirs = ResidualVQ(dim=5, num_quantizers=4, codebook_size=40, shared_codebook=shared).eval()
-    for level, layer in enumerate(theirs.layers):
-        layer._codebook.embed.data.copy_(ours.codebook.data[0 if shared else level][None])
-    latents = drawn(2, 30, 5)
-    quantized, indices, _ = theirs(latents)
-    out = ours(latents)
+    actual = ResidualVectorQuantizer(5, 4, 40, shared)
+    reference = ResidualVQ(dim=5, num_quantizers=4, codebook_size=40, shared_codebook=shared).eval()
+    for level, layer in enumerate(reference.layers):
+        layer._codebook.embed.data.copy_(actual.codebook.data[0 if shared else level][None])
+    latents = normal(2, 30, 5)
+    quantized, indices, _ = reference(latents)
+    out = actual(latents)
     assert torch.equal(out.indices, indices)
     torch.testing.assert_close(out.quantized, quantized)
 

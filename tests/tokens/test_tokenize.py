@@ -30,7 +30,7 @@ def made_tokenizer(folder: Path, seed: int, weights: str = "ema"):
     config = compose("train", ["scale=smoke", "data=digits", "quantizer=gsq", "groups=2", "codebook_size=300"]).config
     torch.manual_seed(seed)
     model = build(config["task"]["tokenizer"]).eval()
-    model.save_pretrained(folder, config["task"]["tokenizer"], {"image_size": 32, "weights": weights})
+    model.save_pretrained(folder, {"image_size": 32, "weights": weights})
     return model
 
 

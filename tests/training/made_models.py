@@ -30,7 +30,7 @@ def write_tokenizer(folder: Path, seed: int = 0, classes: int = 10) -> dict[str,
     torch.manual_seed(seed)
     model = build(config)
     about = {"image_size": 16, "tokens": vars(model.tokens(16, classes)), "classes": None}
-    model.save_pretrained(folder, config, about)
+    model.save_pretrained(folder, about)
     return {"folder": str(folder), "digest": digest_of(model), "weights": "ema"}
 
 

@@ -1,10 +1,10 @@
-"""The convolutional encoder and decoder of GSQ.
+"""Convolutional encoder and decoder of GSQ.
 
-Paper: Wang et al. 2024, arXiv:2412.02632 section 3.1 and appendix B; sizes as in figure 3 (width 128, two blocks a level).
-Additions for small machines and short runs: `patch_size` > 1 folds patches into channels before the first convolution and unfolds them
-after the last, in place of the finest levels, which cost the most. `linear_path` maps patches to latents and back by one matrix each,
-beside the networks, whose last layers then start at zero: training starts from a linear autoencoder (the idea of residual autoencoding,
-Chen et al. 2024, arXiv:2410.10733, with learned maps).
+Paper: Wang et al. 2024, arXiv:2412.02632 section 3.1 and appendix B; sizes as in figure 3 (width 128, two blocks per level).
+Additions for small machines and short runs: `patch_size` > 1 replaces the finest levels, which cost the most, by a pixel unshuffle before
+the first convolution and a pixel shuffle after the last. `linear_path` adds a linear map from patches to latents and one back to the
+networks, whose last layers then start at zero, so that training starts from a linear autoencoder (the idea of residual autoencoding, Chen
+et al. 2024, arXiv:2410.10733, with learned maps).
 """
 
 import torch
@@ -26,7 +26,21 @@ from tokenizer.layers.norm import AdaptiveGroupNorm, group_norm, token_statistic
 
 
 class ConvEncoder(Encoder):
-    """Images to a raster of latents: residual blocks at falling resolution and rising width."""
+    """Images to a raster of latents: residual blocks of decreasing resolution and increasing width.
+
+    Args:
+        latent_dim: D.
+        width: channels at multiplier 1.
+        multipliers: channel multiplier of each level, from fine to coarse; the resolution is halved between levels.
+        layers: residual blocks of each level and, last, of the middle; a single number applies to all.
+        mid_attention: attention between the middle blocks.
+        patch_size: side in pixels of the patches that replace the finest levels, a power of 2; 1 for none.
+        norm_groups: groups of every group norm.
+        linear_path: add a linear map from the pixels of each cell to its latents.
+
+    Raises:
+        ValueError: `layers` has the wrong length, the patches replace all levels, or the groups do not divide a width.
+    """
 
     def __init__(
         self,
@@ -39,27 +53,11 @@ class ConvEncoder(Encoder):
         norm_groups: int = 32,
         linear_path: bool = False,
     ) -> None:
-        """Lay out the stages.
-
-        Args:
-            latent_dim: D.
-            width: channels at multiplier 1.
-            multipliers: of the width, one a level from fine to coarse; the map halves between levels.
-            layers: residual blocks of each level and, last, of the middle; one number stands for all.
-            mid_attention: attend between the middle blocks.
-            patch_size: side in pixels of the patches that are folded into channels at the entrance in place of the finest levels, a power
-                of 2; 1 for none.
-            norm_groups: groups of every group norm.
-            linear_path: add a linear map of each cell's pixels to its latents.
-
-        Raises:
-            ValueError: `layers` has the wrong length, the patches leave no level, or the groups do not divide a width.
-        """
         super().__init__()
         self.latent_dim = latent_dim
         self.patch_size = patch_size
         self.downsample = 2 ** (len(multipliers) - 1)
-        multipliers, blocks = _levels_left(multipliers, layers, patch_size)
+        multipliers, blocks = _remaining_levels(multipliers, layers, patch_size)
         widths = [width * multiplier for multiplier in multipliers]
         self.stem = ScaledConv2d(3 * patch_size**2, width, 3)
         stages: list[nn.Module] = []
@@ -75,10 +73,10 @@ class ConvEncoder(Encoder):
         self.linear = ScaledConv2d(3 * self.downsample**2, latent_dim, 1) if linear_path else None
 
     def forward(self, images: Tensor, num_tokens: int | None = None) -> EncoderOutput:
-        """(B, 3, H, W) in [-1, 1] to latents (B, N, D), row by row.
+        """Encode images (B, 3, H, W) in [-1, 1]; tokens are in raster order.
 
         Raises:
-            ValueError: another number of tokens is asked for than the image has cells.
+            ValueError: `num_tokens` differs from the number of cells.
         """
         patches = F.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(patches))
@@ -87,16 +85,26 @@ class ConvEncoder(Encoder):
             latents = latents + self.linear(F.pixel_unshuffle(images, self.downsample))
         rows, columns = latents.shape[2:]
         if num_tokens not in (None, rows * columns):
-            raise ValueError(f"num_tokens {num_tokens} asked of an encoder that always keeps all {rows * columns} cells; leave it unset")
+            raise ValueError(f"num_tokens={num_tokens}, but this encoder returns all {rows * columns} cells; leave it unset")
         return EncoderOutput(latents.flatten(2).transpose(1, 2), TokenLayout((rows, columns)))
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
         reset_layers(self)
 
 
 class ConvDecoder(Decoder):
-    """A raster of latents to an image: the encoder mirrored, steered by the latents' statistics."""
+    """A raster of latents to an image: the levels of the encoder from coarse to fine.
+
+    All other arguments are those of `ConvEncoder`.
+
+    Args:
+        adaptive_norm: an `AdaptiveGroupNorm` after the middle and after each upsampling.
+        depth_to_space: upsample by depth-to-space instead of nearest neighbors.
+
+    Raises:
+        ValueError: as `ConvEncoder`.
+    """
 
     def __init__(
         self,
@@ -111,28 +119,11 @@ class ConvDecoder(Decoder):
         norm_groups: int = 32,
         linear_path: bool = False,
     ) -> None:
-        """Lay out the stages.
-
-        Args:
-            latent_dim: D.
-            width: channels at multiplier 1.
-            multipliers: as in the encoder, from fine to coarse; the decoder runs through them backwards.
-            layers: as in the encoder: residual blocks of each level from fine to coarse and, last, of the middle.
-            adaptive_norm: an `AdaptiveGroupNorm` after the middle and after each doubling.
-            depth_to_space: double the map by depth-to-space in place of nearest neighbours.
-            mid_attention: attend between the middle blocks.
-            patch_size: as in the encoder: side in pixels of the patches that each cell of the last map becomes, 1 for none.
-            norm_groups: groups of every group norm.
-            linear_path: add a linear map of each cell's latents to its pixels.
-
-        Raises:
-            ValueError: `layers` has the wrong length, the patches leave no level, or the groups do not divide a width.
-        """
         super().__init__()
         self.latent_dim = latent_dim
         self.patch_size = patch_size
         self.upsample = 2 ** (len(multipliers) - 1)
-        multipliers, blocks = _levels_left(multipliers, layers, patch_size)
+        multipliers, blocks = _remaining_levels(multipliers, layers, patch_size)
         current = width * multipliers[-1]
         self.stem = ScaledConv2d(latent_dim, current, 3)
         stages = _middle(current, blocks[-1], mid_attention, norm_groups)
@@ -150,26 +141,26 @@ class ConvDecoder(Decoder):
 
     @property
     def last_layer(self) -> nn.Module:
-        """The convolution to colours."""
+        """Convolution to pixels."""
         return self.head
 
     def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """(B, N, D) to (B, 3, H, W).
+        """Decode quantized latents (B, N, D) in raster order.
 
         Raises:
-            ValueError: the layout is no raster, or has another number of cells than there are tokens.
+            ValueError: the layout is not a raster, or the number of tokens differs from the number of cells.
         """
         rows, columns = layout.grid
         if layout.kind != "raster" or rows * columns != quantized.shape[1]:
             raise ValueError(
-                f"a convolutional decoder needs one token a cell; got {quantized.shape[1]} tokens of kind {layout.kind} "
+                f"a convolutional decoder needs one token per cell; got {quantized.shape[1]} tokens of kind {layout.kind} "
                 f"for {rows} x {columns} cells; choose the decoder that belongs to the encoder under backbone"
             )
-        mean, deviation = token_statistics(quantized)
+        mean, std = token_statistics(quantized)
         latents = quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns)
         features = self.stem(latents)
         for stage in self.stages:
-            features = stage(features, mean, deviation) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
+            features = stage(features, mean, std) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
         patches = self.head(F.silu(self.norm(features)))
         reconstruction = F.pixel_shuffle(patches, self.patch_size)
         if self.linear is not None:
@@ -177,21 +168,21 @@ class ConvDecoder(Decoder):
         return DecoderOutput(reconstruction)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
         reset_layers(self)
 
 
-def _levels_left(multipliers: list[int], layers: int | list[int], patch_size: int) -> tuple[list[int], list[int]]:
-    """Multipliers of the levels that patches leave, and residual blocks of each of them and, last, of the middle."""
+def _remaining_levels(multipliers: list[int], layers: int | list[int], patch_size: int) -> tuple[list[int], list[int]]:
+    """Multipliers of the levels that patches do not replace; residual blocks of each of them and, last, of the middle."""
     blocks = _blocks_per_level(multipliers, layers)
     sizes = [2**level for level in range(len(multipliers))]
     if patch_size not in sizes:
         raise ValueError(
-            f"patch_size={patch_size} cannot stand in place of the finest of {len(multipliers)} levels; expected one of "
+            f"patch_size={patch_size} cannot replace the finest of {len(multipliers)} levels; expected one of "
             f"{', '.join(map(str, sizes))}; change patch_size or multipliers"
         )
-    folded = sizes.index(patch_size)
-    return list(multipliers)[folded:], blocks[folded:]
+    replaced = sizes.index(patch_size)
+    return list(multipliers)[replaced:], blocks[replaced:]
 
 
 def _blocks_per_level(multipliers: list[int], layers: int | list[int]) -> list[int]:
@@ -209,13 +200,13 @@ def _blocks_per_level(multipliers: list[int], layers: int | list[int]) -> list[i
 
 
 def _level(in_channels: int, out_channels: int, blocks: int, norm_groups: int) -> list[nn.Module]:
-    """Residual blocks of one level, with one more at its start where the width changes."""
+    """Residual blocks of one level, with an additional first block if the width changes."""
     change: list[nn.Module] = [] if in_channels == out_channels else [ResidualBlock(in_channels, out_channels, norm_groups)]
     return change + [ResidualBlock(out_channels, out_channels, norm_groups) for _ in range(blocks)]
 
 
 def _middle(channels: int, blocks: int, attention: bool, norm_groups: int) -> list[nn.Module]:
-    """Residual blocks of the coarsest map, with attention between each two."""
+    """Residual blocks at the lowest resolution, with attention between them."""
     stages: list[nn.Module] = []
     for block in range(blocks):
         if attention and block > 0:

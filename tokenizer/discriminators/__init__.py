@@ -1,1 +1,1 @@
-"""Discriminators: images to logits of "real"."""
+"""Discriminators: images to logits of being real."""

@@ -1,55 +1,53 @@
-"""Differentiable augmentation: a discriminator sees real and fake images through the same kinds of random changes.
+"""Differentiable augmentation of a discriminator's real and fake images.
 
-Paper: Zhao et al. 2020, arXiv:2006.10738; ranges as GSQ has them (arXiv:2412.02632, after StyleGAN-T, arXiv:2301.09515). Gradients pass
-through to the images. What leaves the picture is filled with zeros, which is black for images in [0, 1].
+Paper: Zhao et al. 2020, arXiv:2006.10738; ranges as in GSQ (arXiv:2412.02632, after StyleGAN-T, arXiv:2301.09515). Gradients pass through
+to the images. Pixels from outside of the image are zero, which is black for images in [0, 1].
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TRANSLATION = 1 / 8  # of a side, the furthest shift
-CUTOUT = 0.2  # of a side
-RESIZE = (0.8, 1.2)  # ratios
+TRANSLATION = 1 / 8  # largest shift, as a fraction of the side
+CUTOUT = 0.2  # fraction of the side
+RESIZE = (0.8, 1.2)  # range of ratios
 
 
 class Augmentation(nn.Module):
-    """Changes drawn anew at each call from torch's own random numbers, for each image apart but for the ratio of `resize`.
+    """Random changes from torch's global random numbers, independent for each call and image, except for the ratio of `resize`.
 
-    The order is fixed, whatever the order of the names: the papers' color, translation, cutout, and resize before them.
+    The order is that of the papers, whatever the order of the names: resize, color, translation, cutout.
+
+    Args:
+        names: distinct names out of resize, color, translation and cutout; none leaves the images unchanged.
+
+    Raises:
+        ValueError: an unknown or repeated name.
     """
 
     def __init__(self, names: list[str]) -> None:
-        """Choose the changes.
-
-        Args:
-            names: any of resize, color, translation and cutout, each once; none leaves the images as they are.
-
-        Raises:
-            ValueError: an unknown or repeated name.
-        """
         super().__init__()
-        wrong = [name for name in names if name not in CHANGES]
-        if wrong:
-            raise ValueError(f"discriminator.augmentation has {wrong[0]!r}; expected names out of {', '.join(CHANGES)}")
+        unknown = [name for name in names if name not in CHANGES]
+        if unknown:
+            raise ValueError(f"discriminator.augmentation has {unknown[0]!r}; expected names out of {', '.join(CHANGES)}")
         if len(set(names)) < len(names):
             raise ValueError(f"discriminator.augmentation is {', '.join(names)}; expected each name once")
         self.names = [name for name in CHANGES if name in names]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the same shape; color may leave the range."""
+        """(B, 3, H, W) in [0, 1] to the same shape; color may exceed the range."""
         for name in self.names:
             images = CHANGES[name](images)
         return images
 
 
 def resize(images: Tensor) -> Tensor:
-    """All images larger or smaller by one ratio in [0.8, 1.2], bilinear; then cut in the middle, or framed in zeros."""
-    ratio = float(torch.empty((), device="cpu").uniform_(*RESIZE))  # a size is a number of the host; this one never was on the device
+    """Resize all images bilinearly by one ratio in [0.8, 1.2], then crop the center or pad with zeros."""
+    ratio = float(torch.empty((), device="cpu").uniform_(*RESIZE))  # drawn on the host, which needs the size
     sides = images.shape[-2:]
     resized = F.interpolate(images, size=[int(ratio * side) for side in sides], mode="bilinear")
-    frame = [side - own for side, own in zip(sides, resized.shape[-2:], strict=True)]  # negative where there is something to cut
-    rows, columns = [(missing // 2, missing - missing // 2) for missing in frame]
+    padding = [side - new_side for side, new_side in zip(sides, resized.shape[-2:], strict=True)]  # negative for a crop
+    rows, columns = [(total // 2, total - total // 2) for total in padding]
     return F.pad(resized, [*columns, *rows])
 
 
@@ -63,58 +61,58 @@ def color(images: Tensor) -> Tensor:
 
 
 def translation(images: Tensor) -> Tensor:
-    """Shifted by up to an eighth of the side, both ways along both axes, by whole pixels."""
+    """Shift each image along both axes by up to an eighth of the side in whole pixels."""
     height, width = images.shape[-2:]
-    furthest = [_share(side, TRANSLATION) for side in (height, width)]
-    top, left = (torch.randint(-limit, limit + 1, (len(images),), device=images.device) for limit in furthest)
-    return window(images, top, left, height, width)
+    largest = [_pixels(side, TRANSLATION) for side in (height, width)]
+    top, left = (torch.randint(-limit, limit + 1, (len(images),), device=images.device) for limit in largest)
+    return crop(images, top, left, height, width)
 
 
 def cutout(images: Tensor) -> Tensor:
-    """A rectangle of a fifth of each side is zero; its middle lies anywhere in the image, so that a part of it may lie outside."""
+    """Set a rectangle of a fifth of each side to zero; its center is anywhere in the image, so that it may extend outside."""
     inside = []
     for axis in (2, 3):
         side = images.shape[axis]
-        length = _share(side, CUTOUT)
+        length = _pixels(side, CUTOUT)
         first = torch.randint(-(length // 2), side - (length + 1) // 2 + 1, (len(images), 1), device=images.device)
-        place = torch.arange(side, device=images.device)
-        inside.append((place >= first) & (place < first + length))
+        positions = torch.arange(side, device=images.device)
+        inside.append((positions >= first) & (positions < first + length))
     rows, columns = inside
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-def window(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """What is seen of each image through a window, zeros outside of the image.
+def crop(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Crop each image at its own position, with zeros outside of the image.
 
     Args:
         images: (B, C, H, W).
-        top: (B,) row of the window's first row, may be negative.
-        left: (B,) column of its first column, may be negative.
-        height: of the window.
-        width: of the window.
+        top: (B,), first row; may be negative.
+        left: (B,), first column; may be negative.
+        height: height of the crop.
+        width: width of the crop.
 
     Returns:
         (B, C, height, width).
     """
     for axis, (first, length) in enumerate(((top, height), (left, width)), start=2):
         side = images.shape[axis]
-        place = first[:, None] + torch.arange(length, device=images.device)
+        positions = first[:, None] + torch.arange(length, device=images.device)
         broadcast = (len(images), 1, length, 1) if axis == 2 else (len(images), 1, 1, length)
         shape = [*images.shape[:axis], length, *images.shape[axis + 1 :]]
-        seen = images.gather(axis, place.clamp(0, side - 1).view(broadcast).expand(shape))
-        images = seen.masked_fill(((place < 0) | (place >= side)).view(broadcast), 0)
+        cropped = images.gather(axis, positions.clamp(0, side - 1).view(broadcast).expand(shape))
+        images = cropped.masked_fill(((positions < 0) | (positions >= side)).view(broadcast), 0)
     return images
 
 
-def _share(side: int, share: float) -> int:
-    """Pixels that are a share of a side, halves upwards."""
-    return int(side * share + 0.5)
+def _pixels(side: int, fraction: float) -> int:
+    """Fraction of a side in pixels, rounded half up."""
+    return int(side * fraction + 0.5)
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """(B, 1, 1, 1) numbers, one an image."""
+    """Random numbers (B, 1, 1, 1), one per image."""
     return torch.empty(len(images), 1, 1, 1, dtype=images.dtype, device=images.device).uniform_(low, high)
 
 
+# In the order of application.
 CHANGES = {"resize": resize, "color": color, "translation": translation, "cutout": cutout}
-"""By name, in the order in which they are made."""

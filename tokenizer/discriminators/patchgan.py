@@ -1,6 +1,6 @@
-"""PatchGAN: a small convolutional network judges overlapping patches.
+"""PatchGAN: a small convolutional network with a logit for each of many overlapping patches.
 
-Source: Isola et al. 2017, arXiv:1611.07004; in the form of GSQ, arXiv:2412.02632 appendix C ("NLD"), with its start of the weights.
+Source: Isola et al. 2017, arXiv:1611.07004; in the form of GSQ, arXiv:2412.02632 appendix C ("NLD"), with its initialization.
 """
 
 from typing import Literal
@@ -8,14 +8,26 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Discriminator
+from tokenizer.layers.checks import require_at_least, require_one_of, require_side
 from tokenizer.layers.conv import ScaledConv2d, reset_layers
 from tokenizer.layers.norm import group_norm
 
 
 class PatchDiscriminator(Discriminator):
-    """4x4 convolutions, each halving the map but for the last two; one logit a patch.
+    """4x4 convolutions of stride 2, except for the last two; one logit per patch.
 
-    With three layers a logit sees 70 x 70 pixels. Under batch norm real and fake images are normalised apart, each process by its own.
+    With three layers the receptive field of a logit is 70 x 70 pixels. With batch norm, real and fake images are normalized separately, on
+    each process by its own statistics.
+
+    Args:
+        width: channels of the first layer; doubled by every layer, up to eightfold.
+        layers: normalized layers between the first convolution and the one to logits.
+        normalization: batch norm, as in the paper, or group norm, which suits small batches.
+        norm_groups: groups of the group norms.
+        input_range: range of the network's input: "unit" for [0, 1], as in the paper, "symmetric" for [-1, 1].
+
+    Raises:
+        ValueError: an unknown choice, no layers, or groups that do not divide a width.
     """
 
     def __init__(
@@ -26,25 +38,10 @@ class PatchDiscriminator(Discriminator):
         norm_groups: int,
         input_range: Literal["unit", "symmetric"],
     ) -> None:
-        """Lay out the network.
-
-        Args:
-            width: channels of the first layer; they double up to eightfold.
-            layers: normalised layers between the first convolution and the one to logits.
-            normalization: batch norm (the paper's) or group norm, which suits small batches.
-            norm_groups: groups of the group norms, ignored by batch norm.
-            input_range: the images that the network sees: "unit" in [0, 1] as in the paper, "symmetric" in [-1, 1].
-
-        Raises:
-            ValueError: an unknown choice, fewer than one layer, or groups that do not divide a width.
-        """
         super().__init__()
-        if normalization not in ("batch", "group"):
-            raise ValueError(f"discriminator.normalization is {normalization!r}; expected batch or group")
-        if input_range not in ("unit", "symmetric"):
-            raise ValueError(f"discriminator.input_range is {input_range!r}; expected unit or symmetric")
-        if layers < 1:
-            raise ValueError(f"discriminator.layers is {layers}; expected at least 1")
+        require_one_of("discriminator.normalization", normalization, ("batch", "group"))
+        require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
+        require_at_least("discriminator.layers", layers, 1)
         self.input_range = input_range
         self.smallest_side = 3 * 2**layers
         stages: list[nn.Module] = [_conv(3, width, stride=2, bias=True), nn.LeakyReLU(0.2)]
@@ -59,26 +56,22 @@ class PatchDiscriminator(Discriminator):
         self.head = _conv(current, 1, stride=1, gain=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] to (B, K), one logit a patch, row by row.
+        """(B, 3, H, W) in [-1, 1] to (B, K), a logit for each patch in raster order.
 
         Raises:
-            ValueError: the images are too small to leave a single patch.
+            ValueError: the images are smaller than a patch.
         """
-        if min(images.shape[-2:]) < self.smallest_side:
-            raise ValueError(
-                f"a patch discriminator of this depth needs images of at least {self.smallest_side} pixels a side, got "
-                f"{tuple(images.shape[-2:])}; raise image_size or lower discriminator.layers"
-            )
+        require_side(images, self.smallest_side, "discriminator.layers")
         if self.input_range == "unit":
             images = images / 2 + 0.5
         logits: Tensor = self.head(self.stages(images))
         return logits.flatten(1)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
         reset_layers(self)
 
 
 def _conv(in_channels: int, out_channels: int, stride: int, bias: bool = False, gain: float = 1.0) -> ScaledConv2d:
-    """The 4x4 convolution with one pixel of padding."""
+    """4x4 convolution with one pixel of padding."""
     return ScaledConv2d(in_channels, out_channels, 4, stride=stride, gain=gain, bias=bias)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tokenizer.generators.kv_cache import KVCache
-from tokenizer.interfaces import Pick, TokenSpec
+from tokenizer.interfaces import Configurable, Pick, TokenSpec
 from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
 
 MAX_LOGITS = 2**26  # 256 MiB. Every chunk adds to the gradient of the output weights: chunks of a quarter of this size took 1.5x as long.
@@ -28,7 +28,7 @@ def _row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(states, weight).float(), targets, reduction="none")
 
 
-class SubTokenHead(nn.Module, ABC):
+class SubTokenHead(Configurable, ABC):
     """Head for the S sub-tokens of a token: its G indices, or parts of their bits.
 
     Embeddings and outputs of all sub-vocabularies are two tables with a row for each value.

@@ -1,12 +1,13 @@
-"""The vocabulary of the house: what encoders, quantizers, decoders, discriminators, losses and generators say to each other.
+"""Shared interfaces: base classes of all parts, and the dataclasses that they exchange.
 
-Axis letters everywhere: B batch, H W pixels, C channels, L cells of the image's grid, N kept tokens, D latent width,
-G groups (indices per token), d = D/G channels per group, V codebook size.
+Axis letters everywhere: B batch, H W pixels, C channels, L cells of the image's grid, N tokens after any merging, D latent width,
+G groups (indices per token), d = D/G channels per group, V codebook size, W transformer width, R rows being sampled.
 
-One layout of tensors between parts: tokens, channels last, (B, N, D). One index shape: (B, N, G) int64.
-Images are (B, 3, H, W), nominally in [-1, 1]; reconstructions are not clamped.
+Tensors between parts are tokens with channels last, (B, N, D). Indices are (B, N, G) int64. Images are (B, 3, H, W), nominally in
+[-1, 1]; reconstructions are not clamped.
 """
 
+from tokenizer.interfaces.configurable import Configurable
 from tokenizer.interfaces.parts import AdversarialLoss, Decoder, Discriminator, Encoder, Generator, Pick, Quantizer
 from tokenizer.interfaces.values import (
     DecoderOutput,
@@ -21,6 +22,7 @@ from tokenizer.interfaces.values import (
 
 __all__ = [
     "AdversarialLoss",
+    "Configurable",
     "Decoder",
     "DecoderOutput",
     "Discriminator",

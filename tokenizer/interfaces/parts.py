@@ -1,4 +1,4 @@
-"""What each part promises: encoders, quantizers, decoders, discriminators, adversarial losses and generators."""
+"""Base classes of encoders, quantizers, decoders, discriminators, adversarial losses and generators."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,19 +7,20 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from tokenizer.interfaces.configurable import Configurable
 from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec
 
+# Sampling function: logits (R, n, K) of sub-token number s, and s, to choices (R, n) int64 in [0, K).
 Pick = Callable[[Tensor, int], Tensor]
-"""A sampling function: logits (R, n, K) of sub-token s, and s, to choices (R, n) int64 in [0, K)."""
 
 
-class Encoder(nn.Module, ABC):
-    """Images to latents.
+class Encoder(Configurable, ABC):
+    """Maps images to latents.
 
     Attributes:
         latent_dim: D.
         downsample: pixels per cell along one side; image sides must be multiples of it.
-        kind: of the layout of its tokens.
+        kind: kind of the token layout.
     """
 
     latent_dim: int
@@ -28,15 +29,20 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, num_tokens: int | None = None) -> EncoderOutput:
-        """(B, 3, H, W) to (B, N, D). `num_tokens` is drawn by the task where the method keeps a variable number."""
+        """Encode images.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            num_tokens: N, for encoders that keep a variable number of tokens; None for the default.
+        """
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, so that a part built on the meta device can be filled in."""
+        """Re-initialize all parameters, also after a build on the meta device and `to_empty`."""
 
 
-class Quantizer(nn.Module, ABC):
-    """Latents to indices and back.
+class Quantizer(Configurable, ABC):
+    """Maps latents to indices and back.
 
     Attributes:
         latent_dim: D.
@@ -55,89 +61,94 @@ class Quantizer(nn.Module, ABC):
 
     @property
     def codes(self) -> Tensor | None:
-        """(V, d) table of codes, None where a code is a formula (fsq, lfq, bsq)."""
+        """(V, d) table of codes, or None if codes are computed by a formula (fsq, lfq, bsq)."""
         return None
 
     @abstractmethod
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """(B, N, D) latents, any scale, any float dtype; look-up and losses are computed in fp32."""
+        """Quantize latents (B, N, D) of any scale and float type; lookup and losses are computed in fp32."""
 
     @abstractmethod
     def indices_to_latents(self, indices: Tensor) -> Tensor:
-        """(B, N, G) to (B, N, D): in eval mode exactly what forward passes on, in training within 1e-6."""
+        """Quantized latents (B, N, D) of indices (B, N, G): equal to `forward`'s in eval mode, within 1e-6 in training mode.
+
+        Raises:
+            ValueError: wrong shape, or an index outside [0, V).
+        """
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Entropies of the soft assignment p(code | latent) = softmax(-squared distance / temperature).
 
         Args:
-            lookup_latents: (B, N, G, d) of a `QuantizerOutput`.
+            lookup_latents: (B, N, G, d) from a `QuantizerOutput`.
             temperature: > 0.
 
         Returns:
-            (sample, batch): mean over tokens and groups of H(p_n), and H(mean_n p_n) averaged over groups, in nats.
-            The mean of p runs over the tokens of all ranks.
+            (sample, batch) in nats: the mean of H(p_n) over tokens and groups, and H(mean_n p_n) averaged over groups, where the mean
+            of p is taken over the tokens of all ranks.
         """
         raise NotImplementedError(f"{type(self).__name__} has no soft assignment; set loss.weights.entropy=0")
 
 
-class Decoder(nn.Module, ABC):
-    """Quantized latents to an image; un-merging happens here."""
+class Decoder(Configurable, ABC):
+    """Maps quantized latents to images, including the un-merging of tokens."""
 
     latent_dim: int
 
     @property
     @abstractmethod
     def last_layer(self) -> nn.Module:
-        """The layer whose weight gradients balance the adversarial loss; never sharded."""
+        """Layer whose weight gradients determine the adaptive weight of the adversarial loss; never sharded."""
 
     @abstractmethod
     def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """(B, N, D) to (B, 3, H, W)."""
+        """Decode quantized latents (B, N, D)."""
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
 
 
 class AdversarialLoss(nn.Module, ABC):
-    """What generator and discriminator want of the logits of "real": a method for each player."""
+    """Adversarial losses of generator and discriminator, from logits of an image being real."""
 
     @abstractmethod
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """(B, K) logits of reconstructions to unweighted scalars; `adversarial` falls as they are taken for real."""
+        """Unweighted scalars from logits (B, K) of reconstructions; `adversarial` decreases as they increase."""
 
     @abstractmethod
     def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """Two (B, K) to unweighted scalars; `discriminator` falls as real and fake are told apart."""
+        """Unweighted scalars from two logits (B, K); `discriminator` decreases as real and fake images are separated."""
 
 
 class Discriminator(nn.Module, ABC):
-    """Images to logits of "real", (B, K) with all patches and heads in one row."""
+    """Maps images to logits of being real."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] to (B, K)."""
+        """Logits (B, K) of all patches and heads, from images (B, 3, H, W) in [-1, 1]."""
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""
 
 
-class Generator(nn.Module, ABC):
-    """Classes to indices, one token a step or a few. Guidance, temperature and randomness are the caller's, in `Pick`.
+class Generator(Configurable, ABC):
+    """Generates the indices of an image from its class, one or several tokens per step.
 
-    A token is written as S sub-tokens: its G indices, or each of them split in several where V is large.
+    A token is predicted as S sub-tokens: its G indices, each split into several parts if V is large. Guidance, temperature and
+    randomness are up to the caller's `Pick`.
 
     Attributes:
-        tokens: what is generated.
+        tokens: tokens to generate.
         heads: sizes of the S sub-vocabularies.
-        width: channels of `features`.
-        depth: blocks.
-        blocks: the trunk, alike but for their weights.
+        width: W, channels of `features`.
+        depth: number of blocks.
+        blocks: blocks of the trunk, of equal structure.
     """
 
     tokens: TokenSpec
@@ -148,38 +159,42 @@ class Generator(nn.Module, ABC):
 
     @property
     def null_label(self) -> int:
-        """The label that stands for no condition."""
+        """Label of the null class, for unconditional generation."""
         return self.tokens.num_classes
 
     def compile_blocks(self) -> None:
-        """Let torch compile the blocks, for training and for steps. Names of parameters stay; rounding and the draws of dropout change."""
+        """Compile the blocks with torch, for training and generation. Parameter names do not change; rounding and dropout masks do."""
         for block in self.blocks:
             block.compile()
 
     @abstractmethod
     def nll(self, batch: TokenBatch) -> Tensor:
-        """(B, N, S) negative log-likelihood of every sub-token given all before it, in nats, fp32.
+        """Negative log-likelihood (B, N, S) of every sub-token given all previous ones, in nats and fp32.
 
-        Computed in pieces: the logits of a large vocabulary never exist for the whole batch. In training mode classes are dropped
-        at the method's rate; a label of -1 is the null class.
+        Computed in chunks, so that the logits of a large vocabulary are never stored for the whole batch. In training mode classes are
+        replaced by the null class at the rate of the method; a label of -1 is the null class.
         """
 
     @abstractmethod
     def logits(self, batch: TokenBatch) -> list[Tensor]:
-        """The same as S tensors (B, N, heads[s]) of logits; for tests and small vocabularies."""
+        """S tensors (B, N, heads[s]) of logits behind `nll`; for tests and small vocabularies."""
 
     @abstractmethod
     def features(self, batch: TokenBatch, block: int) -> Tensor:
-        """(B, N, width), the residual stream after block number `block` (1 .. depth) where each token is predicted."""
+        """Residual stream (B, N, width) after block number `block`, 1 .. depth, at the positions that predict the tokens."""
 
     @abstractmethod
     def start(self, labels: Tensor) -> Any:
-        """The state before the first token of R rows with these labels (R,) in 0 .. num_classes; the last one is the null class."""
+        """State before the first token of R rows.
+
+        Args:
+            labels: (R,) int64 in 0 .. num_classes; the last one is the null class.
+        """
 
     @abstractmethod
     def step(self, state: Any, pick: Pick) -> Tensor:
-        """The next tokens (R, n, G) int64 of every row; `state` moves on. n = 1 in raster order, more in parallel decoding."""
+        """Next tokens (R, n, G) int64 of every row, and update `state`. n = 1 in raster order, more in parallel decoding."""
 
     @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
+        """Re-initialize all parameters."""

@@ -1,4 +1,4 @@
-"""What travels between the parts: batches, layouts, and what each part returns."""
+"""Dataclasses that the parts exchange: batches, layouts and outputs."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -8,13 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where tokens lie on the image's grid of cells.
+    """Positions of tokens on the image's grid of cells.
 
     Attributes:
         grid: (h, w) of the image's cells, h * w = L.
-        kind: raster (one token a cell), sequence (no place), merged (a token owns several cells).
-        assignment: (B, L) int64 in [0, N): the token that owns each cell; tokens are ordered by their first raster cell.
-        token_sizes: (B, N) number of cells of each token.
+        kind: raster (one token per cell), sequence (no positions), or merged (one token for several cells).
+        assignment: (B, L) int64 in [0, N), the token of each cell; tokens are ordered by their first cell in raster order.
+        token_sizes: (B, N), number of cells of each token.
     """
 
     grid: tuple[int, int]
@@ -25,7 +25,13 @@ class TokenLayout:
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """latents (B, N, D), their layout, and the inner features that were asked for at construction."""
+    """Output of an encoder.
+
+    Attributes:
+        latents: (B, N, D).
+        layout: layout of the tokens.
+        features: inner features that the constructor was configured to return.
+    """
 
     latents: Tensor
     layout: TokenLayout
@@ -34,13 +40,13 @@ class EncoderOutput:
 
 @dataclass(frozen=True)
 class QuantizerOutput:
-    """What a quantizer made of the latents.
+    """Output of a quantizer.
 
     Attributes:
-        quantized: (B, N, D), carries the straight-through gradient.
+        quantized: (B, N, D), with the straight-through gradient.
         indices: (B, N, G) int64 in [0, V).
-        lookup_latents: (B, N, G, d), what was compared with the codes, with gradient.
-        losses: unweighted scalars, `commitment` and `codebook` where the method has them.
+        lookup_latents: (B, N, G, d), latents as they were compared with the codes, with gradient.
+        losses: unweighted scalars; `commitment` and `codebook` if the method has them.
     """
 
     quantized: Tensor
@@ -51,7 +57,12 @@ class QuantizerOutput:
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """reconstruction (B, 3, H, W), not clamped, and the inner features that were asked for at construction."""
+    """Output of a decoder.
+
+    Attributes:
+        reconstruction: (B, 3, H, W), not clamped.
+        features: inner features that the constructor was configured to return.
+    """
 
     reconstruction: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
@@ -59,7 +70,7 @@ class DecoderOutput:
 
 @dataclass(frozen=True)
 class TokenizerOutput:
-    """One pass through an image tokenizer."""
+    """Outputs of the three parts of an image tokenizer."""
 
     encoder: EncoderOutput
     quantizer: QuantizerOutput
@@ -68,14 +79,14 @@ class TokenizerOutput:
 
 @dataclass
 class ImageBatch:
-    """Images on their way to a model.
+    """Batch of images.
 
     Attributes:
-        images: (B, 3, H, W), uint8 out of the loader, float in [-1, 1] once normalised.
-        labels: (B,) int64, -1 where there is none.
-        keys: which picture each row is, for messages.
-        views: other views of the same pictures (student, teacher); empty for most tasks.
-        left_out: keys of pictures of an evaluation batch that could not be read; they have no row.
+        images: (B, 3, H, W); uint8 from the loader, float in [-1, 1] after normalization.
+        labels: (B,) int64, -1 for no label.
+        keys: names of the images, for messages.
+        views: further views of the same images (student, teacher); empty for most tasks.
+        left_out: names of images of an evaluation batch that could not be read and have no row.
     """
 
     images: Tensor
@@ -85,27 +96,27 @@ class ImageBatch:
     left_out: list[str] = field(default_factory=list)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageBatch":
-        """The same batch on another device."""
+        """Copy on another device."""
         views = {name: view.to(*args, **kwargs) for name, view in self.views.items()}
         return ImageBatch(self.images.to(*args, **kwargs), self.labels.to(*args, **kwargs), self.keys, views, self.left_out)
 
     def pin_memory(self) -> "ImageBatch":
-        """The same batch in page-locked memory, called by the loader."""
+        """Copy in page-locked memory; called by the loader."""
         views = {name: view.pin_memory() for name, view in self.views.items()}
         return ImageBatch(self.images.pin_memory(), self.labels.pin_memory(), self.keys, views, self.left_out)
 
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """What a tokenizer makes of every image of one size, and what a generator of such images has to know.
+    """Tokens of an image of a given size: all that a generator needs to know about a tokenizer.
 
     Attributes:
-        codebook_size: V, of each group.
-        groups: G, indices of one token.
+        codebook_size: V, the same for all groups.
+        groups: G, indices per token.
         num_tokens: N.
         grid: (h, w) of the image's cells.
         kind: see `TokenLayout`.
-        num_classes: labels are 0 .. num_classes - 1; 0 where there are none.
+        num_classes: number of classes, with labels 0 .. num_classes - 1; 0 for unlabeled images.
     """
 
     codebook_size: int
@@ -116,24 +127,23 @@ class TokenSpec:
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        """A grid out of a file is a list."""
-        object.__setattr__(self, "grid", tuple(self.grid))
+        object.__setattr__(self, "grid", tuple(self.grid))  # a list if read from a file
 
     @property
     def layout(self) -> TokenLayout:
-        """The layout of such tokens, without an assignment."""
+        """Layout of the tokens, without an assignment."""
         return TokenLayout((self.grid[0], self.grid[1]), self.kind)
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Tokenized images on their way to a generator.
+    """Batch of tokenized images.
 
     Attributes:
         indices: (B, N, G) int64 in [0, V).
-        labels: (B,) int64, -1 where there is none.
-        layout: of the tokens.
-        keys: which picture each row is, for messages.
+        labels: (B,) int64, -1 for no label.
+        layout: layout of the tokens.
+        keys: names of the images, for messages.
     """
 
     indices: Tensor
@@ -142,9 +152,9 @@ class TokenBatch:
     keys: list[str] = field(default_factory=list)
 
     def to(self, *args: Any, **kwargs: Any) -> "TokenBatch":
-        """The same batch on another device."""
+        """Copy on another device."""
         return replace(self, indices=self.indices.to(*args, **kwargs), labels=self.labels.to(*args, **kwargs))
 
     def pin_memory(self) -> "TokenBatch":
-        """The same batch in page-locked memory, called by the loader."""
+        """Copy in page-locked memory; called by the loader."""
         return replace(self, indices=self.indices.pin_memory(), labels=self.labels.pin_memory())

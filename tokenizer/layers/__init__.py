@@ -1,1 +1,1 @@
-"""Layers shared by backbones, discriminators and generators: one concept a file."""
+"""Layers shared by backbones, discriminators and generators, one concept per file."""

@@ -1,4 +1,4 @@
-"""Attention between the cells of a feature map, the kind that autoencoders place between their innermost blocks.
+"""Self-attention between the cells of a feature map, as autoencoders use it at their lowest resolution.
 
 Source: Esser et al. 2021 (VQGAN), arXiv:2012.09841; used by GSQ, arXiv:2412.02632.
 """
@@ -14,7 +14,6 @@ class SpatialAttention(nn.Module):
     """One attention head over all cells, with a residual: x + W_o attend(W_qkv norm(x))."""
 
     def __init__(self, channels: int, norm_groups: int) -> None:
-        """Attention of width C = `channels`."""
         super().__init__()
         self.norm = group_norm(channels, norm_groups, eps=1e-6)
         self.qkv = ScaledConv2d(channels, 3 * channels, 1)

@@ -1,8 +1,8 @@
-"""Blocks of convolutional autoencoders: residual, halving and doubling.
+"""Blocks of convolutional autoencoders: residual blocks, downsampling and upsampling.
 
-Paper: GSQ, Wang et al. 2024, arXiv:2412.02632 appendix B, figure 6. The start of the weights follows the paper's released code.
-Deviation: depth-to-space orders channels as (c, row, column), torch's `pixel_shuffle`; the released code has (row, column, c). The two
-differ by a fixed permutation of the preceding convolution's output channels.
+Paper: GSQ, Wang et al. 2024, arXiv:2412.02632 appendix B, figure 6. The initialization follows the paper's released code.
+Deviation: depth-to-space orders channels as (c, row, column), like torch's `pixel_shuffle`; the released code uses (row, column, c). The
+two differ by a permutation of the preceding convolution's output channels.
 """
 
 import math
@@ -17,24 +17,32 @@ RESIDUAL = math.sqrt(0.5)
 
 
 class ScaledConv2d(nn.Conv2d):
-    """Convolution with its border padded by (kernel_size - 1) // 2; starts with weights N(0, gain^2 / fan_in), biases as in torch."""
+    """Convolution with (kernel_size - 1) // 2 pixels of padding, and weights initialized from N(0, gain^2 / fan_in).
+
+    Args:
+        in_channels: number of input channels.
+        out_channels: number of output channels.
+        kernel_size: side of the kernel in pixels.
+        stride: stride in pixels.
+        gain: factor of the initial weights, which compensates for a preceding nonlinearity.
+        bias: whether to add a bias, initialized as in torch.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, gain: float = 1.0, bias: bool = True
     ) -> None:
-        """`gain` multiplies the weights at the start and makes up for a preceding non-linearity."""
-        self.gain = gain  # before super(), which draws the weights
+        self.gain = gain  # before super(), which initializes the weights
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2, bias=bias)
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias anew."""
+        """Re-initialize weight and bias."""
         super().reset_parameters()
         nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
         self.weight.data.mul_(self.gain)
 
 
 def reset_layers(module: nn.Module) -> None:
-    """Draw the parameters of every layer inside `module` anew, in order of registration."""
+    """Re-initialize every layer inside `module`, in order of registration."""
     for layer in module.modules():
         reset = getattr(layer, "reset_parameters", None)
         if layer is not module and callable(reset):
@@ -42,10 +50,9 @@ def reset_layers(module: nn.Module) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))); x passes a 1x1 convolution where the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of the first x if the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
-        """From C = `in_channels` to C = `out_channels`."""
         super().__init__()
         self.skip = nn.Identity() if in_channels == out_channels else ScaledConv2d(in_channels, out_channels, 1)
         self.norm1 = group_norm(in_channels, norm_groups)
@@ -65,15 +72,13 @@ class Downsample(ScaledConv2d):
     """3x3 convolution of stride 2: (B, C, h, w) to (B, C, h/2, w/2) for even h and w."""
 
     def __init__(self, channels: int) -> None:
-        """Keep C = `channels`."""
         super().__init__(channels, channels, 3, stride=2)
 
 
 class NearestUpsample(nn.Module):
-    """Repeat each cell 2x2, then a 3x3 convolution."""
+    """Nearest-neighbor upsampling by 2, then a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
-        """Keep C = `channels`."""
         super().__init__()
         self.conv = ScaledConv2d(channels, channels, 3)
 
@@ -84,10 +89,9 @@ class NearestUpsample(nn.Module):
 
 
 class DepthToSpaceUpsample(nn.Module):
-    """3x3 convolution to four times the width, then each cell's four parts become 2x2 cells. Torch's default start."""
+    """3x3 convolution to four times the width, with torch's default initialization, then a pixel shuffle by 2."""
 
     def __init__(self, channels: int) -> None:
-        """Keep C = `channels`."""
         super().__init__()
         self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
 

@@ -1,4 +1,4 @@
-"""Sums over all processes, with gradient: statistics of a batch are those of the joined batch."""
+"""Sums over all processes with gradient, for statistics of the joined batch."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes that train together, 1 without a process group."""
+    """Number of processes, 1 without a process group."""
     return torch.distributed.get_world_size() if is_distributed() else 1
 
 
 def is_distributed() -> bool:
-    """Whether a process group is up."""
+    """Whether a process group is initialized."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum over all processes; its gradient is the sum of all processes' gradients.
+    """Sum over all processes; its gradient is the sum of all processes' gradients.
 
-    Under data-parallel training gradients are averaged over processes, so a loss of summed statistics that every process
-    computes alike gets the gradient of the joined batch.
+    Data-parallel training averages gradients over processes, so a loss that every process computes from summed statistics has the
+    gradient of the joined batch.
     """
     if not is_distributed():
         return tensor
@@ -29,7 +29,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """An all-reduce whose backward pass is an all-reduce."""
+    """All-reduce whose backward pass is an all-reduce."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network of somebody else's weights that is used and never trained."""
+"""Wrapper of a pretrained network that is not trained."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -9,33 +9,35 @@ from torch import Tensor, nn
 
 
 class Frozen(nn.Module):
-    """Holds a network out of reach: not in parameters(), buffers(), modules() or state_dict().
+    """Hides a network from parameters(), buffers(), modules() and state_dict().
 
-    So optimizers, averages of weights, data-parallel wrappers and checkpoints cannot meet it. It stays in eval mode, its weights need
-    no gradient, and gradients pass through it to its inputs. It follows this module to another device or float type.
+    Optimizers, weight averages, data-parallel wrappers and checkpoints therefore do not include it. It stays in eval mode, its weights
+    require no gradient, and gradients pass through it to its inputs. It moves with this module to other devices and float types.
+
+    Args:
+        network: network with loaded weights.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Take over `network`, with its weights already loaded."""
         super().__init__()
         self._hidden = (network.eval().requires_grad_(False),)  # a tuple, because a module would be registered
 
     @property
     def network(self) -> nn.Module:
-        """The network itself."""
+        """The wrapped network."""
         return self._hidden[0]
 
     def forward(self, *inputs: Any) -> Any:
-        """What the network makes of `inputs`; of tensors on the meta device, the shapes alone."""
-        if any(isinstance(value, Tensor) and value.is_meta for value in inputs):  # the weights themselves never go there: see `_apply`
-            named = chain(self.network.named_parameters(), self.network.named_buffers())
-            shapes = {name: tensor.to("meta") for name, tensor in named}
+        """Output of the network; for meta tensors, a meta tensor of the right shape."""
+        if any(isinstance(value, Tensor) and value.is_meta for value in inputs):  # but the weights stay on a real device, see `_apply`
+            tensors = chain(self.network.named_parameters(), self.network.named_buffers())
+            shapes = {name: tensor.to("meta") for name, tensor in tensors}
             return torch.func.functional_call(self.network, shapes, inputs)
         return self.network(*inputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # Only where to and in which type is taken from `fn`: `to_empty` would replace the loaded weights by memory without content.
+        # Take only device and dtype from `fn`: `to_empty` would replace the loaded weights by uninitialized memory.
         sample = next((tensor for tensor in self.network.parameters() if tensor.is_floating_point()), None)
         if sample is not None:
             moved = fn(torch.empty(0, dtype=sample.dtype, device=sample.device))

@@ -1,4 +1,4 @@
-"""Group normalisation: the plain one with a readable error, and the one that the quantized latents steer.
+"""Group normalization: with a readable error, and with scale and shift computed from the quantized latents.
 
 Papers: Wu & He 2018, arXiv:1803.08494; adaptive group norm as in GSQ, arXiv:2412.02632 section 4.1 (after StyleGAN).
 """
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int, groups: int, eps: float = 1e-5, affine: bool = True) -> nn.GroupNorm:
-    """A group norm over (B, C, h, w).
+    """Group norm over (B, C, h, w).
 
     Raises:
         ValueError: groups do not divide the channels.
@@ -21,13 +21,13 @@ def group_norm(channels: int, groups: int, eps: float = 1e-5, affine: bool = Tru
 def token_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over the tokens of an image.
 
-    The variance is the unbiased one, which a single token does not have: there it is taken as 0.
+    The variance is unbiased, and 0 for a single token.
 
     Args:
         latents: (B, N, D).
 
     Returns:
-        two tensors (B, D), computed in fp32, the second sqrt(variance + 1e-6).
+        Mean and sqrt(variance + 1e-6), both (B, D), computed in fp32.
     """
     values = latents.float()
     variance = values.var(1, correction=1 if latents.shape[1] > 1 else 0)
@@ -35,20 +35,24 @@ def token_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AdaptiveGroupNorm(nn.Module):
-    """Group norm whose scale and shift are linear in the statistics of the quantized latents.
+    """Group norm whose scale and shift are linear functions of statistics of the quantized latents.
 
-    y = scale * norm(x) + shift with scale = W_s std + b_s and shift = W_m mean + b_m. Neither starts at an identity:
-    the linear layers have torch's default start, as in the paper's code.
+    y = scale * norm(x) + shift, scale = W_s std + b_s, shift = W_m mean + b_m. The linear layers have torch's default initialization, as
+    in the paper's code, so y is not norm(x) at the start.
+
+    Args:
+        channels: C.
+        latent_dim: D.
+        groups: number of groups of the group norm.
     """
 
     def __init__(self, channels: int, latent_dim: int, groups: int) -> None:
-        """Normalise C = `channels` channels, steered by statistics of width D = `latent_dim`."""
         super().__init__()
         self.norm = group_norm(channels, groups, eps=1e-6, affine=False)
         self.scale = nn.Linear(latent_dim, channels)
         self.shift = nn.Linear(latent_dim, channels)
 
-    def forward(self, features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """(B, C, h, w) features and (B, D) statistics of `token_statistics` to (B, C, h, w)."""
-        scale, shift = self.scale(deviation)[..., None, None], self.shift(mean)[..., None, None]
+    def forward(self, features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """(B, C, h, w) features and (B, D) statistics from `token_statistics` to (B, C, h, w)."""
+        scale, shift = self.scale(std)[..., None, None], self.shift(mean)[..., None, None]
         return torch.addcmul(shift, scale, self.norm(features).to(scale.dtype))

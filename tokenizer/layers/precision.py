@@ -1,6 +1,6 @@
-"""fp32 that stays fp32: distances, entropies and determinants lose codes to bf16 and TF32.
+"""Full fp32 precision for distances, entropies and determinants, which bf16 and TF32 make inaccurate.
 
-With random unit vectors a bf16 product finds the nearest of 8192 codes for only 96 % of the rows.
+For random unit vectors a bf16 product finds the nearest of 8192 codes for only 96 % of the rows.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast on `device`, and no TF32 or bf16 inside fp32 matrix products, whatever the trainer chose."""
+    """Disable autocast on `device`, and TF32 and bf16 in fp32 matrix products."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

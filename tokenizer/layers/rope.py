@@ -1,8 +1,8 @@
-"""Rotary positions on a grid: half of a head's channel pairs turn with the row, half with the column.
+"""Rotary positions on a grid: half of the channel pairs of a head are rotated by the row, half by the column.
 
 Papers: Su et al. 2021, arXiv:2104.09864; on a grid as in LlamaGen, Sun et al. 2024, arXiv:2406.06525.
-Deviations: a prefix is turned by angle zero, which leaves it as it is (the released code multiplies its queries and keys by zero); the two
-channels of a pair lie half a head apart, which is the same up to an order of the learned channels.
+Deviations: prefix positions have angle zero and are unchanged (the released code multiplies their queries and keys by zero); the two
+channels of a pair are half a head apart, which is equivalent up to a permutation of learned channels.
 """
 
 import torch
@@ -10,34 +10,34 @@ from torch import Tensor
 
 
 def grid_rotation(grid: tuple[int, int], head_dim: int, prefix: int, device: torch.device, base: float = 10000.0) -> Tensor:
-    """Cosines and sines for a prefix without a place and then all cells in raster order.
+    """Cosines and sines of a prefix without positions, followed by all cells in raster order.
 
     Args:
         grid: (h, w).
         head_dim: d, a multiple of 4.
         prefix: number of positions before the first cell.
-        device: of the result.
-        base: of the wavelengths, which run from 2 pi cells to nearly 2 pi `base` cells.
+        device: device of the result.
+        base: ratio of the wavelengths, which range from 2 pi cells to nearly 2 pi `base` cells.
 
     Returns:
         (prefix + h w, d/2, 2) fp32.
 
     Raises:
-        ValueError: d is no multiple of 4.
+        ValueError: d is not a multiple of 4.
     """
     if head_dim % 4:
         raise ValueError(f"rotary positions need a head width that is a multiple of 4, got {head_dim}; change width or attention_heads")
     pairs = head_dim // 4
     frequencies = base ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
     cells = torch.arange(grid[0] * grid[1], device=device)
-    places = torch.stack([cells // grid[1], cells % grid[1]], 1).float()
-    angles = (places[:, :, None] * frequencies).flatten(1)
+    positions = torch.stack([cells // grid[1], cells % grid[1]], 1).float()
+    angles = (positions[:, :, None] * frequencies).flatten(1)
     angles = torch.cat([angles.new_zeros(prefix, 2 * pairs), angles])
     return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 def rotate(features: Tensor, rotation: Tensor) -> Tensor:
-    """Turn the channel pairs of queries or keys, in fp32.
+    """Rotate the channel pairs of queries or keys, in fp32.
 
     Args:
         features: (B, heads, n, d).

@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors, unweighted. Weights live in the configuration."""
+"""Losses: pure functions of tensors, unweighted. Weights are in the configuration."""

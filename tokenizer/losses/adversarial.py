@@ -1,8 +1,8 @@
-"""What generator and discriminator want of the logits; any form for the one goes with any form for the other.
+"""Adversarial losses of generator and discriminator, in any combination of forms.
 
 Papers: hinge, Lim & Ye 2017, arXiv:1705.02894; vanilla and non-saturating, Goodfellow et al. 2014, arXiv:1406.2661. Names and pairs as in
 GSQ, arXiv:2412.02632 equations 19-23: "NH" is a non-saturating generator against a hinge discriminator.
-Deviation: equations 21-23 print log(1 + exp(+|logit|)); meant is exp(-|logit|), the softplus below.
+Deviation: equations 21-23 have log(1 + exp(+|logit|)) where exp(-|logit|) is meant, the softplus below.
 """
 
 from typing import Literal, get_args
@@ -11,31 +11,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenizer.interfaces import AdversarialLoss
+from tokenizer.layers.checks import require_one_of
 
 Form = Literal["hinge", "vanilla", "non_saturating"]
 
 
 class PairedAdversarialLoss(AdversarialLoss):
-    """A form for each player of the game on logits of "real".
+    """One form of loss for the generator and one for the discriminator.
 
-    `vanilla` averages the loss over patches; `non_saturating` averages the logits of an image first and then takes the same loss.
+    `vanilla` averages the loss over patches; `non_saturating` is the same loss of the logits averaged over the patches of an image.
+
+    Args:
+        generator: form of the generator's loss.
+        discriminator: form of the discriminator's loss.
+
+    Raises:
+        ValueError: an unknown form.
     """
 
     def __init__(self, generator: Form, discriminator: Form) -> None:
-        """Choose a form for each player.
-
-        Raises:
-            ValueError: an unknown form.
-        """
         super().__init__()
         for key, form in (("generator", generator), ("discriminator", discriminator)):
-            if form not in get_args(Form):
-                raise ValueError(f"{key} of the adversarial loss is {form!r}; expected {', '.join(get_args(Form))}")
+            require_one_of(f"loss.adversarial.{key}", form, get_args(Form))
         self.generator = generator
         self.discriminator = discriminator
 
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """`adversarial`, a scalar that falls as the discriminator takes the fakes (B, K) for real."""
+        """`adversarial`, a scalar that decreases as the logits (B, K) of reconstructions increase."""
         logits = fake_logits.float()
         if self.generator == "hinge":
             return {"adversarial": -logits.mean()}
@@ -44,7 +46,7 @@ class PairedAdversarialLoss(AdversarialLoss):
         return {"adversarial": F.softplus(-logits).mean()}
 
     def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """`discriminator`, a scalar that falls as real (B, K) and fake (B, K) are told apart."""
+        """`discriminator`, a scalar that decreases as real (B, K) and fake (B, K) logits are separated."""
         real, fake = real_logits.float(), fake_logits.float()
         if self.discriminator == "hinge":
             return {"discriminator": (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2}

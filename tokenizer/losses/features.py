@@ -1,4 +1,4 @@
-"""Distance between what a published network says of two images: DINOv2's class token, ResNet-50's or VGG-16's logits.
+"""Distance between features of a pretrained network: DINOv2's class token, or logits of ResNet-50 or VGG-16.
 
 Source: GSQ, Wang et al. 2024, arXiv:2412.02632 table 4, which compares these with LPIPS as perceptual losses.
 """
@@ -9,33 +9,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.feature_network import NETWORKS, FeatureNetwork
 from tokenizer.layers.frozen import Frozen
 
 
 class FeatureLoss(nn.Module):
-    """Squared error of a frozen network's answers, which no optimizer, checkpoint or average of weights sees."""
+    """Squared error of the features of a frozen network, which is not part of optimizers, checkpoints or weight averages.
+
+    Args:
+        network: name of the weights file.
+        input_size: side in pixels that images are resized to by area averaging.
+
+    Raises:
+        ValueError: an unknown network, an invalid size, or a weights file that is damaged or of a different network.
+        MissingWeightsError: the network's weights are not on this machine.
+    """
 
     def __init__(self, network: Literal["dinov2_vits14_reg", "resnet50_a1", "vgg16"], input_size: int) -> None:
-        """Load the network.
-
-        Args:
-            network: also the name of the file of weights.
-            input_size: pixels a side that images are resized to by averaging areas.
-
-        Raises:
-            ValueError: an unknown network, a size that does not fit it, or a file of weights that is damaged or of another network.
-            MissingWeightsError: the network's weights are not on this machine.
-        """
         super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"network of the perceptual loss is {network!r}; expected {', '.join(NETWORKS)}")
+        require_one_of("loss.perceptual.network", network, NETWORKS)
         key = "loss.perceptual.input_size"
         self.features = Frozen(FeatureNetwork(network, input_size, key, without="loss.weights.perceptual=0"))
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Two (B, 3, H, W) in [-1, 1] to a scalar, the mean over images and features. `images` get no gradient."""
+        """Mean over images and features, from two (B, 3, H, W) in [-1, 1]. `images` receive no gradient."""
         with torch.no_grad():
-            wanted: Tensor = self.features(images / 2 + 0.5)
-        own: Tensor = self.features(reconstruction / 2 + 0.5)
-        return F.mse_loss(own.float(), wanted.float())
+            target: Tensor = self.features(images / 2 + 0.5)
+        features: Tensor = self.features(reconstruction / 2 + 0.5)
+        return F.mse_loss(features.float(), target.float())

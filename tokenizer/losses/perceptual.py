@@ -1,7 +1,7 @@
-"""LPIPS: distance between the features of a classifier, calibrated on human judgements.
+"""LPIPS: distance between features of a classifier, calibrated on human ratings.
 
-Paper: Zhang et al. 2018, arXiv:1801.03924, version 0.1. Layers and linear weights come from the `lpips` package, the classifier's weights
-from torchvision's file, which nothing here fetches.
+Paper: Zhang et al. 2018, arXiv:1801.03924, version 0.1. Layers and linear weights are those of the `lpips` package, the classifier's
+weights those of torchvision's file, which is never downloaded here.
 """
 
 import warnings
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.frozen import Frozen
 from tokenizer.weights import reading_weights
 
@@ -20,31 +21,27 @@ LINEAR_WEIGHTS = {"vgg16": "vgg.pth", "alexnet": "alex.pth"}
 
 
 class LPIPSLoss(nn.Module):
-    """Perceptual distance by a frozen network, which no optimizer, checkpoint or average of weights sees."""
+    """Perceptual distance by a frozen network, which is not part of optimizers, checkpoints or weight averages.
+
+    Args:
+        network: name of the weights file; vgg16 is usual for training losses, alexnet for metrics.
+        input_range: "symmetric" uses images in [-1, 1], as the network's scaling expects; "unit" uses [0, 1], as the released code of GSQ.
+
+    Raises:
+        ValueError: an unknown network or range, or a weights file that is damaged or of a different network.
+        MissingWeightsError: the classifier's weights are not on this machine.
+    """
 
     def __init__(self, network: Literal["vgg16", "alexnet"], input_range: Literal["symmetric", "unit"]) -> None:
-        """Load the network.
-
-        Args:
-            network: vgg16 as a training loss, alexnet as the usual metric; also the name of the file of weights.
-            input_range: "symmetric" feeds images in [-1, 1], which the network's scaling expects; "unit" feeds them in [0, 1], as the
-                released code of GSQ does.
-
-        Raises:
-            ValueError: an unknown network or range, or a file of weights that is damaged or of another network.
-            MissingWeightsError: the classifier's weights are not on this machine.
-        """
         super().__init__()
-        if network not in LINEAR_WEIGHTS:
-            raise ValueError(f"network of the perceptual loss is {network!r}; expected {' or '.join(LINEAR_WEIGHTS)}")
-        if input_range not in ("symmetric", "unit"):
-            raise ValueError(f"input_range of the perceptual loss is {input_range!r}; expected symmetric or unit")
+        require_one_of("loss.perceptual.network", network, LINEAR_WEIGHTS)
+        require_one_of("loss.perceptual.input_range", input_range, ("symmetric", "unit"))
         self.input_range = input_range
         with reading_weights(network, without="loss.weights.perceptual=0") as path:
             self.distance = Frozen(_Distance(network, path))
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Two (B, 3, H, W) in [-1, 1] to a scalar, the mean over images. `images` get no gradient."""
+        """Mean over images, from two (B, 3, H, W) in [-1, 1]. `images` receive no gradient."""
         if self.input_range == "unit":
             reconstruction, images = reconstruction / 2 + 0.5, images / 2 + 0.5
         distance: Tensor = self.distance(reconstruction, images)
@@ -52,7 +49,7 @@ class LPIPSLoss(nn.Module):
 
 
 class _Distance(nn.Module):
-    """LPIPS of two batches: squared differences of unit vectors, weighted by channel, at five depths."""
+    """LPIPS of two batches: squared differences of unit vectors at five depths, weighted by channel."""
 
     shift: Tensor
     scale: Tensor
@@ -60,14 +57,14 @@ class _Distance(nn.Module):
     def __init__(self, network: Literal["vgg16", "alexnet"], weights: Path) -> None:
         super().__init__()
         trunks = {"vgg16": lpips.pretrained_networks.vgg16, "alexnet": lpips.pretrained_networks.alexnet}
-        with torch.device("meta"), warnings.catch_warnings():  # the package names torchvision's models in a deprecated way
+        with torch.device("meta"), warnings.catch_warnings():  # the package uses deprecated arguments of torchvision
             warnings.simplefilter("ignore")
             self.trunk = trunks[network](pretrained=False)
         published = torch.load(weights, map_location="cpu", weights_only=True)
-        # The file names layers by their place in the classifier, the trunk by stage and place.
-        places = {f"features.{name.split('.', 1)[1]}": name for name in self.trunk.state_dict()}
-        kept = {name: tensor for name, tensor in published.items() if not name.startswith("classifier.")}
-        self.trunk.load_state_dict({places.get(name, name): tensor for name, tensor in kept.items()}, assign=True)
+        # Names of layers have their number in the classifier in the file, and stage and number in the trunk.
+        names = {f"features.{name.split('.', 1)[1]}": name for name in self.trunk.state_dict()}
+        features = {name: tensor for name, tensor in published.items() if not name.startswith("classifier.")}
+        self.trunk.load_state_dict({names.get(name, name): tensor for name, tensor in features.items()}, assign=True)
         linear = Path(lpips.__file__).parent / "weights" / "v0.1" / LINEAR_WEIGHTS[network]
         heads = torch.load(linear, map_location="cpu", weights_only=True)
         for tap, name in enumerate(sorted(heads)):
@@ -77,11 +74,11 @@ class _Distance(nn.Module):
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.unit_features(images)
-        pairs = zip(self.unit_features(reconstruction), wanted, strict=True)
-        taps = [(self.get_buffer(f"head{tap}") * (own - other).square()).sum(1).mean() for tap, (own, other) in enumerate(pairs)]
+            target = self.unit_features(images)
+        pairs = zip(self.unit_features(reconstruction), target, strict=True)
+        taps = [(self.get_buffer(f"head{tap}") * (one - other).square()).sum(1).mean() for tap, (one, other) in enumerate(pairs)]
         return torch.stack(taps).sum()
 
     def unit_features(self, images: Tensor) -> list[Tensor]:
-        """The trunk's five maps with a vector of length 1 in each cell."""
+        """Five feature maps of the trunk, with a vector of length 1 in each cell."""
         return [F.normalize(features.float(), dim=1, eps=1e-10) for features in self.trunk((images - self.shift) / self.scale)]

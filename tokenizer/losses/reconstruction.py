@@ -1,4 +1,4 @@
-"""Distances between pixels."""
+"""Distances between pixel values."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ class L1Loss(nn.Module):
     """Mean absolute difference."""
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Two (B, 3, H, W) in [-1, 1] to a scalar: the mean over all elements, in fp32."""
+        """Mean over all elements in fp32, from two (B, 3, H, W) in [-1, 1]."""
         return F.l1_loss(reconstruction.float(), images.float())
 
 
@@ -16,5 +16,5 @@ class L2Loss(nn.Module):
     """Mean squared difference."""
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Two (B, 3, H, W) in [-1, 1] to a scalar: the mean over all elements, in fp32."""
+        """Mean over all elements in fp32, from two (B, 3, H, W) in [-1, 1]."""
         return F.mse_loss(reconstruction.float(), images.float())

@@ -1,6 +1,6 @@
-"""How the rows of a codebook are first drawn.
+"""Initialization of codebooks.
 
-Paper: Wang et al. 2024, arXiv:2412.02632, table 1: a spherical start keeps all codes in use, the customary uniform one does not.
+Paper: Wang et al. 2024, arXiv:2412.02632, table 1: with rows on the sphere all codes are used, with the usual uniform distribution not.
 """
 
 from typing import Literal
@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def draw_codebook(codebook: Tensor, initialization: Literal["sphere", "uniform"]) -> None:
-    """Fill (..., V, d) in place: rows uniform on the unit sphere, or channels uniform in (-1/V, 1/V), (-1, 1) for d = 1."""
+def initialize_codebook(codebook: Tensor, initialization: Literal["sphere", "uniform"]) -> None:
+    """Fill a codebook (..., V, d): rows uniform on the unit sphere, or channels in U(-1/V, 1/V), U(-1, 1) for d = 1."""
     if initialization == "sphere":
         codebook.copy_(F.normalize(codebook.normal_(), dim=-1))
     else:

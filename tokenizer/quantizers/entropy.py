@@ -1,7 +1,7 @@
-"""Entropies of soft assignments to a table of codes, without keeping the n x V probabilities.
+"""Entropies of soft assignments to a table of codes, without storing the n x V probabilities.
 
 Sample and batch entropy as in MAGVIT-2 (arXiv:2310.05737, section 3.1), with p = softmax(-squared distance / temperature).
-Probabilities are computed in chunks and once more in the backward pass.
+Probabilities are computed in chunks and recomputed in the backward pass.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
     """Entropies of softmax(-|latent - code|^2 / temperature).
 
     Args:
-        latents: (n, d) of this process.
+        latents: (n, d) from this process.
         codes: (V, d).
         temperature: > 0.
 
     Returns:
-        (sample, batch) in nats: the mean over this process's rows of H(p_n), and H of the mean of p over all processes' rows.
+        (sample, batch) in nats: the mean of H(p_n) over the rows of this process, and H of the mean of p over the rows of all processes.
     """
     latents, codes = latents.float(), codes.float()
     total, mass = latents.new_zeros(()), latents.new_zeros(len(codes))
@@ -35,11 +35,11 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
 
 
 def group_entropies(latents: Tensor, codes: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
-    """`table_entropies` of each group against its own codes, averaged over groups.
+    """`table_entropies` of each group with its own codes, averaged over groups.
 
     Args:
-        latents: (B, N, G, d) of this process.
-        codes: for each group (V, d).
+        latents: (B, N, G, d) from this process.
+        codes: one table (V, d) for each group.
         temperature: > 0.
     """
     pairs = [table_entropies(rows.flatten(0, 1), table, temperature) for rows, table in zip(latents.unbind(2), codes, strict=True)]
@@ -48,16 +48,16 @@ def group_entropies(latents: Tensor, codes: Sequence[Tensor], temperature: float
 
 
 def entropy_of_mean(mass: Tensor, count: int) -> Tensor:
-    """Entropy in nats of the mean distribution, given this process's sum of `count` distributions."""
+    """Entropy in nats of the mean distribution, from the sum of the `count` distributions of this process."""
     total = sum_over_ranks(mass.new_tensor(float(count)))
-    # The clamp keeps the gradient of x log x finite at a probability of zero, where it counts for nothing.
+    # The clamp keeps the gradient of x log x finite at a probability of zero.
     mass = sum_over_ranks(mass).clamp(min=torch.finfo(mass.dtype).tiny)
     entropy: Tensor = total.log() + torch.special.entr(mass).sum() / total
     return entropy
 
 
 def _statistics(latents: Tensor, codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Sum over rows of the entropy, and of the probabilities."""
+    """Sums of entropies and of probabilities over rows."""
     with full_precision(latents.device):
         scores = torch.addmm(-codes.square().sum(1), latents, codes.t(), alpha=2.0)
         logarithms = (scores / temperature).log_softmax(1)

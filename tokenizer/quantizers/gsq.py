@@ -1,8 +1,9 @@
-"""Grouped spherical quantization: each group of channels is looked up in one shared codebook, on the sphere.
+"""Grouped spherical quantization: look up each group of channels on the unit sphere, in one codebook for all groups.
 
-Paper: Wang et al. 2024, arXiv:2412.02632, section 3. Only the comparison is normalised, on both sides; the code that is passed on
-is the codebook's row as it is, and the losses compare the normalised latent with that row.
-Deviation: ties go to the lowest index by default, so that a lookup is deterministic; the paper's random draw is an option for training.
+Paper: Wang et al. 2024, arXiv:2412.02632, section 3. Latents and codes are normalized for the comparison only: the output is the
+unnormalized codebook row, and the losses compare the normalized latent with that row.
+Deviation: ties are broken by the lowest index by default, so that a lookup is deterministic; the paper's random choice is an option for
+training.
 """
 
 from typing import Literal
@@ -12,15 +13,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
-from tokenizer.quantizers.codebook import draw_codebook
+from tokenizer.layers.checks import require_at_least, require_one_of
+from tokenizer.quantizers.checks import require_indices, require_width
+from tokenizer.quantizers.codebook import initialize_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
 from tokenizer.quantizers.straight_through import straight_through
 
 
 class GroupedSphericalQuantizer(Quantizer):
-    """Product quantization with one codebook (V, d) for all G groups of d = D / G channels."""
+    """Product quantization with one codebook (V, d) for all G groups of d = D / G channels.
+
+    Args:
+        latent_dim: D.
+        groups: G, indices per token, a divisor of D.
+        codebook_size: V.
+        normalization: normalization of latents and codes for the comparison, per group. The paper uses none for d of 1 and 2 (section
+            3.2); clip limits values to [-1, 1] and gives no gradient outside.
+        initialization: rows uniform on the unit sphere, or channels in U(-1/V, 1/V) (U(-1, 1) for d = 1).
+        ties: choice among codes at exactly the same distance; random applies to training mode only.
+
+    Raises:
+        ValueError: a size below its minimum, groups that do not divide latent_dim, or an unknown choice.
+    """
 
     def __init__(
         self,
@@ -31,20 +46,6 @@ class GroupedSphericalQuantizer(Quantizer):
         initialization: Literal["sphere", "uniform"] = "sphere",
         ties: Literal["lowest", "random"] = "lowest",
     ) -> None:
-        """Make a codebook.
-
-        Args:
-            latent_dim: D.
-            groups: G, indices per token; divides D.
-            codebook_size: V, of one group.
-            normalization: of both sides of the comparison, per group. The paper leaves l2 out for d of 1 and 2 (section 3.2);
-                clip limits values to [-1, 1], where a latent outside gets no gradient.
-            initialization: rows drawn uniformly on the unit sphere, or channels in U(-1/V, 1/V) (U(-1, 1) for d = 1).
-            ties: among codes at exactly the same distance; random only while training.
-
-        Raises:
-            ValueError: a count below its minimum, groups that do not divide latent_dim, or an unknown choice.
-        """
         super().__init__()
         require_at_least("latent_dim", latent_dim, 1)
         require_at_least("groups", groups, 1)
@@ -64,8 +65,8 @@ class GroupedSphericalQuantizer(Quantizer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the codebook anew."""
-        draw_codebook(self.codebook, self.initialization)
+        """Re-initialize the codebook."""
+        initialize_codebook(self.codebook, self.initialization)
 
     @property
     def codes(self) -> Tensor:
@@ -73,24 +74,27 @@ class GroupedSphericalQuantizer(Quantizer):
         return self.codebook
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """(B, N, D) latents to fp32 `quantized`, with the losses of section 3.1: mean squared errors over all elements."""
+        """Quantize (B, N, D) in fp32, with the losses of section 3.1: mean squared errors over all elements."""
         require_width(latents, self.latent_dim)
-        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, -1))
+        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, self.codebook.shape[1]))
         ties = self.ties if self.training else "lowest"
         indices = nearest_code(compared, self._normalized(self.codebook), ties, unit_length=self.normalization == "l2")
-        chosen = self.indices_to_latents(indices)
+        codes = self._rows(indices)
         flat = compared.flatten(2)
-        losses = {"commitment": F.mse_loss(flat, chosen.detach()), "codebook": F.mse_loss(chosen, flat.detach())}
-        return QuantizerOutput(straight_through(flat, chosen), indices, compared, losses)
+        losses = {"commitment": F.mse_loss(flat, codes.detach()), "codebook": F.mse_loss(codes, flat.detach())}
+        return QuantizerOutput(straight_through(flat, codes), indices, compared, losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
-        """(B, N, G) to (B, N, D): rows of the codebook, not normalised."""
-        require_indices(indices, self.groups)
-        return F.embedding(indices, self.codebook).float().flatten(2)
+        """(B, N, G) to (B, N, D): codebook rows, not normalized."""
+        return self._rows(require_indices(indices, self.groups, self.codebook_size))
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """See `Quantizer.entropies`; codes are normalised like the latents."""
+        """See `Quantizer.entropies`; codes are normalized like the latents."""
         return group_entropies(lookup_latents, [self._normalized(self.codebook)] * self.groups, temperature)
+
+    def _rows(self, indices: Tensor) -> Tensor:
+        """(B, N, G) to (B, N, D)."""
+        return F.embedding(indices, self.codebook).float().flatten(2)
 
     def _normalized(self, vectors: Tensor) -> Tensor:
         """(..., d) to (..., d) in fp32."""

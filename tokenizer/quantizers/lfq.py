@@ -10,22 +10,21 @@ from tokenizer.quantizers.binary import BinaryQuantizer
 
 
 class LookupFreeQuantizer(BinaryQuantizer):
-    """Codes {-1, 1}^D."""
+    """Codes {-1, 1}^D.
+
+    Args:
+        latent_dim: D, bits per token.
+        spherical: scale latents to length 1 before commitment and entropy; the codes remain -1 and 1 (binary spherical quantization
+            scales the codes too).
+
+    Raises:
+        ValueError: D outside 1 to 62.
+    """
 
     def __init__(self, latent_dim: int, spherical: bool = False) -> None:
-        """Set the width.
-
-        Args:
-            latent_dim: D, bits per token.
-            spherical: scale latents to length 1 before commitment and entropy; the codes stay at -1 and 1
-                (binary spherical quantization moves the codes to the sphere too).
-
-        Raises:
-            ValueError: D outside 1 to 62.
-        """
         super().__init__(latent_dim, on_sphere=False)
         self.spherical = spherical
 
     def compared(self, latents: Tensor) -> Tensor:
-        """(B, N, D) fp32 latents, of length 1 if `spherical`."""
+        """Latents (B, N, D), scaled to length 1 if `spherical`."""
         return F.normalize(latents, dim=-1) if self.spherical else latents

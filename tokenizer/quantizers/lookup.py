@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tokenizer.layers.checks import require_one_of
 from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.checks import require_one_of
 from tokenizer.quantizers.lookup_sorted import nearest_1d, nearest_on_circle
 
 Ties = Literal["lowest", "random"]

@@ -1,7 +1,7 @@
-"""Residual vector quantization: each level quantizes what the levels before it left over.
+"""Residual vector quantization: each level quantizes the residual of the previous levels.
 
 Papers: Zeghidour et al. 2021, arXiv:2107.03312 (SoundStream); Lee et al. 2022, arXiv:2203.01941 (RQ-VAE, one codebook for all levels),
-compared in arXiv:2412.02632, figure 2. Each level's code is drawn to its own residual and not to the whole latent.
+compared in arXiv:2412.02632, figure 2. The losses of a level compare its code with its own residual, not with the whole latent.
 """
 
 from typing import Literal
@@ -11,15 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.quantizers.checks import require_at_least, require_indices, require_one_of, require_width
-from tokenizer.quantizers.codebook import draw_codebook
+from tokenizer.layers.checks import require_at_least, require_one_of
+from tokenizer.quantizers.checks import require_indices, require_width
+from tokenizer.quantizers.codebook import initialize_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
 from tokenizer.quantizers.straight_through import straight_through
 
 
 class ResidualVectorQuantizer(Quantizer):
-    """`levels` codes of all D channels, coarse to fine, that add up; the groups of its indices are the levels."""
+    """Sum of `levels` codes of D channels, coarse to fine. The groups of the indices are the levels.
+
+    Args:
+        latent_dim: D.
+        levels: codes per token.
+        codebook_size: V of one level.
+        shared_codebook: one codebook for all levels, as in arXiv:2203.01941, instead of one for each.
+        initialization: rows uniform on the unit sphere, or channels in U(-1/V, 1/V).
+
+    Raises:
+        ValueError: a size below its minimum, or an unknown choice.
+    """
 
     def __init__(
         self,
@@ -29,18 +41,6 @@ class ResidualVectorQuantizer(Quantizer):
         shared_codebook: bool = True,
         initialization: Literal["sphere", "uniform"] = "sphere",
     ) -> None:
-        """Make one codebook, or one for each level.
-
-        Args:
-            latent_dim: D.
-            levels: codes per token.
-            codebook_size: V, of one level.
-            shared_codebook: all levels use the same codes, as in arXiv:2203.01941; otherwise each level has its own.
-            initialization: rows drawn uniformly on the unit sphere, or channels in U(-1/V, 1/V).
-
-        Raises:
-            ValueError: a count below its minimum, or an unknown choice.
-        """
         super().__init__()
         require_at_least("latent_dim", latent_dim, 1)
         require_at_least("levels", levels, 1)
@@ -54,41 +54,41 @@ class ResidualVectorQuantizer(Quantizer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the codebooks anew."""
-        draw_codebook(self.codebook, self.initialization)
+        """Re-initialize all codebooks."""
+        initialize_codebook(self.codebook, self.initialization)
 
     @property
     def codes(self) -> Tensor:
-        """(V, D), or (levels * V, D) where each level has its own."""
+        """(V, D), or (levels * V, D) with a codebook for each level."""
         return self.codebook.flatten(0, 1)
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """(B, N, D) latents to fp32 `quantized`; each loss is the mean over levels and elements."""
+        """Quantize (B, N, D) in fp32; each loss is the mean over levels and elements."""
         require_width(latents, self.latent_dim)
         latents = latents.float()
         total = torch.zeros_like(latents)
-        indices, residuals, chosen = [], [], []
+        indices, residuals, codes = [], [], []
         for level in range(self.groups):
             residuals.append(latents - total.detach())
             indices.append(nearest_code(residuals[-1], self._table(level)))
-            chosen.append(F.embedding(indices[-1], self._table(level)).float())
-            total = total + chosen[-1]
-        compared, codes = torch.stack(residuals, 2), torch.stack(chosen, 2)
-        losses = {"commitment": F.mse_loss(compared, codes.detach()), "codebook": F.mse_loss(codes, compared.detach())}
+            codes.append(F.embedding(indices[-1], self._table(level)).float())
+            total = total + codes[-1]
+        compared, nearest = torch.stack(residuals, 2), torch.stack(codes, 2)
+        losses = {"commitment": F.mse_loss(compared, nearest.detach()), "codebook": F.mse_loss(nearest, compared.detach())}
         return QuantizerOutput(straight_through(latents, total), torch.stack(indices, 2), compared, losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
-        """(B, N, levels) to (B, N, D): the sum of the levels' codes, coarse to fine."""
-        require_indices(indices, self.groups)
+        """(B, N, levels) to (B, N, D), the sum of the codes of all levels."""
+        indices = require_indices(indices, self.groups, self.codebook_size)
         total = torch.zeros(*indices.shape[:2], self.latent_dim, device=indices.device)
         for level in range(self.groups):
             total = total + F.embedding(indices[..., level], self._table(level)).float()
         return total
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """See `Quantizer.entropies`: each level's residuals against its own codes."""
+        """See `Quantizer.entropies`: residuals of each level and its codes."""
         return group_entropies(lookup_latents, [self._table(level) for level in range(self.groups)], temperature)
 
     def _table(self, level: int) -> Tensor:
-        """(V, D) of one level."""
+        """Codebook (V, D) of one level."""
         return self.codebook[min(level, len(self.codebook) - 1)]

@@ -1,0 +1,69 @@
+"""Atomic file writes and digests."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from tokenizer import files
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_written_file_replaces_the_old_one_and_missing_folders_are_created(tmp_path):
+    path = tmp_path / "a" / "b" / "text"
+    files.write_text(path, "old")
+    files.write_text(path, "né")
+    assert path.read_bytes() == "né".encode()
+    assert names(path.parent) == ["text"]
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_text(path, "half \ud800")  # a lone surrogate, which UTF-8 cannot encode
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["text"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "text"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_two_writers_of_a_path_have_temporary_files_of_their_own_which_are_hidden(tmp_path):
+    path = tmp_path / "text"
+    with files.atomic(path) as first:
+        first.write_text("first")
+        with files.atomic(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first != second
+        assert first.parent == second.parent == tmp_path
+        assert first.name.startswith(".text.")
+        assert first.name.endswith(".tmp")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["text"]
+
+
+def test_the_digest_of_a_file_follows_its_content(tmp_path):
+    path = tmp_path / "data"
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        assert files.sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_short_hash_depends_on_content_and_not_on_the_order_of_keys():
+    expected = hashlib.sha256(b'{"a": [1, null], "b": "x"}').hexdigest()[:12]
+    assert files.short_hash({"b": "x", "a": [1, None]}) == files.short_hash({"a": (1, None), "b": "x"}) == expected
+    assert files.short_hash({"a": [None, 1], "b": "x"}) != expected
+
+
+def test_writing_files_needs_the_standard_library_alone():
+    code = "import sys, tokenizer.files; print({'torch', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
