@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from experiments.compose import CONF, compose
-from experiments.config_checks import read_yaml
+from experiments.config.compose import CONF, compose
+from experiments.config.checks import read_yaml
 from omegaconf import OmegaConf
 from torch import nn
 

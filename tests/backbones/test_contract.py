@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from experiments.compose import CONF, compose
+from experiments.config.compose import CONF, compose
 from torch import Tensor, nn
 
 from tokenizer import pretrained
