@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from experiments.config.compose import CONF, compose
-from experiments.config.checks import read_yaml
 from omegaconf import OmegaConf
 from torch import nn
 
+from experiments.config.checks import read_yaml
+from experiments.config.compose import CONF, compose
 from tokenizer import ConvDecoder, ConvEncoder, GroupedSphericalQuantizer, ImageTokenizer, VectorQuantizer, pretrained
 from tokenizer.interfaces import Configurable, Quantizer, TokenSpec
 

@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 import torch
-from experiments.config.compose import CONF, compose
 from torch import Tensor, nn
 
+from experiments.config.compose import CONF, compose
 from tokenizer import pretrained
 from tokenizer.interfaces import Decoder, Encoder
 

@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 import torch
-from experiments.config.compose import CONF, compose
 from torch import Tensor
 
+from experiments.config.compose import CONF, compose
 from tokenizer.interfaces import Discriminator
 from tokenizer.pretrained import build
 
