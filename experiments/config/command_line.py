@@ -1,6 +1,5 @@
 """The command line's plain parts: the text of --help, the message of an error, the jobs of --multirun. Imports nothing heavy."""
 
-import linecache
 import logging
 import os
 import re
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -17,8 +15,8 @@ from typing import Any
 import yaml
 
 from experiments.config.checks import MAIN_GROUPS
-from experiments.config.errors import ConfigError
-from experiments.config.signatures import PACKAGES, ROOT
+from experiments.config.errors import TesseraError
+from experiments.config.signatures import PACKAGES
 from tokenizer.weights import MissingWeightsError
 
 COLUMNS = 110
@@ -46,39 +44,22 @@ def is_first_process() -> bool:
 
 
 def run_command(command: Callable[[list[str]], int | None]) -> None:
-    """Run a verb; ends the process. What the configuration has wrong is one message and exit status 1.
+    """Run a verb and end the process. An error that a user can correct is one line and exit status 1; any other keeps its traceback.
 
     Args:
-        command: takes the words of the command line, gives the exit status.
+        command: takes the arguments of the command line, returns the exit status.
     """
     prepare_process()
     try:
         status = command(sys.argv[1:]) or 0
     except KeyboardInterrupt:
         status = 130
-    except Exception as error:
-        text = message_for_user(error)
-        if os.environ.get("TESSERA_TRACEBACK") or text is None:
+    except (TesseraError, MissingWeightsError) as error:
+        if os.environ.get("TESSERA_TRACEBACK"):
             raise
-        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.write(f"error: {error}\n")
         status = 1
     sys.exit(status)
-
-
-def message_for_user(error: Exception) -> str | None:
-    """The message of an error that our own code raised on purpose; None for any other: it is a bug and keeps its traceback."""
-    if isinstance(error, ConfigError | MissingWeightsError):
-        return str(error)
-    worker = re.search(r"(?s)^Caught \w+ in DataLoader worker.*File \"(.+?)\", line (\d+)(?:.*?)\n[\w.]+: (.+)$", str(error))
-    if worker:
-        return worker[3].strip() if _raised_by_us(worker[1], int(worker[2])) else None
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return str(error) if _raised_by_us(frame.filename, frame.lineno or 0) else None
-
-
-def _raised_by_us(file: str, line: int) -> bool:
-    ours = any(Path(file).is_relative_to(ROOT / package) for package in PACKAGES)
-    return ours and linecache.getline(file, line).lstrip().startswith("raise ")
 
 
 def choices_of(config_dir: Path, group: str) -> list[str]:

@@ -133,7 +133,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _short(value: Any) -> Any:
     """The value itself, or the beginning of its text where a message would become too long."""
-    if value is UNSET or isinstance(value, float) and not math.isfinite(value):
+    if value is UNSET or (isinstance(value, float) and not math.isfinite(value)):
         return value
     text = " ".join(spelled(value).split())
     return value if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

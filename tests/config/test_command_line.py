@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from experiments.config import command_line
-from experiments.config.compose import expand, main
+from experiments.config.compose import main
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
+from tokenizer.weights import MissingWeightsError
 
 FILES = {
     "train.yaml": """
@@ -67,19 +68,28 @@ def test_main_says_one_line_and_never_runs_when_the_configuration_is_wrong(conf,
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_value_error_out_of_a_library_keeps_its_traceback(conf, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("invalid"), NotImplementedError("step"), OSError("disk")])
+def test_any_other_error_is_a_bug_and_keeps_its_traceback(error, conf, monkeypatch):
+    def broken(composition):
+        raise error
+
     monkeypatch.setattr(sys, "argv", ["train"])
-    with pytest.raises(ValueError, match="invalid literal"):
-        main("train", lambda composition: int("x"), "Train.", conf)
+    with pytest.raises(type(error)) as caught:
+        main("train", broken, "Train.", conf)
+    assert caught.value is error
 
 
-def test_a_value_error_of_our_own_constructors_is_one_line(conf, monkeypatch, capsys):
-    assert call(monkeypatch, conf, [], lambda composition: expand(["experiment=glob(nothing/*)"], conf) and None) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+@pytest.mark.parametrize("error", [ConfigError("groups", 3, expected="4"), MissingWeightsError("no vgg16")])
+def test_an_error_that_a_user_can_correct_is_one_line_and_its_traceback_is_an_option(error, conf, monkeypatch, capsys):
+    def refused(composition):
+        raise error
+
+    assert call(monkeypatch, conf, [], refused) == 1
+    assert capsys.readouterr().err == f"error: {error}\n"
     monkeypatch.setenv("TESSERA_TRACEBACK", "1")
-    monkeypatch.setattr(sys, "argv", ["train", "grups=3"])
-    with pytest.raises(ConfigError):
-        main("train", lambda composition: 0, "Train.", conf)
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(type(error)):
+        main("train", refused, "Train.", conf)
 
 
 def test_an_interrupted_run_ends_with_130(conf, monkeypatch):
