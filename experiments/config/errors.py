@@ -3,7 +3,6 @@
 An error carries what it is about in fields; no code reads the text of a message.
 """
 
-import copyreg
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,11 @@ class TesseraError(Exception):
     """Base of all errors that are shown as one line. It keeps its class and fields when it is pickled, whatever its constructor takes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self),), {"args": self.args, **self.__dict__}
+        return _new, (type(self),), {"args": self.args, **self.__dict__}
+
+
+def _new(kind: type[TesseraError]) -> TesseraError:
+    return kind.__new__(kind)
 
 
 class ConfigError(TesseraError, ValueError):
