@@ -9,7 +9,7 @@ import pytest
 import yaml
 from skimage import data
 
-from experiments import evaluate, export, generate, report, sweep, tokenize, train, weights
+from experiments import evaluate, export, generate, report, sweep, tokenize, train
 from experiments.config import command_line
 from experiments.config.compose import CONF, compose, expand, main
 from experiments.config.signatures import ROOT
@@ -136,7 +136,7 @@ def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):
 def test_the_weights_that_the_readme_fetches_are_known():
     names = [command.split()[-1] for command in commands() if "experiments.weights fetch" in command]
     assert names
-    assert set(names) <= set(weights.FILES)
+    assert set(names) <= set(FILES)
 
 
 def test_the_targets_that_the_readme_makes_exist():

@@ -58,9 +58,6 @@ def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loade
 def _check_groups(name: str, overrides: "list[Override]", folders: ConfigFolders, loader: Any) -> None:
     """Refuse a choice in a group that the configuration does not have, made on the command line or in a chosen experiment or scale."""
     chosen = {mount_of(override): override for override in overrides}
-    twice = next((override for override in overrides if override is not chosen[mount_of(override)]), None)
-    if twice:
-        raise ConfigError(mount_of(twice), value_of(twice), reason=f"`{mount_of(twice)}` is chosen twice")
     plain = [(key, value_of(word), "") for key, word in chosen.items() if not word.is_add() and not word.is_delete()]
     of_files = [choice for key, value, _ in plain if key in OVERRIDING_GROUPS for choice in _choices_of_file(f"{key}/{value}", folders)]
     choices = [*of_files, *plain]

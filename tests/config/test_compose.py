@@ -82,7 +82,6 @@ def test_a_scale_is_laid_over_an_experiment_and_words_over_both(conf):
         (["+groups=4"], {"key": "+groups", "value": 4, "advice": "write it without +"}),
         (["+experiment=gsq/good"], {"key": "+experiment", "value": "gsq/good", "advice": "write it without +"}),
         (["quantizer=gqs"], {"key": "quantizer", "value": "gqs", "nearest": "gsq", "expected": "one of fsq, gsq, gsq_small"}),
-        (["quantizer=fsq", "quantizer=gsq"], {"key": "quantizer", "value": "fsq", "reason": "chosen twice..."}),
         (["optimizer@discriminator_optimizer=sgd"], {"key": "optimizer@discriminator_optimizer", "expected": "one of adam"}),
         (["experiment=gsq/god"], {"key": "experiment", "value": "gsq/god", "nearest": "gsq/good"}),
         (["experiment=null"], {"key": "experiment", "value": None, "advice": "leave `experiment` out"}),
