@@ -3,35 +3,41 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from experiments.config.signatures import CONF
-from experiments.reports.formats import comma_separated, latex, markdown
-from experiments.reports.measured import runs_folder
-from experiments.reports.report import make_report
-from experiments.reports.terminal import show_report
-from experiments.runs.folder import write_atomic
-from experiments.sweeps.settings import main
+from experiments.config.compose import Composition, main
 from experiments.tables.reading import read_sweep
+
+if TYPE_CHECKING:
+    from experiments.config.settings import ReportSettings
 
 log = logging.getLogger("experiments.report")  # __name__ is __main__ here
 
-FILES = {"markdown": ("report.md", markdown), "csv": ("report.csv", comma_separated), "latex": ("report.tex", latex)}
-FORMATS = ("terminal", *FILES)
 
+def run(composition: Composition) -> int:
+    """Print the report in the chosen format, and write all of them."""
+    from experiments.reports.formats import comma_separated, latex, markdown
+    from experiments.reports.measured import runs_folder
+    from experiments.reports.report import make_report
+    from experiments.reports.terminal import show_report
+    from experiments.runs.folder import write_atomic
 
-def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> int:
-    """Print the report in the format asked for, and write all of them."""
-    sweep = read_sweep(settings["table"], config_dir)
-    report = make_report(sweep, settings["scale"], settings["seeds"], words, config_dir)
-    folder = Path(settings["output"] or runs_folder(words, config_dir) / "reports" / sweep.name / report.scale)
-    texts = {name: (folder / file, layout(report)) for name, (file, layout) in FILES.items()}
-    if settings["format"] == "terminal":
+    settings: ReportSettings = composition.settings
+    words, config_dir = list(composition.others), composition.draft.folders.main
+    sweep = read_sweep(settings.table, config_dir)
+    report = make_report(sweep, settings.scale, settings.seeds, words, config_dir)
+    folder = Path(settings.output or runs_folder(words, config_dir) / "reports" / sweep.name / report.scale)
+    texts = {
+        "markdown": ("report.md", markdown(report)),
+        "csv": ("report.csv", comma_separated(report)),
+        "latex": ("report.tex", latex(report)),
+    }
+    if settings.format == "terminal":
         show_report(report)
     else:
-        sys.stdout.write(texts[settings["format"]][1])
+        sys.stdout.write(texts[settings.format][1])
     for file, text in texts.values():
-        write_atomic(file, text)
+        write_atomic(folder / file, text)
     if sweep.plot:
         from experiments.reports.plots import draw
 
@@ -41,9 +47,4 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
 
 
 if __name__ == "__main__":
-    main(
-        "report",
-        run,
-        "Report a published table: printed and measured cells, their difference, and the paper's claims.",
-        {"format": FORMATS},
-    )
+    main("report", run, "Report a published table: printed and measured cells, their difference, and the paper's claims.")

@@ -9,12 +9,11 @@ import pytest
 import yaml
 from skimage import data
 
-from experiments import evaluate, export, generate, report, sweep, tokenize, train, weights
+from experiments import evaluate, export, generate, report, sweep, tokenize, train
 from experiments.config import command_line
 from experiments.config.compose import CONF, compose, expand, main
 from experiments.config.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
-from experiments.sweeps.settings import read_settings
 from experiments.tables.reading import read_sweep
 from experiments.training.loop import train as train_run
 
@@ -92,13 +91,15 @@ def test_a_command_over_a_table_does_what_the_readme_says(command, place, monkey
     """Rows are composed as the command would and not run: that is tests/sweeps's."""
     monkeypatch.chdir(place)
     verb, *words = shlex.split(command.partition("experiments.")[2])
-    settings, others = read_settings(verb, words)
-    if verb == "report" or settings["plan"]:
-        assert {"report": report, "sweep": sweep}[verb].run(settings, others) == 0
+    composition = compose(verb, words)
+    settings = composition.settings
+    if verb == "report" or settings.plan:
+        assert {"report": report, "sweep": sweep}[verb].run(composition) == 0
         assert "sphere_l2" in capsys.readouterr().out
     else:
-        table = read_sweep(settings["table"], CONF)
-        assert len(compose_jobs(table, settings["scale"], range(settings["seeds"]), others)) == len(table.runs) * settings["seeds"]
+        table = read_sweep(settings.table, CONF)
+        jobs = compose_jobs(table, settings.scale, range(settings.seeds), composition.others)
+        assert len(jobs) == len(table.runs) * settings.seeds
 
 
 def test_the_experiment_and_the_table_that_the_text_names_compose(place, monkeypatch, random_weights):
@@ -116,9 +117,10 @@ def test_the_experiment_and_the_table_that_the_text_names_compose(place, monkeyp
     assert caught.value.code == 0
     ((*started, name),) = commands
     assert started == [sys.executable, "-m", "experiments.sweep"]
-    settings, others = read_settings("sweep", [name])
-    assert others == []
-    jobs = compose_jobs(read_sweep(settings["table"], CONF), settings["scale"], range(settings["seeds"]))
+    composition = compose("sweep", [name])
+    assert composition.others == ()
+    settings = composition.settings
+    jobs = compose_jobs(read_sweep(settings.table, CONF), settings.scale, range(settings.seeds))
     assert [job.composition.config["seed"] for job in jobs] == [0] * 5
 
 
@@ -134,7 +136,7 @@ def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):
 def test_the_weights_that_the_readme_fetches_are_known():
     names = [command.split()[-1] for command in commands() if "experiments.weights fetch" in command]
     assert names
-    assert set(names) <= set(weights.FILES)
+    assert set(names) <= set(FILES)
 
 
 def test_the_targets_that_the_readme_makes_exist():

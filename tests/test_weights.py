@@ -10,7 +10,9 @@ import threading
 
 import pytest
 
-from experiments.weights import main
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.weights import run
 from tokenizer.weights import FILES, MissingWeightsError, WeightsFile, find_weights, sha256, weights_folder
 
 CONTENT = b"weights" * 1000
@@ -47,6 +49,17 @@ def served(tmp_path, monkeypatch):
     server.server_close()
 
 
+def call(*words):
+    return run(compose("weights", list(words)))
+
+
+def one_record(caplog):
+    (record,) = caplog.records
+    caplog.clear()
+    assert "\n" not in record.getMessage()
+    return record.getMessage()
+
+
 def one_line(text):
     assert text.count("\n") == 1
     return text.strip()
@@ -54,19 +67,19 @@ def one_line(text):
 
 def test_fetch_puts_the_verified_file_in_its_place(folder, served, capsys):
     served(DIGEST[:8])
-    assert main(["fetch", "alexnet"]) == 0
+    assert call("fetch", "alexnet") == 0
     assert (folder / "net.pth").read_bytes() == CONTENT
     assert os.listdir(folder) == ["net.pth"]
     assert one_line(capsys.readouterr().out) == f"alexnet: fetched to {folder / 'net.pth'}"
-    assert main(["fetch", "alexnet"]) == 0
+    assert call("fetch", "alexnet") == 0
     assert "already at" in one_line(capsys.readouterr().out)
 
 
-def test_fetch_leaves_nothing_of_a_file_with_another_hash(folder, served, capsys):
+def test_fetch_leaves_nothing_of_a_file_with_another_hash(folder, served, caplog):
     served("0123abcd")
-    assert main(["fetch", "alexnet"]) == 1
+    assert call("fetch", "alexnet") == 1
     assert os.listdir(folder) == []
-    message = one_line(capsys.readouterr().err)
+    message = one_record(caplog)
     assert f"its SHA-256 starts with {DIGEST[:12]}, not with 0123abcd" in message
     assert str(folder / "net.pth") in message
 
@@ -75,58 +88,61 @@ def test_fetch_replaces_a_wrong_file_only_by_a_right_one(folder, served):
     folder.mkdir()
     (folder / "net.pth").write_bytes(b"cut short")
     served("0123abcd")
-    assert main(["fetch", "alexnet"]) == 1
+    assert call("fetch", "alexnet") == 1
     assert (folder / "net.pth").read_bytes() == b"cut short"
     served(DIGEST[:8])
-    assert main(["fetch", "alexnet"]) == 0
+    assert call("fetch", "alexnet") == 0
     assert (folder / "net.pth").read_bytes() == CONTENT
 
 
-def test_fetch_says_in_one_line_that_the_server_does_not_have_the_file(folder, served, capsys):
+def test_fetch_says_in_one_line_that_the_server_does_not_have_the_file(folder, served, caplog):
     served(DIGEST[:8], page="absent.pth")
-    assert main(["fetch", "alexnet"]) == 1
-    assert "404" in one_line(capsys.readouterr().err)
+    assert call("fetch", "alexnet") == 1
+    assert "404" in one_record(caplog)
     assert os.listdir(folder) == []
 
 
-def test_fetch_says_in_one_line_that_there_is_no_network(folder, monkeypatch, capsys):
+def test_fetch_says_in_one_line_that_there_is_no_network(folder, monkeypatch, caplog):
     for name, file in FILES.items():  # port 9 of this machine: nobody answers
         monkeypatch.setitem(FILES, name, WeightsFile(name, file.filename, "http://127.0.0.1:9/net.pth", file.sha256_prefix, file.purpose))
-    assert main(["fetch", "inception"]) == 1
-    message = one_line(capsys.readouterr().err)
+    assert call("fetch", "inception") == 1
+    message = one_record(caplog)
     assert message.startswith("inception: not fetched from http://127.0.0.1:9/net.pth:")
-    assert main(["fetch", "all"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == len(FILES)
+    assert call("fetch", "all") == 1
+    assert len(caplog.records) == len(FILES)
     assert os.listdir(folder) == []
 
 
-def test_fetch_says_in_one_line_that_the_folder_cannot_be_made(folder, served, monkeypatch, tmp_path, capsys):
+def test_fetch_says_in_one_line_that_the_folder_cannot_be_made(folder, served, monkeypatch, tmp_path, caplog):
     (tmp_path / "occupied").write_text("a file")
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "occupied"))
     served(DIGEST[:8])
-    assert main(["fetch", "alexnet"]) == 1
-    assert "occupied" in one_line(capsys.readouterr().err)
+    assert call("fetch", "alexnet") == 1
+    assert "occupied" in one_record(caplog)
 
 
 def test_check_tells_absent_right_and_wrong_files_apart(folder, served, capsys):
-    assert main(["check"]) == 0
+    assert call("check") == 0
     assert capsys.readouterr().out.count(": absent, ") == len(FILES)
     served(DIGEST[:8])
-    assert main(["fetch", "alexnet"]) == 0
-    assert main(["check"]) == 0
+    assert call("fetch", "alexnet") == 0
+    assert call("check") == 0
     assert f"alexnet: as published, SHA-256 {DIGEST[:12]}" in capsys.readouterr().out
     FILES["inception"].path.write_bytes(b"something else")
-    assert main(["check"]) == 1
+    assert call("check") == 1
     assert "inception: wrong content" in capsys.readouterr().out
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(folder, capsys):
-    assert main(["fetch", "alexnot"]) == 1
-    assert one_line(capsys.readouterr().err) == f"no weights are known as 'alexnot'; known: {', '.join(FILES)}, or all"
+def test_an_unknown_name_is_answered_with_the_known_ones(folder):
+    with pytest.raises(ConfigError) as caught:
+        call("fetch", "alexnot")
+    assert (caught.value.key, caught.value.expected) == ("name", f"one of {', '.join(FILES)}, all")
 
 
 def test_list_names_every_file_and_needs_no_torch(folder):
-    program = "import sys; from experiments.weights import main; code = main([]); sys.exit(code + 2 * ('torch' in sys.modules))"
+    program = """
+import sys; from experiments.weights import run; from experiments.config.compose import compose
+sys.exit(run(compose("weights", [])) + 2 * ('torch' in sys.modules))"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert str(folder) in result.stdout
@@ -139,7 +155,7 @@ def test_list_names_every_file_and_needs_no_torch(folder):
 def test_the_verb_runs_as_a_module_and_passes_its_exit_code_on(folder):
     result = subprocess.run([sys.executable, "-m", "experiments.weights", "fetch", "nothing"], capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "known: vgg16" in result.stderr
+    assert "expected one of vgg16" in result.stderr
     assert "Traceback" not in result.stderr
 
 

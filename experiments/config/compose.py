@@ -1,51 +1,29 @@
-"""Compose a configuration and check it before anything heavy is imported. With `override_words`, the only entry to Hydra.
+"""Compose a configuration and check it before anything heavy is imported.
 
-A verb is a file `experiments/<verb>.py` with `main("<verb>", run, description)` and its settings in `conf/<verb>.yaml`.
-No Hydra folder and no Hydra log is written; every error of a configuration is one message and exit status 1.
+Overrides are checked against the configuration files first, so that a wrong one has a short message; then Hydra composes once.
+No Hydra folder and no Hydra log is written.
 """
 
 import re
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import GrammarParseError, InterpolationKeyError, OmegaConfBaseException
-
-from experiments.config.checks import (
-    MAIN_GROUPS,
-    OVERRIDING_GROUPS,
-    Draft,
-    Source,
-    check_keys,
-    check_missing,
-    check_targets,
-    check_types,
-    dotted,
-    nearest,
-    read_yaml,
-    unknown_group,
-    unknown_key,
-)
-from experiments.config.command_line import help_text, run_command, run_jobs
-from experiments.config.errors import ConfigError
-from experiments.config.overrides import check_word, expand, expand_table, is_group, parse
-from experiments.config.resolvers import register
-from experiments.config.signatures import CONF
+from experiments.config.checks import check_keys, check_missing, check_targets
+from experiments.config.command_line import main
+from experiments.config.draft import Draft, at, dotted, similar
+from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.files import ConfigFolders, read_yaml
+from experiments.config.flat import compose_flat
+from experiments.config.help_text import POSITIONAL
+from experiments.config.overrides import check_override, expand, parse, split
+from experiments.config.packages import CONF, allow_plugins
+from experiments.config.selection import hydra_loader, select
 from tokenizer.weights import MissingWeightsError
 
 __all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]
-
-OPTIONS = "--help, --multirun (-m), --cfg job, --cfg job --resolve"
 
 
 @dataclass(frozen=True)
@@ -54,191 +32,161 @@ class Composition:
 
     Attributes:
         config: plain nested containers, all interpolations resolved.
-        overrides: the words that it was composed with.
-        choices: the chosen file of each group, `optimizer@discriminator_optimizer` for a group mounted elsewhere.
-        unresolved: the same tree with its interpolations as text.
+        overrides: what it was composed with, as the command line has it, the options for files among them.
+        draft: the same configuration with its interpolations as text, and its files.
+        settings: the verb's own settings, an instance of its class in `experiments.config.settings`.
+        others: of a verb over tables, the overrides for the training of every row.
     """
 
     config: dict[str, Any]
     overrides: list[str]
-    choices: dict[str, str | None]
-    unresolved: dict[str, Any]
+    draft: Draft
+    settings: Any
+    others: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """The chosen file of each group, `optimizer@discriminator_optimizer` for a group mounted elsewhere."""
+        return self.draft.choices
+
+    @property
+    def unresolved(self) -> dict[str, Any]:
+        """The tree with its interpolations as text."""
+        return self.draft.raw
 
 
 def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composition:
-    """Compose `<verb>.yaml` with Hydra's override words, resolve it and check it.
+    """Compose `<verb>.yaml` with overrides, resolve it and check it.
+
+    Args:
+        verb: name of the main file and of the settings.
+        overrides: `key=value` in Hydra's grammar, and `--config-dir=FOLDER` for more configuration files.
+        config_dir: folder of our configuration files.
 
     Raises:
-        ConfigError: anything that is wrong with it, as one message.
+        ConfigError: anything that is wrong with it.
         MissingWeightsError: it needs weights of a network that are not on this machine.
     """
-    config_dir = config_dir.resolve()
-    if not (config_dir / f"{verb}.yaml").is_file():
-        known = sorted(path.stem for path in config_dir.glob("*.yaml"))
-        raise ConfigError(f"{verb}: there is no {config_dir.name}/{verb}.yaml{nearest(verb, known)}; known: {', '.join(known)}")
-    words = parse(overrides)
-    for word in words:
-        check_word(word, config_dir)
-    try:
-        draft, config = _load(verb, overrides, config_dir)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise _explained(verb, words, config_dir, error) from error
+    plain, added, name = split(overrides)
+    folders, name = ConfigFolders(config_dir.resolve(), added), name or verb
+    if folders.find(name) is None:
+        known = folders.verbs()
+        label = f"{folders.main.name}/{name}.yaml"
+        raise ConfigError(name, reason=f"there is no {label}", expected=f"one of {', '.join(known)}", nearest=similar(name, known))
+    others: tuple[str, ...] = ()
+    with _readable(folders):
+        if verb in POSITIONAL:
+            draft, others = compose_flat(verb, name, plain, folders)
+            resolved = draft.raw
+            others = (*(word for word in overrides if word not in plain), *others)
+        else:
+            draft, resolved = _composed(name, plain, folders)
+    return Composition(resolved, list(overrides), draft, _validated(verb, draft, resolved), others)
+
+
+def _composed(name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draft, dict[str, Any]]:
+    from omegaconf import OmegaConf
+
+    from experiments.config.resolvers import register
+
+    register()
+    overrides = parse(plain)
+    for override in overrides:
+        check_override(override, folders)
+    with hydra_loader(folders) as loader:
+        draft = select(name, overrides, folders, loader)
+        from hydra import compose as hydra_compose
+
+        config = hydra_compose(name, overrides=plain)
+    draft = replace(draft, raw=OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
     check_missing(draft)
     check_keys(draft)
     resolved = _resolved(draft, config)
-    check_types(draft, resolved)
-    check_targets(draft, resolved)
-    return Composition(resolved, list(overrides), draft.choices, draft.raw)
-
-
-def main(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path = CONF) -> None:
-    """The command line of a verb: read it, compose, check, and call `run`; ends the process.
-
-    Args:
-        verb: name of the module in experiments and of the file in conf.
-        run: does the work; imports what is heavy inside. What it returns is the exit status.
-        description: one sentence for --help.
-        config_dir: where the configuration files lie.
-    """
-    run_command(lambda words: _command(verb, run, description, config_dir, words))
-
-
-def _command(verb: str, run: Callable[[Composition], int | None], description: str, config_dir: Path, words: list[str]) -> int | None:
-    flags = [word for word in words if word.startswith("-")]
-    values = [word for word in words if not word.startswith("-")]
-    unknown = [flag for flag in flags if flag not in ("-h", "--help", "-m", "--multirun", "--cfg", "--resolve")]
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: unknown option; known: {OPTIONS}; settings are written key=value")
-    if {"-h", "--help"} & set(flags):
-        sys.stdout.write(help_text(verb, description, config_dir, tuple(values)))
-        return 0
-    multirun = bool({"-m", "--multirun"} & set(flags))
-    if "--cfg" in flags:
-        if multirun:
-            table = "; for the rows of a table: python -m experiments.sweep TABLE plan"
-            raise ConfigError(f"--cfg prints the configuration of one run: leave out --multirun{table}")
-        if words[words.index("--cfg") + 1 :][:1] != ["job"]:
-            raise ConfigError("--cfg: expected `--cfg job`")
-        values.remove("job")
-        composition = compose(verb, values, config_dir)
-        shown = composition.config if "--resolve" in flags else composition.unresolved
-        sys.stdout.write(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
-        return 0
-    if multirun:
-        return _multirun(verb, values, config_dir)
-    return run(compose(verb, values, config_dir))
-
-
-def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
-    if verb == "train" and any(word.key_or_group == "sweep" for word in parse(overrides)):
-        tables = expand_table(overrides, config_dir)
-        return run_jobs("sweep", tables, [" ".join(words) for words in tables])  # which judges each itself
-    jobs = expand(overrides, config_dir)
-    labels = [" ".join(word for word in job if word not in overrides) or verb for job in jobs]
-    for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):
-        try:
-            compose(verb, job, config_dir)
-        except (ConfigError, MissingWeightsError) as error:
-            raise ConfigError(f"job {number} of {len(jobs)} ({label}), none was started: {error}") from error
-    return run_jobs(verb, jobs, labels)
-
-
-def _load(verb: str, overrides: list[str], config_dir: Path) -> tuple[Draft, DictConfig]:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir)):
-        config = hydra_compose(verb, overrides=overrides)
-        defaults = GlobalHydra.instance().config_loader().compute_defaults_list(verb, overrides, RunMode.RUN)
-    sources = [
-        Source(config_dir / f"{file.config_path}.yaml", _mounted(read_yaml(config_dir / f"{file.config_path}.yaml"), file.package))
-        for file in defaults.defaults
-        if file.config_path and not file.config_path.startswith("hydra/")
-    ]
-    chosen = {name: choice for name, choice in sorted(defaults.overrides.known_choices.items()) if not name.startswith("hydra/")}
-    raw: Any = OmegaConf.to_container(config, resolve=False)
-    return Draft(raw, sources, chosen, config_dir, verb), config
-
-
-def _mounted(keys: dict[str, Any], package: str | None) -> dict[str, Any]:
-    for part in reversed(package.split(".") if package else []):
-        keys = {part: keys}
-    return keys
-
-
-def _explained(verb: str, words: list[Override], config_dir: Path, error: Exception) -> ConfigError:
-    """Find the word that Hydra stumbled over by composing again with group choices alone."""
-    groups = [word for word in words if is_group(word, config_dir)]
-    main = [word.input_line or "" for word in groups if word.key_or_group in (*MAIN_GROUPS, *OVERRIDING_GROUPS)]
+    allow_plugins(_plugins(resolved))
     try:
-        plain, _ = _load(verb, main, config_dir)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
-        return _misplaced(verb, main, config_dir, broken) or ConfigError(_one_line(broken, config_dir))
-    for word in groups:
-        if word.get_key_element() not in plain.choices and not word.is_add() and not word.is_delete():
-            return unknown_group(plain, word.get_key_element(), word.input_line or "")
+        check_targets(resolved)
+    except ConfigError as error:
+        raise draft.explain(error) from error
+    return draft, resolved
+
+
+@contextmanager
+def _readable(folders: ConfigFolders) -> Iterator[None]:
+    """Errors of Hydra, OmegaConf and YAML as ours; a file that is not YAML is named."""
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import GrammarParseError, OmegaConfBaseException
+
     try:
-        draft, _ = _load(verb, [word.input_line or "" for word in groups], config_dir)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as broken:
-        return ConfigError(_one_line(broken, config_dir))
-    check_keys(draft)  # a file that does not go with the others may have brought the words' group away
-    known = set(dotted(draft.raw))
-    for word in words:
-        if word not in groups and word.key_or_group not in known:
-            return unknown_key(draft, word.key_or_group, word.input_line or "")
-        if word.is_add() and word not in groups and not word.is_force_add():
-            return ConfigError(f"{word.input_line}: the key is there already, write it without +")
-    return ConfigError(_one_line(error, config_dir))
+        yield
+    except (yaml.YAMLError, UnicodeDecodeError, GrammarParseError) as error:
+        files = [path for folder in folders.all for path in sorted(folder.rglob("*.yaml"))]
+        place = next((folders.label(path) for path in files if not _is_yaml(path)), folders.main.name)
+        raise ConfigError(place, reason=f"cannot be read: {_one_line(error)}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(reason=_one_line(error)) from error
 
 
-def _misplaced(verb: str, main: list[str], config_dir: Path, error: Exception) -> ConfigError | None:
-    """The error for an experiment or scale file that chooses in a group which the task does not have; None if it is something else."""
-    found = re.match(r"In '([^']+)': Could not override '([^']+)'", _one_line(error, config_dir))
-    if not found:
-        return None
-    file, mount = found.groups()
-    without, _ = _load(verb, [word for word in main if not word.startswith(f"{file.partition('/')[0]}=")], config_dir)
-    return unknown_group(without, mount, f"{config_dir.name}/{file}.yaml")
-
-
-def _one_line(error: BaseException, config_dir: Path) -> str:
-    while not str(error) and error.__cause__:
-        error = error.__cause__
-    text = " ".join(str(error).partition("\nTo append")[0].partition("\nConfig search path")[0].split())
-    text = re.sub(r" full_key: (\S+).*", r" (at \1)", text)
-    if not isinstance(error, GrammarParseError | yaml.YAMLError):
-        return text
-    unreadable = next((path for path in sorted(config_dir.rglob("*.yaml")) if not _readable(path)), config_dir)
-    return f"{config_dir.name}/{unreadable.relative_to(config_dir)} cannot be read: {text}"
-
-
-def _readable(path: Path) -> bool:
+def _is_yaml(path: Path) -> bool:
     try:
         read_yaml(path)
-    except (OmegaConfBaseException, yaml.YAMLError):
+    except Exception:  # of YAML, of OmegaConf, or of decoding: the caller re-raises the first one
         return False
     return True
 
 
-def _purposeful(error: BaseException) -> BaseException | None:
-    """What a resolver of ours raised, from within OmegaConf's wrapping."""
-    inner: BaseException | None = error
-    while inner and (isinstance(inner, OmegaConfBaseException) or not isinstance(inner, ValueError | MissingWeightsError)):
-        inner = inner.__cause__ or inner.__context__
-    return inner
+def _one_line(error: BaseException) -> str:
+    while not str(error) and error.__cause__:
+        error = error.__cause__
+    return " ".join(str(error).partition("\nTo append")[0].partition("\nConfig search path")[0].partition("full_key:")[0].split())
 
 
-def _resolved(draft: Draft, config: DictConfig) -> dict[str, Any]:
+def _plugins(resolved: dict[str, Any]) -> list[str]:
+    plugins = resolved.get("plugins") or []
+    return [str(name) for name in plugins] if isinstance(plugins, list) else [str(plugins)]
+
+
+def _resolved(draft: Draft, config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
     try:
-        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        cause = _purposeful(error)
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, TesseraError | MissingWeightsError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ConfigError):
+            raise draft.explain(cause) from error
+        if isinstance(cause, MissingWeightsError):
+            place = draft.place(str(error.full_key))
+            raise MissingWeightsError(f"{place}: {cause}" if place else str(cause)) from error
         if cause:
-            key = str(cause).partition("=")[0]
-            kind = MissingWeightsError if isinstance(cause, MissingWeightsError) else ConfigError
-            raise kind(draft.cause(key).partition(key)[0] + str(cause)) from error
-        found = re.search(r"Interpolation key '([^']+)' not found", str(error)) if isinstance(error, InterpolationKeyError) else None
-        if found:
-            near = nearest(found[1], dotted(draft.raw))
-            raise ConfigError(f"{error.full_key} refers to `{found[1]}`, which this configuration does not have{near}") from error
-        raise ConfigError(f"{error.full_key}: {_one_line(error, draft.folder)}") from error
-    return resolved
+            raise cause from error
+        if isinstance(error, InterpolationKeyError):
+            raise _unknown_reference(draft, str(error.full_key)) from error
+        raise ConfigError(str(error.full_key), reason=_one_line(error)) from error
+
+
+def _unknown_reference(draft: Draft, key: str) -> ConfigError:
+    """The error for an interpolation of a key that does not exist."""
+    known = list(dotted(draft.raw))
+    value = at(draft.raw, key)
+    names = [name for name in re.findall(r"\$\{([\w.]+)\}", str(value)) if name not in known]
+    reason = f"refers to `{names[0]}`, which this configuration does not have" if names else "refers to a key that does not exist"
+    return ConfigError(key, value, reason=reason, nearest=similar(names[0], known) if names else "", place=draft.place(key), advice="")
+
+
+def _validated(verb: str, draft: Draft, resolved: dict[str, Any]) -> Any:
+    """The settings of a verb as their class has them; None for a verb without one."""
+    from pydantic import ValidationError
+
+    from experiments.config.settings import SETTINGS
+    from experiments.config.validation import config_error
+
+    if verb not in SETTINGS:
+        return None
+    try:
+        return SETTINGS[verb].model_validate(resolved)
+    except ValidationError as error:
+        raise draft.explain(config_error(error, SETTINGS[verb])) from error

@@ -10,7 +10,14 @@ UNSET: Any = type("Unset", (), {"__repr__": lambda _: "UNSET", "__bool__": lambd
 
 
 class TesseraError(Exception):
-    """Base of all errors that are shown as one line."""
+    """Base of all errors that are shown as one line. It keeps its class and fields when it is pickled, whatever its constructor takes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new, (type(self),), {"args": self.args, **self.__dict__}
+
+
+def _new(kind: type[TesseraError]) -> TesseraError:
+    return kind.__new__(kind)
 
 
 class ConfigError(TesseraError, ValueError):
@@ -41,11 +48,9 @@ class ConfigError(TesseraError, ValueError):
     ) -> None:
         self.key, self.value, self.reason, self.expected, self.nearest, self.place = key, value, reason, expected, nearest, place
         self.advice = advice if advice is not None else f"change `{key}`" if value is not UNSET else ""
-        super().__init__(self.message)
+        super().__init__(self._line())
 
-    @property
-    def message(self) -> str:
-        """The one line for the user."""
+    def _line(self) -> str:
         subject = self.key if self.value is UNSET else f"{self.key}={spelled(self.value)}"
         parts = [self.reason, f"expected {self.expected}" * bool(self.expected)]
         parts += [f"nearest: `{self.nearest}`" * bool(self.nearest), self.advice]

@@ -1,105 +1,161 @@
-"""The words of a command line, `key=value`: reading them, refusing what Hydra would explain at length, and the jobs of --multirun."""
+"""Overrides of a command line, `key=value`: parsing, what is refused before Hydra sees it, and the jobs of --multirun."""
 
 import itertools
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
-from hydra.errors import OverrideParseException
-
-from experiments.config.checks import nearest
-from experiments.config.command_line import choices_of
+from experiments.config.draft import similar
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import CONF
+from experiments.config.files import ConfigFolders
+from experiments.config.packages import CONF
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+CONFIG_DIR, CONFIG_NAME = "--config-dir=", "--config-name="  # options that count as overrides: they are recorded with a run
 
 
-def parse(overrides: list[str]) -> list[Override]:
-    """Hydra's reading of the words.
+def split(arguments: list[str]) -> tuple[list[str], tuple[Path, ...], str | None]:
+    """Overrides without the options among them, the folders of `--config-dir`, and `--config-name`.
 
     Raises:
-        ConfigError: a word cannot be read.
+        ConfigError: there is no such folder.
     """
+    options = [word for word in arguments if word.startswith((CONFIG_DIR, CONFIG_NAME))]
+    folders = [Path(word.removeprefix(CONFIG_DIR)).expanduser().resolve() for word in options if word.startswith(CONFIG_DIR)]
+    absent = [str(folder) for folder in folders if not folder.is_dir()]
+    if absent:
+        raise ConfigError("--config-dir", absent[0], expected="a folder of configuration files", advice="")
+    name = next((word.removeprefix(CONFIG_NAME) for word in reversed(options) if word.startswith(CONFIG_NAME)), None)
+    return [word for word in arguments if word not in options], tuple(folders), name
+
+
+def parse(overrides: list[str]) -> "list[Override]":
+    """Hydra's reading of overrides.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
     parser = OverridesParser.create()
-    words = []
-    for word in overrides:
+    parsed = []
+    for text in overrides:
         try:
-            words += parser.parse_overrides([word])
+            parsed += parser.parse_overrides([text])
         except OverrideParseException as error:
-            if re.fullmatch(r"[\w./@+]+", word):
-                raise ConfigError(f"{word}: expected key=value") from error
-            raise ConfigError(f"{word}: cannot be read as key=value; quote values with special signs, as in key='\"a b\"'") from error
-    return words
+            if re.fullmatch(r"[\w./@+]+", text):
+                raise ConfigError(text, expected="key=value") from error
+            raise ConfigError(text, reason="cannot be read as key=value", advice="quote special characters, as in key='\"a b\"'") from error
+    return parsed
 
 
-def is_group(word: Override, config_dir: Path) -> bool:
-    """Whether a word chooses a file of a group."""
-    return (config_dir / word.key_or_group).is_dir()
+def mount_of(override: "Override") -> str:
+    """The key of an override, `optimizer@discriminator_optimizer` for a group that is mounted elsewhere."""
+    return override.get_key_element().lstrip("+~")
 
 
-def check_word(word: Override, config_dir: Path) -> None:
-    """Refuse what Hydra would accept or explain at length.
+def value_of(override: "Override") -> Any:
+    """The value of an override, a plain one as Python has it, anything else as it is written."""
+    from hydra.core.override_parser.types import QuotedString
+
+    value = override.value()
+    if override.is_sweep_override() or override.is_delete():
+        return (override.input_line or "").partition("=")[2]
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def check_override(override: "Override", folders: ConfigFolders) -> None:
+    """Refuse an override that no composition has a use for.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: a setting of Hydra, several values, or a choice that its group does not have.
     """
-    text, group = word.input_line, word.key_or_group
+    group, key = override.key_or_group, mount_of(override)
+    value = value_of(override)
     if group == "sweep":
-        table = "TABLE" if word.is_sweep_override() or word.value() is None else word.value()
-        raise ConfigError(f"{text}: a sweep file holds several runs; python -m experiments.sweep {table} runs them")
+        table = value if value and not override.is_sweep_override() else "TABLE"
+        reason = "a sweep file holds several runs"
+        raise ConfigError("sweep", value, reason=reason, advice=f"python -m experiments.sweep table={table} runs them")
     if group.split("/")[0].split(".")[0] == "hydra":
-        raise ConfigError(f"{text}: Hydra's own settings have no effect here; -m runs jobs one after another, each in its own process")
-    if word.is_sweep_override():
-        raise ConfigError(f"{text}: several values; add -m to run each of them, or write {word.get_key_element()}=[...] for a list")
-    if not is_group(word, config_dir) or word.is_delete() or isinstance(word.value(), list):
-        return
-    known = choices_of(config_dir, group)
-    if word.value() is None:
-        raise ConfigError(f"{text}: leave the word out, or choose one of {', '.join(known)}")
-    if str(word.value()) not in known:
-        shown = ", ".join(known[:40]) + (" ..." if len(known) > 40 else "")
-        raise ConfigError(f"{text}: {group} has no `{word.value()}`{nearest(str(word.value()), known)}; known: {shown}")
+        reason = "Hydra's own settings have no effect here"
+        raise ConfigError(key, value, reason=reason, advice="-m runs jobs one after another, each in its own process")
+    if override.is_sweep_override():
+        raise ConfigError(key, value, reason="several values", advice=f"add -m to run each of them, or write {key}=[...] for a list")
+    if folders.is_group(group) and not override.is_delete() and not isinstance(value, list):
+        check_choice(key, value, folders)
+
+
+def check_choice(mount: str, value: Any, folders: ConfigFolders, place: str = "") -> None:
+    """Refuse a choice that its group does not have.
+
+    Args:
+        mount: the group, `optimizer@discriminator_optimizer` where it is mounted elsewhere.
+        value: the choice.
+        folders: the folders of configuration files.
+        place: file that makes the choice; empty for the command line.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    group = mount.partition("@")[0]
+    known = folders.choices(group)
+    listed = ", ".join(known[:40]) + (" ..." if len(known) > 40 else "")
+    if value is None:
+        raise ConfigError(mount, value, expected=f"one of {listed}", place=place, advice=f"leave `{mount}` out")
+    if str(value) not in known:
+        fields = {"reason": f"{group} has no `{value}`", "nearest": similar(str(value), known), "place": place}
+        raise ConfigError(mount, value, expected=f"one of {listed}", advice="", **fields)
 
 
 def expand(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
-    """The words of every job of a sweep, the last swept key varying fastest; words that are no sweep stay as they are.
+    """The overrides of every job of a sweep, the last swept key varying fastest; overrides with one value stay as they are.
 
     Raises:
-        ConfigError: a word cannot be read, names a range without steps, or matches nothing.
+        ConfigError: an override cannot be read, is a range without steps, or matches nothing.
     """
-    words = parse(overrides)
-    options = []
-    for word in words:
-        key = word.get_key_element()
-        if not word.is_sweep_override():
-            options.append([word.input_line or ""])
-        elif isinstance(pattern := word.value(), Glob):
-            options.append([f"{key}={name}" for name in pattern.filter(choices_of(config_dir, word.key_or_group))])
-        elif word.is_discrete_sweep():
-            options.append([f"{key}={value}" for value in word.sweep_string_iterator()])
+    from hydra.core.override_parser.types import Glob
+
+    plain, added, _ = split(overrides)
+    folders = ConfigFolders(config_dir, added)
+    options = [[text] for text in overrides if text not in plain]
+    for override in parse(plain):
+        key, text = override.get_key_element(), override.input_line or ""
+        if not override.is_sweep_override():
+            options.append([text])
+        elif isinstance(pattern := override.value(), Glob):
+            options.append([f"{key}={name}" for name in pattern.filter(folders.choices(override.key_or_group))])
+        elif override.is_discrete_sweep():
+            options.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
-            raise ConfigError(f"{word.input_line}: expected a list of values, such as {key}=1,2,4")
+            raise ConfigError(key, value_of(override), expected=f"a list of values, such as {key}=1,2,4", advice="")
         if not options[-1]:
-            raise ConfigError(f"{word.input_line}: nothing matches, no job would run")
+            raise ConfigError(key, value_of(override), reason="nothing matches, no job would run")
     return [list(job) for job in itertools.product(*options)]
 
 
 def expand_table(overrides: list[str], config_dir: Path = CONF) -> list[list[str]]:
-    """What `--multirun sweep=TABLE ...` asks of experiments.sweep: its words for every combination of the other words' values.
+    """The jobs of `--multirun sweep=TABLE ...`: overrides of experiments.sweep for every combination of the other overrides' values.
 
     The seeds of a table's rows are a setting there: `seed=0,1,2` becomes seeds=3.
 
     Raises:
         ConfigError: several tables or scales, seeds other than 0, 1, ..., or what `expand` refuses.
     """
-    words = parse(overrides)
-    texts = {key: [word.input_line or "" for word in words if word.key_or_group == key] for key in ("sweep", "scale", "seed")}
-    for word in words:
-        if word.key_or_group in ("sweep", "scale") and (word.is_sweep_override() or len(texts[word.key_or_group]) > 1):
-            raise ConfigError(f"{word.input_line}: expected one table at one scale; run --multirun once for each")
+    plain, _, _ = split(overrides)
+    parsed = parse(plain)
+    texts = {key: [word.input_line or "" for word in parsed if word.key_or_group == key] for key in ("sweep", "scale", "seed")}
+    for word in parsed:
+        key = word.key_or_group
+        if key in ("sweep", "scale") and (word.is_sweep_override() or len(texts[key]) > 1):
+            raise ConfigError(key, value_of(word), expected="one table at one scale", advice="run --multirun once for each")
     seeds = [job[0].partition("=")[2] for text in texts["seed"] for job in expand([text], config_dir)]
     if seeds != [str(number) for number in range(len(seeds))]:
-        raise ConfigError(f"{texts['seed'][0]}: expected seeds counted from 0, such as seed=0,1,2: a table's rows have no others")
-    others = expand([word.input_line or "" for word in words if word.key_or_group not in texts], config_dir)
-    fixed = [texts["sweep"][0].partition("=")[2], *texts["scale"], *([f"seeds={len(seeds)}"] if seeds else [])]
+        expected = "seeds counted from 0, such as seed=0,1,2"
+        raise ConfigError("seed", texts["seed"][0].partition("=")[2], expected=expected, advice="a table's rows have no others")
+    others = expand([text for text in overrides if text.partition("=")[0] not in texts], config_dir)
+    table = "table=" + texts["sweep"][0].partition("=")[2]
+    fixed = [table, *texts["scale"], *([f"seeds={len(seeds)}"] if seeds else [])]
     return [[*fixed, *job] for job in others]

@@ -1,6 +1,6 @@
 """Relations between keys that YAML files state: `groups: ${divisor_of:groups,latent_dim}`.
 
-A resolver takes names of keys, dotted from the root, not values, so that its message can name the key to change.
+A resolver takes names of keys, dotted from the root, not values, so that its error can name the key to change.
 """
 
 import importlib
@@ -11,12 +11,11 @@ import yaml
 from omegaconf import Container, ListConfig, OmegaConf
 
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import show
 from tokenizer.weights import find_weights
 
 
 def register() -> None:
-    """Make the resolvers known to OmegaConf; doing so again changes nothing."""
+    """Register the resolvers with OmegaConf; a second call changes nothing."""
     resolvers: dict[str, Callable[..., Any]] = {
         "divisor_of": divisor_of,
         "at_least": at_least,
@@ -45,8 +44,8 @@ def divisor_of(key: str, of: str, *, _root_: Container) -> int:
     if whole % value:
         divisors = [number for number in range(1, whole + 1) if whole % number == 0]
         near = [str(max(d for d in divisors if d < value)), *(str(d) for d in divisors if d > value)][:2]
-        nearest = f"nearest divisor{'s' if len(near) > 1 else ''}: {' and '.join(near)}"
-        raise ConfigError(f"{key}={value} does not divide {of}={whole}; {nearest}; change `{key}` or `{of}`")
+        reason, advice = f"does not divide {of}={whole}", f"change `{key}` or `{of}`"
+        raise ConfigError(key, value, reason=reason, nearest=" or ".join(near), advice=advice)
     return value
 
 
@@ -55,8 +54,7 @@ def at_least(key: str, minimum: int | float, *, _root_: Container) -> Any:
     value = select(_root_, key)
     whole = isinstance(minimum, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < minimum:
-        expected = f"a {'whole ' if whole else ''}number of at least {minimum}"
-        raise ConfigError(f"{key}={show(value)}: expected {expected}; change `{key}`")
+        raise ConfigError(key, value, expected=f"a {'whole ' if whole else ''}number of at least {minimum}")
     return value
 
 
@@ -73,7 +71,7 @@ def length(key: str, *, _root_: Container) -> int:
     """The number of entries of the list at `key`."""
     value = select(_root_, key)
     if not isinstance(value, ListConfig):
-        raise ConfigError(f"{key}={show(value)}: expected a list; change `{key}`")
+        raise ConfigError(key, value, expected="a list")
     return len(value)
 
 
@@ -86,5 +84,5 @@ def select(root: Container, key: str) -> Any:
     missing = object()
     value = OmegaConf.select(root, key, default=missing)
     if value is missing:
-        raise ConfigError(f"there is no key `{key}`, which a relation of this configuration names")
+        raise ConfigError(key, reason="a relation of this configuration names this key, which does not exist")
     return value

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from experiments.config.command_line import message_for_user
 from experiments.config.compose import Composition, compose
+from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Try
 from experiments.evaluation.results import Results, joined
 from experiments.probing import measures
@@ -28,7 +28,7 @@ from experiments.tokens.cache import short_hash
 from experiments.training.checks import check, run_name
 from experiments.training.preparation import check_sizes, find_folder
 from tokenizer.interfaces import Generator
-from tokenizer.weights import sha256
+from tokenizer.weights import MissingWeightsError, sha256
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,10 @@ class Probed:
         try:
             return work()
         except Exception as error:
-            known = message_for_user(error)
-            said = known or f"{type(error).__name__}: {error}"
-            self.failed = self.failed or said
-            log.warning("%s failed: %s", self.place.name, said, exc_info=known is None)
+            known = isinstance(error, TesseraError | MissingWeightsError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            self.failed = self.failed or reason
+            log.warning("%s failed: %s", self.place.name, reason, exc_info=not known)
             return None
 
     def add(self, work: Callable[[], Results]) -> None:

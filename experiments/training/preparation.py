@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from experiments.config.arguments import check_tree
 from experiments.data.source import DataSource, ImageSource
 from experiments.runs.build import build
 from experiments.runs.devices import count_devices
@@ -18,6 +19,7 @@ def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:
     Raises:
         ValueError: as the parts raise it, or the data is not what the task learns from.
     """
+    check_tree(config)
     with torch.device("meta"):
         if "generator" in config["task"]:
             _check_generator(config, source)

@@ -3,49 +3,23 @@
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments.config import command_line
-from experiments.config.compose import expand, main
+from experiments.config import command_line, packages
+from experiments.config.compose import main
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import ROOT
-
-FILES = {
-    "train.yaml": """
-        defaults:
-          - _self_
-          - quantizer: gsq
-          - optimizer@discriminator_optimizer: adam
-          - experiment: null
-        seed: 0
-        updates: 100          # generator steps
-        """,
-    "quantizer/gsq.yaml": """
-        # @package _global_
-        groups: 16
-        latent_dim: 64
-        quantizer:
-          groups: ${divisor_of:groups,latent_dim}
-        """,
-    "quantizer/fsq.yaml": "latent_dim: 4",
-    "optimizer/adam.yaml": "clip: 2.0",
-    "experiment/gsq/good.yaml": """
-        # @package _global_
-        updates: 7
-        """,
-}
+from experiments.config.packages import ROOT
+from tests.config.conf_files import write
+from tokenizer.weights import MissingWeightsError
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(textwrap.dedent(text).lstrip())
-    return tmp_path
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(packages, "ROOT", tmp_path)
+    return write(tmp_path)
 
 
 def call(monkeypatch, conf, words, run=lambda composition: None):
@@ -67,19 +41,28 @@ def test_main_says_one_line_and_never_runs_when_the_configuration_is_wrong(conf,
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_value_error_out_of_a_library_keeps_its_traceback(conf, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("invalid"), NotImplementedError("step"), OSError("disk")])
+def test_any_other_error_is_a_bug_and_keeps_its_traceback(error, conf, monkeypatch):
+    def broken(composition):
+        raise error
+
     monkeypatch.setattr(sys, "argv", ["train"])
-    with pytest.raises(ValueError, match="invalid literal"):
-        main("train", lambda composition: int("x"), "Train.", conf)
+    with pytest.raises(type(error)) as caught:
+        main("train", broken, "Train.", conf)
+    assert caught.value is error
 
 
-def test_a_value_error_of_our_own_constructors_is_one_line(conf, monkeypatch, capsys):
-    assert call(monkeypatch, conf, [], lambda composition: expand(["experiment=glob(nothing/*)"], conf) and None) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+@pytest.mark.parametrize("error", [ConfigError("groups", 3, expected="4"), MissingWeightsError("no vgg16")])
+def test_an_error_that_a_user_can_correct_is_one_line_and_its_traceback_is_an_option(error, conf, monkeypatch, capsys):
+    def refused(composition):
+        raise error
+
+    assert call(monkeypatch, conf, [], refused) == 1
+    assert capsys.readouterr().err == f"error: {error}\n"
     monkeypatch.setenv("TESSERA_TRACEBACK", "1")
-    monkeypatch.setattr(sys, "argv", ["train", "grups=3"])
-    with pytest.raises(ConfigError):
-        main("train", lambda composition: 0, "Train.", conf)
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(type(error)):
+        main("train", refused, "Train.", conf)
 
 
 def test_an_interrupted_run_ends_with_130(conf, monkeypatch):
@@ -92,7 +75,7 @@ def test_an_interrupted_run_ends_with_130(conf, monkeypatch):
 def test_help_lists_groups_with_choices_and_settings_with_comments(conf, monkeypatch, capsys):
     assert call(monkeypatch, conf, ["--help"]) == 0
     text = capsys.readouterr().out
-    assert "quantizer=fsq | gsq*" in text
+    assert "quantizer=fsq | gsq* | gsq_small" in text
     assert "optimizer@discriminator_optimizer=adam*" in text
     assert "gsq/good" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("updates="))
@@ -109,30 +92,55 @@ def test_help_shows_the_groups_and_settings_of_the_chosen_task(conf, monkeypatch
     drawn = capsys.readouterr().out
     assert call(monkeypatch, conf, ["task=write", "--help"]) == 0
     written = capsys.readouterr().out
-    assert ("quantizer=fsq* | gsq" in drawn, "quantizer=" in written) == (True, False)
+    assert ("quantizer=fsq* | gsq | gsq_small" in drawn, "quantizer=" in written) == (True, False)
     assert ("width=3" in drawn, "height=4" in written, "height" in drawn) == (True, True, False)
     assert "task=draw* | write" in drawn
     assert "  inner" not in drawn
-    assert call(monkeypatch, conf, ["width=wide"]) == 1
-    assert "width=wide: expected a whole number" in capsys.readouterr().err
 
 
-def test_the_printed_configuration_is_yaml_with_or_without_interpolations(conf, monkeypatch, capsys):
-    assert call(monkeypatch, conf, ["--cfg", "job", "groups=4"]) == 0
+def test_help_lists_the_choices_of_an_added_folder(conf, tmp_path, monkeypatch, capsys):
+    write(tmp_path, {"mine/quantizer/other.yaml": "", "mine/experiment/new.yaml": ""})
+    assert call(monkeypatch, conf, ["--help", "--config-dir", str(tmp_path / "mine")]) == 0
+    text = capsys.readouterr().out
+    assert "quantizer=fsq | gsq* | gsq_small | other" in text
+    assert "gsq/typo | new" in text
+
+
+@pytest.mark.parametrize("option", [["--cfg", "job"], ["--cfg=job"], ["-c", "job"]])
+def test_the_printed_configuration_is_yaml_with_or_without_interpolations(option, conf, monkeypatch, capsys):
+    assert call(monkeypatch, conf, [*option, "groups=4"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["quantizer"]["groups"] == "${divisor_of:groups,latent_dim}"
-    assert call(monkeypatch, conf, ["--cfg", "job", "--resolve", "groups=4"]) == 0
+    assert call(monkeypatch, conf, [*option, "--resolve", "groups=4"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["quantizer"]["groups"] == 4
 
 
-def test_an_unknown_option_is_refused(conf, monkeypatch, capsys):
-    assert call(monkeypatch, conf, ["--gpus"]) == 1
-    assert "--gpus: unknown option" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [["--gpus"], ["--gpus", "2"], ["--cfg"], ["--cfg", "all"]])
+def test_a_wrong_option_is_one_line_that_lists_the_options(words, conf, monkeypatch, capsys):
+    assert call(monkeypatch, conf, words) == 1
+    text = capsys.readouterr().err
+    assert (text.count("\n"), command_line.OPTIONS in text, words[0] in text) == (1, True, True)
+
+
+def test_another_main_file_can_be_chosen(conf, monkeypatch):
+    (conf / "mine.yaml").write_text((conf / "train.yaml").read_text().replace("updates: 100", "updates: 5"))
+    seen = []
+    for option in (["-cn", "mine"], ["--config-name=mine"]):
+        assert call(monkeypatch, conf, option, lambda composition: seen.append(composition.settings.updates)) == 0
+    assert seen == [5, 5]
+
+
+def test_an_error_of_the_work_names_the_key_that_sets_the_argument(conf, monkeypatch, capsys):
+    def refused(composition):
+        raise ConfigError("task.quantizer.groups", 16, expected="8")
+
+    assert call(monkeypatch, conf, [], refused) == 1
+    assert capsys.readouterr().err == "error: groups=16: expected 8; change `groups`\n"
 
 
 def test_multirun_starts_nothing_when_one_job_is_wrong(conf, monkeypatch, capsys):
     monkeypatch.setattr(command_line, "run_process", lambda command: pytest.fail("started"))
     assert call(monkeypatch, conf, ["-m", "groups=4,7"]) == 1
-    assert "job 2 of 2 (groups=7), none was started: groups=7 does not divide" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: job 2 of 2 (groups=7), none was started: groups=7: does not divide")
 
 
 def test_multirun_goes_on_after_a_failed_job_and_fails_in_the_end(conf, monkeypatch, capsys):
@@ -148,14 +156,14 @@ def test_multirun_of_a_table_is_the_verb_sweep(conf, monkeypatch, capsys):
     commands = []
     monkeypatch.setattr(command_line, "run_process", lambda command: commands.append(command[1:]) or 1)
     assert call(monkeypatch, conf, ["--multirun", "sweep=gsq/table01", "seed=0,1", "groups=4,8"]) == 1
-    assert commands == [["-m", "experiments.sweep", "gsq/table01", "seeds=2", f"groups={groups}"] for groups in (4, 8)]
+    assert commands == [["-m", "experiments.sweep", "table=gsq/table01", "seeds=2", f"groups={groups}"] for groups in (4, 8)]
     assert call(monkeypatch, conf, ["sweep=gsq/table01"]) == 1
-    assert "python -m experiments.sweep gsq/table01 runs them" in capsys.readouterr().err
+    assert "python -m experiments.sweep table=gsq/table01 runs them" in capsys.readouterr().err
 
 
 def test_a_configuration_is_printed_of_one_run_alone(conf, monkeypatch, capsys):
     assert call(monkeypatch, conf, ["--multirun", "sweep=gsq/table01", "--cfg", "job"]) == 1
-    assert capsys.readouterr().err.startswith("error: --cfg prints the configuration of one run: leave out --multirun")
+    assert capsys.readouterr().err.startswith("error: --cfg: prints the configuration of one run; leave out --multirun")
 
 
 def test_a_job_runs_in_a_process_of_its_own_and_its_status_comes_back():

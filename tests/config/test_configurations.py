@@ -9,7 +9,10 @@ import torch
 import yaml
 
 from experiments.config.compose import CONF, compose
+from experiments.config.draft import MAIN_GROUPS
 from experiments.config.errors import ConfigError
+from experiments.config.files import read_yaml
+from experiments.config.settings import SETTINGS
 from experiments.config.signatures import signature
 from experiments.runs.build import build
 from experiments.training.objective import weighted_losses
@@ -105,16 +108,34 @@ def test_a_choice_states_every_key_of_what_it_builds(group, name, tmp_path):
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_an_extra_key_beside_a_choice_is_refused(group, name, tmp_path):
     package = {"experiment": "", "scale": ""}.get(group, f"{group}.")
-    with pytest.raises(ConfigError, match="nonsense"):
+    with pytest.raises(ConfigError) as caught:
         compose("train", [*words_for(group, name, tmp_path), f"+{package}nonsense=1"])
+    assert caught.value.key == f"{package}nonsense"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_composes(verb, tmp_path):
     words = [word.format(run=tmp_path / "run") for word in NEEDED.get(verb, [])]
-    assert compose(verb, words).config
-    with pytest.raises(ConfigError, match="nonsense"):
+    composition = compose(verb, words)
+    assert isinstance(composition.settings, SETTINGS[verb])
+    if verb in ("sweep", "report"):
+        assert compose(verb, [*words, "+nonsense=1"]).others == ("+nonsense=1",)
+        return
+    with pytest.raises(ConfigError) as caught:
         compose(verb, [*words, "+nonsense=1"])
+    assert caught.value.key == "nonsense"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_settings_of_a_verb_are_the_keys_of_its_file(verb):
+    """Those of a task or protocol are in its file."""
+    declared = set(read_yaml(CONF / f"{verb}.yaml"))
+    for group in MAIN_GROUPS:
+        if f"- {group}: " in (CONF / f"{verb}.yaml").read_text():
+            declared |= {key for path in (CONF / group).glob("*.yaml") for key in read_yaml(path)}
+    fields = set(SETTINGS[verb].model_fields)
+    assert {key for key, value in read_yaml(CONF / f"{verb}.yaml").items() if not isinstance(value, dict)} - fields <= {"evaluated"}
+    assert fields - declared <= {"data", "trainer", "logger"}
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "experiment" and not of_generators(group, name)])

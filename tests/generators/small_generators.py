@@ -7,8 +7,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from experiments.config.checks import read_yaml
 from experiments.config.compose import CONF
+from experiments.config.files import read_yaml
 from tokenizer.generators.ar import AutoregressiveGenerator
 from tokenizer.generators.heads import DepthTransformer, ParallelHeads, SubTokenHead
 from tokenizer.interfaces import Generator, TokenBatch, TokenSpec

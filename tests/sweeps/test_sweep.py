@@ -10,18 +10,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from experiments import sweep
+from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
+from experiments.config.settings import SweepSettings
 from experiments.config.signatures import CONF, ROOT
 from experiments.runs.folder import LOCK, RunFolder
+from experiments.sweeps import placement
 from experiments.sweeps import prepare as preparing
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.launchers import LAUNCHERS
-from experiments.sweeps.settings import read_settings
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Row
 from tokenizer.weights import FILES, MissingWeightsError, find_weights
@@ -43,13 +46,13 @@ def test_a_typo_in_the_fourth_row_is_one_message_before_torch_is_imported_and_no
     assert right in file.read_text()
     file.write_text(file.read_text().replace(right, "{quantizer.initialization: sphere, quantizer.normalisation: l1}"))
     code = f"""
-import functools, sys
+import sys
 from pathlib import Path
 from experiments import sweep
-from experiments.sweeps.settings import main
+from experiments.config.compose import main
 conf = Path({str(conf)!r})
 try:
-    main("sweep", functools.partial(sweep.run, config_dir=conf), "Run it.", sweep.CHOICES, conf)
+    main("sweep", sweep.run, "Run it.", conf)
 except SystemExit as end:
     sys.stdout.write(f"{{end.code}} {{'torch' in sys.modules}}")
 """
@@ -137,9 +140,8 @@ def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_sta
     entries = [stand_in(tmp_path, "a", done), absent]
     entries += [stand_in(tmp_path, "b", "raise SystemExit('too wide')")] * broken
     monkeypatch.setattr(preparing, "prepare", lambda *settings: entries)
-    settings, _ = read_settings("sweep", [TABLE, "scale=smoke", "seeds=2", "only=uniform"])
     caplog.set_level("INFO", "experiments")
-    assert sweep.run(settings, []) == status
+    assert sweep.run(compose("sweep", [TABLE, "scale=smoke", "seeds=2", "only=uniform"])) == status
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
     told = [["a", "0", "done", "3", str(tmp_path / "a")], ["c", "0", "weights absent", "", ""]]
     assert [row[:3] for row in rows] == [row[:3] for row in told] + [["b", "0", "failed"]] * broken
@@ -151,37 +153,32 @@ def test_a_sweep_of_which_no_row_can_run_here_is_a_warning_and_no_success(monkey
     absent = Entry(Job(Row("c", []), 0, [], None, "weights absent", "LPIPS needs a file"), state="weights absent")
     monkeypatch.setattr(preparing, "prepare", lambda *settings: [absent])
     caplog.set_level("INFO", "experiments")
-    assert sweep.run(read_settings("sweep", [TABLE, "scale=smoke", "only=uniform"])[0], []) == 1
+    assert sweep.run(compose("sweep", [TABLE, "scale=smoke", "only=uniform"])) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no row could run here: LPIPS needs a file" in caplog.text
 
 
-@pytest.mark.parametrize("names", ["", ","])
-def test_rows_that_are_chosen_by_no_name_are_refused(names):
-    with pytest.raises(ConfigError, match=rf"only={names}: expected names of rows .* uniform, uniform_l2, .*; leave `only` out for all"):
-        sweep.run(read_settings("sweep", [TABLE, "scale=smoke", f"only={names}"])[0], [])
-
-
-def test_a_row_sees_the_gpus_that_its_launcher_gives_it():
+def test_a_row_sees_the_gpus_that_its_launcher_gives_it(monkeypatch):
     def seen(launcher: str, gpus: int, asked: int) -> int:
-        settings, _ = read_settings("sweep", [TABLE, f"launcher={launcher}", "jobs=2", f"slurm.gpus_per_node={asked}"])
-        return sweep._gpus_of_a_job(settings, [str(number) for number in range(gpus)])
+        monkeypatch.setattr(placement, "visible_gpus", lambda: [str(number) for number in range(gpus)])
+        return placement.gpus_of_a_job(compose("sweep", [TABLE, f"launcher={launcher}", "jobs=2", f"slurm.gpus_per_node={asked}"]).settings)
 
     assert [seen("local", 8, 1), seen("slurm", 0, 2), seen("submitit_local", 8, 2), seen("submitit_local", 0, 1)] == [4, 2, 2, 0]
 
 
 def test_the_launchers_of_the_command_line_are_those_that_there_are():
-    assert sweep.CHOICES["launcher"] == LAUNCHERS
+    assert get_args(SweepSettings.model_fields["launcher"].annotation) == LAUNCHERS
 
 
 def test_a_row_of_the_queue_has_one_node(tmp_path, monkeypatch):
-    settings, _ = read_settings("sweep", [TABLE, "launcher=slurm", "scale=smoke", "only=uniform"])
-    with pytest.raises(ConfigError, match=r"trainer.num_nodes: launcher=slurm gives a row one node"):
-        sweep.run(settings, ["trainer.num_nodes=2", f"runs_folder={tmp_path}"])
+    words = [TABLE, "launcher=slurm", "scale=smoke", "only=uniform", "trainer.num_nodes=2", f"runs_folder={tmp_path}"]
+    with pytest.raises(ConfigError) as caught:
+        sweep.run(compose("sweep", words))
+    assert (caught.value.key, caught.value.value) == ("trainer.num_nodes", 2)
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.sweep", TABLE, "scale=smoke", "only=uniform,sphere", *LENGTH, *words]
+    command = [sys.executable, "-m", "experiments.sweep", TABLE, "scale=smoke", "only=[uniform,sphere]", *LENGTH, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

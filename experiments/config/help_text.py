@@ -1,0 +1,96 @@
+"""The text of --help, made from the configuration files and their comments. Imports neither Hydra nor pydantic."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.config.draft import MAIN_GROUPS
+from experiments.config.files import ConfigFolders
+
+COLUMNS = 110
+SETTING = re.compile(r"^( *)(\w+):\s*([^#\n]*?)\s*(?:#\s*(.*))?$", re.MULTILINE)
+FILE_SETTINGS = {"table": "sweep", "scale": "scale"}  # settings of verbs over tables that name a file of a group, without loading it
+POSITIONAL = {"sweep": ("table",), "report": ("table",), "weights": ("action", "name")}  # settings that may be written without `key=`
+OPTIONS = """\
+  -h, --help               this text
+  -c, --cfg job            print the configuration instead of using it, with --resolve its interpolations resolved
+  -m, --multirun           run every combination of several values, each in its own process
+  --config-dir FOLDER      add configuration files: groups, experiments, scales
+  -cn, --config-name NAME  another main file"""
+
+Setting = tuple[str, str, str]  # key, default, comment
+
+
+def help_text(verb: str, description: str, folders: ConfigFolders, overrides: tuple[str, ...] = ()) -> str:
+    """Usage, groups with their choices, settings with their defaults and comments, and examples.
+
+    Args:
+        verb: name of the main file.
+        description: one sentence.
+        folders: the folders of configuration files.
+        overrides: of the command line; one that chooses a task shows that task's groups and settings.
+    """
+    path = folders.find(verb)
+    groups, settings = _contents(path) if path else ({}, {})
+    for group in [group for group in groups if group in MAIN_GROUPS]:
+        chosen = next((word.partition("=")[2] for word in overrides if word.startswith(f"{group}=")), str(groups[group]))
+        if file := folders.find(f"{group}/{chosen}"):
+            more_groups, more_settings = _contents(file)
+            ours = {group: chosen, **more_groups}
+            groups = {**ours, **groups, **ours}  # first in order, and with their own choices
+            settings = {**settings, **more_settings}
+    positional = "".join(f" {name.upper()}" for name in POSITIONAL.get(verb, ()))
+    lines = [f"usage: python -m experiments.{verb}{positional} [group=choice] [key=value] [options]", "", description, ""]
+    files = {key: group for key, group in FILE_SETTINGS.items() if verb in POSITIONAL and key in settings}
+    if groups or files:
+        lines += ["Groups (a star marks the default):"]
+    for mount, default in [*groups.items(), *((key, settings.pop(key)[1]) for key in files)]:
+        known = [f"{name}*" if name == default else name for name in folders.choices(files.get(mount, mount.partition("@")[0]))]
+        lines += textwrap.wrap(f"{mount}={' | '.join(known)}", COLUMNS, initial_indent="  ", subsequent_indent="      ")
+    if settings:
+        lines += ["", "Settings:", *_setting_lines(list(settings.values()))]
+    if files:
+        lines += ["", "All other overrides are for the training of every row, see python -m experiments.train --help"]
+    examples = _examples(verb, groups, list(settings.values()), folders)
+    return "\n".join([*lines, "", "Options:", OPTIONS, "", "Examples:", *examples, ""])
+
+
+def _contents(path: Path) -> tuple[dict[str, str | None], dict[str, Setting]]:
+    """The groups of a main file with their choices, and its settings by dotted key. Blocks are left out where there are groups."""
+    text = path.read_text()
+    content = yaml.safe_load(text) or {}
+    settings: dict[str, Setting] = {}
+    parents: list[str] = []
+    for indent, name, default, comment in SETTING.findall(text):
+        parents[len(indent) // 2 :] = [name]
+        block = content.get(parents[0])
+        if default and name == parents[-1] and (len(parents) == 1 or ("defaults" not in content and isinstance(block, dict))):
+            settings[".".join(parents)] = (".".join(parents), default, comment)
+    plain = {key: setting for key, setting in settings.items() if not isinstance(content.get(key), dict) and key != "defaults"}
+    return _groups(content.get("defaults", [])), plain
+
+
+def _groups(defaults: list[Any]) -> dict[str, str | None]:
+    entries = [entry for entry in defaults if isinstance(entry, dict)]
+    return {re.sub(r"^(override |optional )*/?", "", str(name)): choice for entry in entries for name, choice in entry.items()}
+
+
+def _setting_lines(settings: list[Setting]) -> list[str]:
+    width = max(len(f"{key}={value}") for key, value, _ in settings) + 2
+    return [f"  {f'{key}={value}':<{width}}{comment}".rstrip() for key, value, comment in settings]
+
+
+def _examples(verb: str, groups: dict[str, str | None], settings: list[Setting], folders: ConfigFolders) -> list[str]:
+    command = f"  python -m experiments.{verb}"
+    if verb in POSITIONAL:
+        tables = folders.choices("sweep") if "table" in POSITIONAL[verb] else ["fetch all"]
+        return [f"{command} {table}" for table in tables[:1]] + [f"{command} --cfg job"]
+    known = {group: folders.choices(group) for group in groups if "@" not in group}
+    group, names = next(((group, names) for group, names in known.items() if len(names) > 1), ("", []))
+    numbers = [f"{key}={value}" for key, value, _ in settings if value.isdigit()]
+    one = [f"{group}={name}" for name in names if name != groups[group]][:1]
+    several = [f"{group}={','.join(names[:3])}"] if names else []
+    return [" ".join([command, *one, *numbers[:1]]), f"{command} --cfg job --resolve", " ".join([command, "-m", *several])]
