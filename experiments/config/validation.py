@@ -1,0 +1,140 @@
+"""From pydantic's report on an invalid value to the one-line error for the user. Imports neither torch nor Hydra.
+
+A validator of ours may raise a `ConfigError`: its fields are kept, and the place where it happened is added.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from experiments.config.errors import UNSET, ConfigError, spelled
+
+Location = tuple[int | str, ...]
+LONGEST = 80  # characters of a value that a message repeats
+WHOLE, MAPPING = "a whole number", "keys and values"
+EXPECTED = {
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "int_type": WHOLE,
+    "int_from_float": WHOLE,
+    "int_parsing": WHOLE,
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+}
+
+
+class StrictModel(BaseModel):
+    """Base of settings and files: no unknown keys, no conversions, no infinite numbers, no later changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def dotted(location: Location) -> tuple[str, str]:
+    """No place, and the parts of a location as one dotted key."""
+    return "", ".".join(map(str, location))
+
+
+def config_error(
+    error: ValidationError, model: type[BaseModel], place: str = "", locate: Callable[[Location], tuple[str, str]] = dotted
+) -> ConfigError:
+    """The first problem of a validation as an error with fields.
+
+    Args:
+        error: raised by `model`.
+        model: the validated class; its fields are the known keys.
+        place: file that was validated, or empty for the command line.
+        locate: turns pydantic's location into a place inside the file and a dotted key.
+    """
+    details = _first(error)
+    location = tuple(part for part in details["loc"] if part != "[key]")
+    inner, key = locate(location)
+    place = ", ".join(part for part in (place, inner) if part)
+    raised = details.get("ctx", {}).get("error")
+    if isinstance(raised, ConfigError):
+        own_key = raised.key if not key or raised.key == key or raised.key.startswith(f"{key}.") else f"{key}.{raised.key}".rstrip(".")
+        advice = None if raised.advice == f"change `{raised.key}`" else raised.advice
+        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest, "advice": advice}
+        return ConfigError(own_key, _short(raised.value), place=", ".join(part for part in (place, raised.place) if part), **fields)
+    if details["type"] == "extra_forbidden":
+        name, known = str(location[-1]), _fields_at(model, location[:-1])
+        return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)
+    if details["type"] == "missing":
+        return ConfigError(key, reason="is missing", place=place)
+    return ConfigError(key, _short(details["input"]), expected=_expected(details), nearest=_nearest_choice(details), place=place)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most similar; empty if none is similar."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """The first problem, but an unknown key before the missing one that it was probably meant to be."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    if first["type"] != "missing":
+        return first
+    unknown = [other for other in problems if other["type"] == "extra_forbidden" and other["loc"][:-1] == first["loc"][:-1]]
+    return unknown[0] if unknown else first
+
+
+def _expected(details: ErrorDetails) -> str:
+    value, context = details["input"], details.get("ctx", {})
+    if details["type"] == "string_type" and isinstance(value, int | float):
+        return f'text; a number needs quotes, such as "{spelled(value)}"'
+    if details["type"] == "string_pattern_mismatch":
+        return f"text that matches {context['pattern']}"
+    known = EXPECTED.get(details["type"])
+    return known.format(**_choices(context)) if known else details["msg"].removeprefix("Input should be ")
+
+
+def _choices(context: Mapping[str, Any]) -> dict[str, Any]:
+    """The context of an error, its choices without quotes: `one of paper, gpu`."""
+    text = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+    return {**context, "expected": f"one of {text}" if "," in text else text}
+
+
+def _nearest_choice(details: ErrorDetails) -> str:
+    choices = str(_choices(details.get("ctx", {}))["expected"]).removeprefix("one of ").split(", ")
+    return nearest(str(details["input"]), choices) if details["type"] == "literal_error" else ""
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """The keys of the model that a location leads to, through lists, mappings and optional values."""
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in getattr(annotation, "__args__", ()) if (found := _model_in(inner))), None)
+
+
+def _short(value: Any) -> Any:
+    """The value itself, or the beginning of its text where a message would become too long."""
+    if value is UNSET or (isinstance(value, float) and not math.isfinite(value)):
+        return value
+    text = " ".join(spelled(value).split())
+    return value if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
