@@ -117,7 +117,7 @@ def check_missing(draft: Draft) -> None:
     comment = re.search(rf"^\s*{key.rpartition('.')[2]}:\s*\?\?\?\s*#\s*(.+?)\s*$", source.path.read_text(), re.MULTILINE)
     place = source.path.relative_to(draft.folder).with_suffix("")
     reason = f" by {place.parts[0]}={'/'.join(place.parts[1:])}" if len(place.parts) > 1 else ""
-    raise ConfigError(f"{key} is required{reason}: add `{key}=...`{f' ({comment[1]})' if comment else ''}")
+    raise ConfigError(key, reason=f"is required{reason}", advice=f"add `{key}=...`{f' ({comment[1]})' if comment else ''}")
 
 
 def check_keys(draft: Draft) -> None:

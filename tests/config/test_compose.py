@@ -184,7 +184,7 @@ def test_a_scale_is_laid_over_an_experiment_and_words_over_both(conf):
         (["hydra/launcher=joblib"], ["hydra/launcher=joblib", "no effect"]),
         (["groups"], ["groups: expected key=value"]),
         (["groups=[1"], ["groups=[1", "cannot be read"]),
-        (["data=folder"], ["data.root is required by data=folder", "add `data.root=...`", "a folder of pictures"]),
+        (["data=folder"], ["data.root: is required by data=folder", "add `data.root=...`", "a folder of pictures"]),
         (["updates=abc"], ["updates=abc", "whole number", "change `updates`"]),
         (["batch_size=2.5"], ["batch_size=2.5", "whole number", "change `batch_size`"]),
         (["batch_size=true"], ["batch_size=true", "whole number"]),
