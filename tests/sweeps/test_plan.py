@@ -135,7 +135,7 @@ def test_the_speed_of_this_machine_is_measured():
 
 
 def test_rows_without_weights_have_no_estimate(capsys):
-    absent = Entry(Job(Row("a", []), 0, [], None, "weights absent"), state="weights absent")
+    absent = Entry(Job(Row(name="a"), 0, [], None, "weights absent"), state="weights absent")
     show_plan([absent], jobs=2, gpus=0)
     told = capsys.readouterr().out
     assert [cell.strip() for cell in told.splitlines()[3].split("│")[1:-1]] == ["a", "0", "weights absent", "", "", "", ""]

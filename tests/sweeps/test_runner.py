@@ -36,7 +36,7 @@ def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed:
             def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
         """
         stages.append(Stage([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
-    job = Job(Row(name, []), seed, [], None)
+    job = Job(Row(name=name), seed, [], None)
     return Entry(job, None, RunFolder(folder / name), stages, folder / "logs" / f"{job.name}.log", state)
 
 
@@ -150,7 +150,7 @@ def test_rows_that_are_the_same_run_run_once(tmp_path):
 
 
 def test_a_row_that_cannot_run_here_is_left_out(tmp_path):
-    absent = Entry(Job(Row("a", []), 0, [], None, "weights absent"))
+    absent = Entry(Job(Row(name="a"), 0, [], None, "weights absent"))
     absent.look()
     run([absent, entry(tmp_path, "b")])
     assert absent.state == "weights absent"
