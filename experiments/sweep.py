@@ -40,7 +40,7 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
 
     jobs = compose_jobs(sweep, settings["scale"], range(settings["seeds"]), words, only, config_dir)
     from experiments.sweeps.display import Display, plain_console, table_of
-    from experiments.sweeps.entries import tell_twins
+    from experiments.sweeps.entries import sync_duplicates
     from experiments.sweeps.prepare import prepare
     from experiments.sweeps.runner import Runner
 
@@ -50,12 +50,12 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
     if settings["plan"]:
         from experiments.sweeps.plan import show_plan
 
-        show_plan(entries, settings["jobs"], share, elsewhere=settings["launcher"] == "slurm")
+        show_plan(entries, settings["jobs"], share)
         return 0
     launcher = _launcher(settings, entries, gpus)
     with Display(entries) as display:
         status = Runner(entries, launcher, display.update).run()
-    tell_twins(entries)
+    sync_duplicates(entries)
     plain_console().print(table_of(entries))
     _say_how_it_went(entries, sweep.name, settings)
     able = [entry for entry in entries if entry.folder is not None]

@@ -72,8 +72,9 @@ def config_error(
     if isinstance(raised, ConfigError):
         own_key = raised.key if not key or raised.key == key or raised.key.startswith(f"{key}.") else f"{key}.{raised.key}".rstrip(".")
         advice = None if raised.advice == f"change `{raised.key}`" else raised.advice
-        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest, "advice": advice}
-        return ConfigError(own_key, _short(raised.value), place=", ".join(part for part in (place, raised.place) if part), **fields)
+        place = ", ".join(part for part in (place, raised.place) if part)
+        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest}
+        return ConfigError(own_key, _short(raised.value), place=place, advice=advice, **fields)
     if details["type"] == "extra_forbidden":
         name, known = str(location[-1]), _fields_at(model, location[:-1])
         return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)

@@ -18,7 +18,8 @@ from experiments.tables.fields import Experiment, LabelCell, Name, Settings, Tex
 from experiments.tables.plot import Plot
 
 SCALES = ("paper", "gpu", "mini", "smoke")
-DECIDING = ("paper", "gpu", "mini")  # two updates at smoke decide no claim
+Scale = Literal["paper", "gpu", "mini", "smoke"]
+DECIDING: tuple[Scale, ...] = ("paper", "gpu", "mini")  # two updates at smoke decide no claim
 COMPLETED = "completed"  # the evaluation that computes what a training skipped because weights were absent
 RESERVED = ("raw", COMPLETED)  # no names of extra evaluations; `val_raw` is of the weights without averaging
 BITS_PER_TOKEN = "val/bits_per_token"  # measured for every table: the same vocabulary is not the same rate
@@ -132,7 +133,7 @@ class Claim(StrictModel):
 
     text: Text
     when: Text
-    scales: list[Literal["paper", "gpu", "mini", "smoke"]] = list(DECIDING)
+    scales: list[Scale] = list(DECIDING)
 
 
 class SweepFile(Scaled):

@@ -68,7 +68,7 @@ def test_a_wrong_word_of_the_command_line_is_no_rows_fault():
     "extra", ["quantizer.normalization=l2", "+quantizer.normalization=l2", "seed=3", "rerun=true", "resume=runs/gsq/0123456789ab"]
 )
 def test_what_a_row_or_the_sweep_decides_cannot_be_set_for_all(extra):
-    with pytest.raises(ConfigError, match="experiments.train") as caught:
+    with pytest.raises(ConfigError, match=r"experiments\.train") as caught:
         jobs(extra)
     assert f"{caught.value.key}={caught.value.value}" == extra
 

@@ -14,7 +14,7 @@ import pytest
 from experiments.config.signatures import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.processes import last_line
-from experiments.sweeps.entries import Entry, Stage, tell_twins
+from experiments.sweeps.entries import Entry, Stage, sync_duplicates
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner
@@ -145,7 +145,7 @@ def test_rows_that_are_the_same_run_run_once(tmp_path):
         entry(tmp_path, "a", "raise SystemExit(1)", seed=1),
     )
     run([first, second])
-    tell_twins([first, second])
+    sync_duplicates([first, second])
     assert [first.state, second.state, second.seconds] == ["done", "done", 2.5]
 
 
