@@ -27,7 +27,7 @@ def run(composition: Composition) -> int:
 
     jobs = compose_jobs(sweep, settings.scale, range(settings.seeds), composition.others, settings.only or (), config_dir)
     from experiments.sweeps.display import Display, plain_console, table_of
-    from experiments.sweeps.entries import tell_twins
+    from experiments.sweeps.entries import sync_duplicates
     from experiments.sweeps.placement import gpus_of_a_job, make_launcher
     from experiments.sweeps.prepare import prepare
     from experiments.sweeps.runner import Runner
@@ -37,12 +37,12 @@ def run(composition: Composition) -> int:
     if settings.plan:
         from experiments.sweeps.plan import show_plan
 
-        show_plan(entries, settings.jobs, gpus, elsewhere=settings.launcher == "slurm")
+        show_plan(entries, settings.jobs, gpus)
         return 0
     launcher = make_launcher(settings, entries)
     with Display(entries) as display:
         status = Runner(entries, launcher, display.update).run()
-    tell_twins(entries)
+    sync_duplicates(entries)
     plain_console().print(table_of(entries))
     _log_outcome(entries, sweep.name, settings)
     able = [entry for entry in entries if entry.folder is not None]

@@ -16,6 +16,7 @@ from experiments.config.signatures import ROOT
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
 from experiments.training.loop import train as train_run
+from tokenizer.weights import FILES
 
 README = (ROOT / "README.md").read_text()
 VERBS = {"train": train, "evaluate": evaluate, "export": export, "tokenize": tokenize, "generate": generate}

@@ -71,8 +71,10 @@ def config_error(
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):
         own_key = raised.key if not key or raised.key == key or raised.key.startswith(f"{key}.") else f"{key}.{raised.key}".rstrip(".")
-        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest, "advice": raised.advice}
-        return ConfigError(own_key, _short(raised.value), place=", ".join(part for part in (place, raised.place) if part), **fields)
+        advice = None if raised.advice == f"change `{raised.key}`" else raised.advice
+        place = ", ".join(part for part in (place, raised.place) if part)
+        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest}
+        return ConfigError(own_key, _short(raised.value), place=place, advice=advice, **fields)
     if details["type"] == "extra_forbidden":
         name, known = str(location[-1]), _fields_at(model, location[:-1])
         return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)

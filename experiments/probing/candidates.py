@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, spelled
 from experiments.data.files import check_data, check_pictures
 from experiments.runs.folder import CONFIG, RunFolder, differences
-from experiments.tables.sweep_file import spelled
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource

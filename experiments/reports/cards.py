@@ -1,4 +1,4 @@
-"""What the measured numbers of a table rest on: the fields of their cards, each said once, and what differs by row."""
+"""The measurement details of a table: the fields of the cards of its numbers, each once, and what differs by row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from experiments.evaluation.cards import NOT_COMPARED
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.sweep_file import Column
 
+# Fields that usually agree in all metrics; the others describe how one metric is computed.
 OF_ALL = ("image_size", "n", "reference", "transform", "subject", "dtype", "guidance")
-"""Fields that usually agree in all metrics; the others say how one metric is computed."""
 
 
 @dataclass(frozen=True)
 class _Carded:
-    """A card, with the row and the column that its number is of."""
+    """A card, with the row and the column of its number."""
 
     row: str
     column: str
@@ -27,23 +27,25 @@ def card_lines(rows: list[MeasuredRow], columns: list[Column]) -> list[str]:
         _Carded(row.row.name, column.label, run.cards[column.key])
         for column in columns
         for row in rows
-        for run in row.done
+        for run in row.measured
         if column.key in run.cards
     ]
     if not every:
         return []
     shared = [name for name in OF_ALL if len(_by_value(every, name)) == 1]
-    lines = ["Every number: " + _said(every[0].card, shared)]
+    lines = ["Every number: " + _fields(every[0].card, shared)]
     own, differing = {}, {}
     for label in dict.fromkeys(carded.column for carded in every):
         cards = [carded for carded in every if carded.column == label]
         fields = [name for name in cards[0].card if name not in (*shared, *NOT_COMPARED, "metric")]
-        own[label] = _said(cards[0].card, [name for name in fields if len(_by_value(cards, name)) == 1])
+        own[label] = _fields(cards[0].card, [name for name in fields if len(_by_value(cards, name)) == 1])
         spread = [name for name in fields if len(_by_value(cards, name)) > 1]
         differing[label] = "; ".join(f"{name} differs: {_rows_by_value(cards, name)}" for name in spread)
     lines += [*_grouped(own), *_grouped(differing)]
     for name, title in (("losses", "Losses"), ("seed", "Seeds"), ("code_version", "Code")):
         values = list(_by_value(every, name))
+        if values == ["None"]:
+            continue
         agreed = name == "seed" or len(values) == 1
         lines.append(f"{title}: {', '.join(values) if agreed else _rows_by_value(every, name)}")
     return lines
@@ -51,19 +53,19 @@ def card_lines(rows: list[MeasuredRow], columns: list[Column]) -> list[str]:
 
 def _by_value(cards: Iterable[_Carded], name: str) -> dict[str, list[str]]:
     """The values of a field, each with the rows that have it."""
-    found: dict[str, list[str]] = {}
+    rows_by_value: dict[str, list[str]] = {}
     for carded in cards:
-        rows = found.setdefault(str(carded.card.get(name)), [])
+        rows = rows_by_value.setdefault(str(carded.card.get(name)), [])
         if carded.row not in rows:
             rows.append(carded.row)
-    return found
+    return rows_by_value
 
 
 def _rows_by_value(cards: Iterable[_Carded], name: str) -> str:
     return "; ".join(f"{value} ({', '.join(rows)})" for value, rows in _by_value(cards, name).items())
 
 
-def _said(card: Mapping[str, Any], names: list[str]) -> str:
+def _fields(card: Mapping[str, Any], names: list[str]) -> str:
     return ", ".join(f"{name} {card[name]}" for name in names if card.get(name) is not None)
 
 

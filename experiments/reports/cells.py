@@ -5,25 +5,24 @@ from dataclasses import dataclass, replace
 
 from experiments.evaluation.cards import comparable
 from experiments.reports.measured import Mean, MeasuredRow
-from experiments.tables.plot_settings import number
+from experiments.tables.numbers import number
 from experiments.tables.sweep_file import BITS_PER_TOKEN, Column
 
 MISPRINT = "†"
-DIGITS = 3
-"""Significant digits that a measured number shows at least."""
+DIGITS = 3  # significant digits of a measured number, at least
 MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one row under one metric.
+    """One row under one metric.
 
     Attributes:
         published: as printed, empty where the paper has none.
-        corrected: what a misprint should say; None if it is none.
+        corrected: intended value of a misprint; None if it is none.
         measured: in the unit of the printed cells; None if there is no number.
         difference: measured minus published, a misprint corrected.
-        decimals: that measured and difference are shown with.
+        decimals: of the measured number and the difference.
         best: whether it is the best measured one of its column.
     """
 
@@ -90,22 +89,23 @@ def decimals_of(cell: str) -> int:
     return len(cell.partition(".")[2]) if number(cell) is not None else 0
 
 
-def make_metric(column: Column, place: int | None, rows: list[MeasuredRow]) -> Metric:
+def make_metric(column: Column, printed: list[str], rows: list[MeasuredRow], digits: int = DIGITS, same_rate: bool = True) -> Metric:
     """Fill one column.
 
     Args:
         column: the metric.
-        place: of the column among the printed cells; None if the paper has no such column.
+        printed: cells of the paper, empty where it has none.
         rows: as measured.
+        digits: significant digits of a measured number, at least.
+        same_rate: whether only rows with equal bits per token have a best.
     """
-    printed = ["" if place is None else row.row.published[place] or "" for row in rows]
     finest = max((decimals_of(cell) for cell in printed), default=0)
-    cells = [_cell(column, cell, finest, row) for cell, row in zip(printed, rows, strict=True)]
-    why, best = _ranking(column, rows, cells)
+    cells = [_cell(column, cell, finest, row, digits) for cell, row in zip(printed, rows, strict=True)]
+    why, best = _ranking(column, rows, cells, same_rate)
     return Metric(column, [replace(cell, best=at in best) for at, cell in enumerate(cells)], why)
 
 
-def _cell(column: Column, printed: str, finest: int, row: MeasuredRow) -> Cell:
+def _cell(column: Column, printed: str, finest: int, row: MeasuredRow, digits: int) -> Cell:
     """Measured numbers have the decimals of the printed cell beside them, and more where they or their spread would not show."""
     correction = row.row.corrections.get(column.key)
     corrected = correction.cell if correction else None
@@ -114,24 +114,24 @@ def _cell(column: Column, printed: str, finest: int, row: MeasuredRow) -> Cell:
         return Cell(printed, corrected)
     spread = None if mean.spread is None else mean.spread * column.factor
     measured = Mean(mean.value * column.factor, spread, mean.seeds)
-    needed = [0 if measured.value.is_integer() else DIGITS - 1 - math.floor(math.log10(abs(measured.value)))]
+    needed = [0 if measured.value.is_integer() else digits - 1 - math.floor(math.log10(abs(measured.value)))]
     needed += [-math.floor(math.log10(spread))] if spread else []
     decimals = max(decimals_of(printed) if printed else finest, min(max(needed), MOST_DECIMALS), 0)
     published = number(corrected or printed)
     return Cell(printed, corrected, measured, None if published is None else measured.value - published, decimals)
 
 
-def _ranking(column: Column, rows: list[MeasuredRow], cells: list[Cell]) -> tuple[str, list[int]]:
+def _ranking(column: Column, rows: list[MeasuredRow], cells: list[Cell], same_rate: bool) -> tuple[str, list[int]]:
     """Why no number of a column is marked as the best, and the places of those that are."""
     values = {place: cell.measured.value for place, cell in enumerate(cells) if cell.measured}
     if column.better == "none" or len(values) < 2:
         return "", []
-    cards = [run.cards[column.key] for row in rows for run in row.done if column.key in run.cards]
+    cards = [run.cards[column.key] for row in rows for run in row.measured if column.key in run.cards]
     fields = dict.fromkeys(name for card in cards[1:] for name in comparable(cards[0], card))
     if fields:
         return f"cards differ in {', '.join(fields)}", []
     rates = {round(mean.value, 3) for place in values if (mean := rows[place].mean(BITS_PER_TOKEN))}
-    if len(rates) > 1:
+    if same_rate and len(rates) > 1:
         return f"bits per token differ, {min(rates):g} to {max(rates):g}", []
     best = (min if column.better == "lower" else max)(values.values())
     return "", [place for place, value in values.items() if value == best]

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.claims import Operand
-from experiments.tables.plot_settings import number
+from experiments.tables.numbers import number
 from experiments.tables.sweep_file import SweepFile
 
 START = (400.0, 2.8, 0.15, 0.2)
-FEWEST_POINTS = 5
-"""The law has four coefficients."""
+FEWEST_POINTS = 5  # the law has four coefficients
 
-Point = tuple[float, float, float]
-"""V, D, rFID."""
+Point = tuple[float, float, float]  # V, D, rFID
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ def fit(points: Sequence[Point]) -> Law:
         return [law(size, width) - value for size, width, value in points]
 
     bounds = ([0.0, 0.0, 0.0, -5.0], [1e6, 10.0, 1e3, 5.0])
-    found = least_squares(residuals, START, bounds=bounds, x_scale=START, max_nfev=5000, ftol=1e-12, xtol=1e-12, gtol=1e-12)
-    return Law(*(float(value) for value in found.x))
+    best = least_squares(residuals, START, bounds=bounds, x_scale=START, max_nfev=5000, ftol=1e-12, xtol=1e-12, gtol=1e-12)
+    return Law(*(float(value) for value in best.x))
 
 
 def points_of(sweep: SweepFile, values: Mapping[Operand, float]) -> list[Point]:
@@ -71,29 +69,31 @@ def points_of(sweep: SweepFile, values: Mapping[Operand, float]) -> list[Point]:
         sweep: the file.
         values: in the unit of results; rows without one are left out.
     """
-    x, series = sweep.labels.index(sweep.plot["x"]), sweep.labels.index(sweep.plot["series"])
-    found = []
+    assert sweep.plot is not None
+    x, series = sweep.labels.index(sweep.plot.x), sweep.labels.index(sweep.plot.series)
+    points = []
     for row in sweep.runs:
-        size, width, value = number(row.label[x]), number(row.label[series]), values.get((row.name, sweep.plot["y"]))
+        size, width, value = number(row.label[x]), number(row.label[series]), values.get((row.name, sweep.plot.y))
         if size is not None and width is not None and value is not None:
-            found.append((size, width, value))
-    return found
+            points.append((size, width, value))
+    return points
 
 
 def fitted(sweep: SweepFile, rows: Sequence[MeasuredRow], published: Mapping[Operand, float]) -> dict[str, tuple[Law, list[Point]]]:
-    """The published law, the law of the printed cells and that of the measured numbers, each with its points, as far as they are there.
+    """The published law, the law of the printed cells and that of the measured numbers, each with its points, where present.
 
     Args:
         sweep: the file of the figure.
         rows: as measured.
         published: the printed cells, in the unit of results.
     """
+    assert sweep.plot is not None
     printed = points_of(sweep, published)
-    means = {(row.row.name, sweep.plot["y"]): mean.value for row in rows if (mean := row.mean(sweep.plot["y"]))}
+    means = {(row.row.name, sweep.plot.y): mean.value for row in rows if (mean := row.mean(sweep.plot.y))}
     measured = points_of(sweep, means)
     laws = {}
-    if "law" in sweep.plot and printed:
-        laws["published law, published points"] = (Law(**sweep.plot["law"]), printed)
+    if sweep.plot.law and printed:
+        laws["published law, published points"] = (Law(**sweep.plot.law.model_dump()), printed)
     for name, points in (("fitted to published points", printed), ("fitted to measured points", measured)):
         if len(points) >= FEWEST_POINTS:
             laws[name] = (fit(points), points)

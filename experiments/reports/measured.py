@@ -1,4 +1,4 @@
-"""What was measured for the rows of a sweep: their runs, found by configuration, with states, numbers and cards. Imports no torch."""
+"""Measured numbers of the rows of a sweep: their runs, found by configuration, with states and cards. Imports no torch."""
 
 import json
 import statistics
@@ -14,12 +14,9 @@ from experiments.config.errors import ConfigError
 from experiments.config.signatures import CONF
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
-from experiments.tables.plot_settings import number
+from experiments.tables.numbers import number
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile
 from tokenizer.weights import MissingWeightsError
-
-SEED = 987_654_321
-"""Stands for the seed in the one configuration that a row is composed to; no other setting has this value."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,10 @@ class Run:
     """One run of a row.
 
     Attributes:
-        seed: of the run.
-        folder: its run folder.
+        seed: run seed.
+        folder: run folder.
         state: done, running, interrupted or failed.
-        metrics: by key, of a run that is done; `val_NAME/rfid` is of the extra evaluation NAME.
+        metrics: numbers by key; `val_NAME/rfid` is of the extra evaluation NAME.
         cards: of the metrics.
         skipped: why a metric is missing, by its key.
         error: of a failed run.
@@ -47,14 +44,14 @@ class Run:
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """The state, with the evaluations that failed."""
         return ", ".join([self.state, *(f"evaluation {name} failed" for name in self.failed)])
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Of one metric over the seeds: mean, sample standard deviation (None of a single seed) and number of seeds."""
+    """One metric over the seeds: mean, sample standard deviation (None for a single seed) and number of seeds."""
 
     value: float
     spread: float | None
@@ -76,32 +73,32 @@ class MeasuredRow:
     why_none: str = ""
 
     @property
-    def done(self) -> list[Run]:
-        """The runs that have numbers."""
-        return [run for run in self.runs if run.state == "done"]
+    def measured(self) -> list[Run]:
+        """The runs that have numbers, and those that are done."""
+        return [run for run in self.runs if run.metrics or run.state == "done"]
 
     @property
     def state(self) -> str:
-        """Of all its runs, in words: the seeds that are not 0, and what is not done."""
+        """States of all its runs, with the seeds that are not 0."""
         if self.why_none:
             return self.why_none
         if len(self.runs) == 1 and self.runs[0].seed == 0:
-            return self.runs[0].in_words
-        states = list(dict.fromkeys(run.in_words for run in self.runs))
-        return "; ".join(f"{state}: {_seeds([run.seed for run in self.runs if run.in_words == state])}" for state in states)
+            return self.runs[0].description
+        states = list(dict.fromkeys(run.description for run in self.runs))
+        return "; ".join(f"{state}: {_seeds([run.seed for run in self.runs if run.description == state])}" for state in states)
 
     def mean(self, key: str) -> Mean | None:
-        """Of a metric, in the unit of results; None if no run has it."""
-        values = [run.metrics[key] for run in self.done if key in run.metrics]
+        """Mean of a metric, in the unit of results; None if no run has it."""
+        values = [run.metrics[key] for run in self.measured if key in run.metrics]
         if not values:
             return None
         return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     def why_missing(self, key: str) -> str:
-        """Why `mean` has nothing."""
-        if not self.done:
+        """Reason why `mean` is None."""
+        if not self.measured:
             return self.state
-        reasons = [run.skipped[key] for run in self.done if key in run.skipped]
+        reasons = [run.skipped[key] for run in self.measured if key in run.skipped]
         return reasons[0] if reasons else "not in its results"
 
 
@@ -109,72 +106,69 @@ def _seeds(seeds: list[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def measure(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_dir: Path = CONF) -> list[MeasuredRow]:
-    """The rows with the runs that were made of them.
+def measure(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], config_dir: Path = CONF) -> list[MeasuredRow]:
+    """The rows with their runs.
 
-    Where there are no runs at all, no more is composed than shows whether `words` can be.
+    Where there are no runs at all, only as much is composed as shows whether `overrides` are valid.
 
     Args:
-        sweep: the file.
-        scale: a file of conf/scale.
+        sweep: table.
+        scale: file of conf/scale.
         seeds: runs are looked for with the seeds 0 to `seeds` - 1.
-        words: those that the rows were trained with.
-        config_dir: where the configuration files lie.
+        overrides: overrides that all rows were trained with.
+        config_dir: folder of the configuration files.
 
     Raises:
-        ConfigError: a row, or a word, that is no configuration.
+        ConfigError: a row, or an override, is no valid configuration.
     """
-    found = runs_by_config(runs_folder(words, config_dir))
-    train = {row.name: sweep.words(row, scale, SEED, words) for row in sweep.runs}
+    folders = runs_by_config(runs_folder(overrides, config_dir))
+    trained = {folder.config["seed"] for folder in folders.values()}  # composing a row takes time, so not for other seeds
+    for row in sweep.runs:
+        sweep.training_overrides(row, scale, 0, overrides)  # an override that a row studies is an error even if nothing was run
     rows = []
     for row in sweep.rows:
         if row.quoted:
             rows.append(MeasuredRow(row, [], "quoted"))
-        elif found:
-            rows.append(_measured(sweep, row, train[row.name], seeds, found, config_dir))
+        elif folders or (overrides and row is sweep.runs[0]):  # a misspelled override must not look like a table that was never run
+            commands = {seed: sweep.training_overrides(row, scale, seed, overrides) for seed in range(seeds) if seed in trained}
+            commands = commands or {0: sweep.training_overrides(row, scale, 0, overrides)}
+            rows.append(_measured(sweep, row, commands, folders, config_dir))
         else:
-            if words and row is sweep.runs[0]:  # a misspelled word must not look like a table that was never run
-                _measured(sweep, row, train[row.name], 0, {}, config_dir)
             rows.append(MeasuredRow(row, [], "not run"))
     return rows
 
 
-def runs_folder(words: list[str], config_dir: Path) -> Path:
-    """Where the runs lie that were trained with these words."""
-    given = [word.partition("=")[2] for word in words if word.startswith("runs_folder=")]
+def runs_folder(overrides: list[str], config_dir: Path) -> Path:
+    """The folder of runs that were trained with these overrides."""
+    named = [value for key, _, value in (override.partition("=") for override in overrides) if key == "runs_folder"]
     default = yaml.safe_load((config_dir / "train.yaml").read_text())["runs_folder"]
-    return Path(str([default, *given][-1]))
+    return Path(str([default, *named][-1]))
 
 
-def _measured(sweep: SweepFile, row: Row, words: list[str], seeds: int, found: Mapping[str, RunFolder], config_dir: Path) -> MeasuredRow:
-    try:
-        config = _composed(words, config_dir)
-    except MissingWeightsError:
-        return MeasuredRow(row, [], "weights absent")
-    except ConfigError as error:
-        raise ConfigError(f"{sweep.place_of(row)}: {error}") from error
-    folders = {seed: found.get(digest_of_config(with_seed(config, seed))) for seed in range(seeds)}
-    runs = [_read(folder, seed, sweep) for seed, folder in folders.items() if folder is not None]
+def _measured(
+    sweep: SweepFile, row: Row, commands: Mapping[int, list[str]], folders: Mapping[str, RunFolder], config_dir: Path
+) -> MeasuredRow:
+    runs = []
+    for seed, overrides in commands.items():
+        try:
+            config = _composed(overrides, config_dir)
+        except MissingWeightsError:
+            return MeasuredRow(row, [], "not run" if not folders else "weights absent")
+        except ConfigError as error:
+            raise error.at(sweep.place_of(row)) from error
+        folder = folders.get(digest_of_config(config))
+        runs += [] if folder is None else [_read(folder, seed, sweep)]
     return MeasuredRow(row, runs, "" if runs else "not run")
 
 
-def _composed(words: list[str], config_dir: Path) -> dict[str, Any]:
-    """A row's configuration. Which folder the data lie in says nothing about a run, so that none has to be named."""
+def _composed(overrides: list[str], config_dir: Path) -> dict[str, Any]:
+    """A row's configuration. The folder of the data does not identify a run, so it may be left out."""
     try:
-        return compose("train", words, config_dir).config
+        return compose("train", overrides, config_dir).config
     except ConfigError as error:
-        if not str(error).startswith("data.root is required"):
+        if error.key != "data.root":
             raise
-    return compose("train", [*words, "data.root=."], config_dir).config
-
-
-def with_seed(node: Any, seed: int) -> Any:
-    """A configuration that was composed with seed=SEED, with another seed."""
-    if isinstance(node, Mapping):
-        return {key: with_seed(value, seed) for key, value in node.items()}
-    if isinstance(node, list):
-        return [with_seed(value, seed) for value in node]
-    return seed if isinstance(node, int) and node == SEED else node
+    return compose("train", [*overrides, "data.root=."], config_dir).config
 
 
 def _read(folder: RunFolder, seed: int, sweep: SweepFile) -> Run:
@@ -193,18 +187,18 @@ def _read(folder: RunFolder, seed: int, sweep: SweepFile) -> Run:
         metrics = {**_renamed(extra.get("metrics", {}), prefix), **metrics}
         cards = {**_renamed(extra.get("cards", {}), prefix), **cards}
         skipped |= _skipped(extra, prefix)
-        wanted = list(skipped) if name == COMPLETED else [key for key in keys if key.startswith(f"{prefix}/")]
+        own_keys = list(skipped) if name == COMPLETED else [key for key in keys if key.startswith(f"{prefix}/")]
         if extra.get("state") == "failed":
             failed[name] = str(extra.get("error", ""))
-            skipped |= dict.fromkeys(wanted, f"evaluation {name} failed")
+            skipped |= dict.fromkeys(own_keys, f"evaluation {name} failed")
         elif not extra and name != COMPLETED:
-            skipped |= dict.fromkeys(wanted, f"evaluation {name} not run")
+            skipped |= dict.fromkeys(own_keys, f"evaluation {name} not run")
     skipped = {key: why for key, why in skipped.items() if key not in metrics}
     return Run(seed, folder.path, state, metrics, cards, skipped, failed=failed)
 
 
 def _renamed(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What an evaluation says of averaged weights, under the prefix of its name."""
+    """The numbers of averaged weights of an evaluation, under the prefix of its name."""
     return {f"{prefix}/{key.removeprefix('val/')}": value for key, value in values.items() if key.startswith("val/")}
 
 
@@ -222,7 +216,7 @@ def published_values(sweep: SweepFile) -> dict[Operand, float]:
     """The printed cells that are numbers, misprints corrected, in the unit of results."""
     values = {}
     for row in sweep.rows:
-        for column, cell in zip(sweep.columns, row.published, strict=True):
+        for column, cell in zip(sweep.columns, sweep.cells(row), strict=True):
             corrected = row.corrections[column.key].cell if column.key in row.corrections else cell
             value = number(corrected)
             if value is not None:

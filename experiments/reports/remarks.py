@@ -1,4 +1,4 @@
-"""What a report says below its table: misprints, failures, what was not measured or not ranked, notes, and what a scale changes."""
+"""The lines below the table of a report: misprints, failures, absent numbers, columns without a best, notes, changes of a scale."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,33 +6,40 @@ from typing import Any
 
 import yaml
 
+from experiments.config.errors import spelled
 from experiments.reports.cells import MISPRINT, Metric
 from experiments.reports.measured import MeasuredRow
-from experiments.tables.sweep_file import SweepFile, spelled
+from experiments.tables.sweep_file import SweepFile
 
 
-def remarks(sweep: SweepFile, rows: list[MeasuredRow], metrics: list[Metric]) -> list[str]:
-    """All of them, one line each."""
-    return [*_misprints(sweep), *_failures(rows), *_unmeasured(metrics, rows), *_unranked(metrics), *_notes(sweep)]
+def run_remarks(rows: list[MeasuredRow], metrics: list[Metric]) -> list[str]:
+    """Failures of runs, why numbers are absent, and why a column has no best."""
+    return [*_failures(rows), *_unmeasured(metrics, rows), *_unranked(metrics)]
 
 
 def changes(sweep: SweepFile, scale: str, config_dir: Path) -> list[str]:
-    """What the scale sets: the keys of its file, of the sweep file, and of rows."""
+    """Settings of the scale: keys of its file, of the sweep file, and of rows."""
     content = yaml.safe_load((config_dir / "scale" / f"{scale}.yaml").read_text()) or {}
     groups = [(name, choice) for entry in content.pop("defaults", []) if isinstance(entry, dict) for name, choice in entry.items()]
     settings = {str(name).removeprefix("override ").lstrip("/"): choice for name, choice in groups}
-    settings |= {**_leaves(content), **sweep.budgets.get(scale, {})}
-    lines = [f"scale={scale} sets {_words(settings)}"] if settings else []
-    return lines + [f"scale={scale}, row {row.name}: {_words(row.budgets[scale])}" for row in sweep.rows if scale in row.budgets]
+    settings |= {**_leaves(content), **sweep.budget(scale)}
+    lines = [f"scale={scale} sets {_assignments(settings)}"] if settings else []
+    return lines + [f"scale={scale}, row {row.name}: {_assignments(row.budget(scale))}" for row in sweep.rows if row.budget(scale)]
 
 
-def _misprints(sweep: SweepFile) -> list[str]:
+def misprints(sweep: SweepFile) -> list[str]:
+    """Printed and intended values of misprinted cells."""
     places = {column.key: (place, column.label) for place, column in enumerate(sweep.columns)}
     return [
-        f"{MISPRINT} {row.name}, {places[key][1]}: printed {row.published[places[key][0]]}, meant {correction.cell} ({correction.why})"
+        f"{MISPRINT} {row.name}, {places[key][1]}: printed {sweep.cells(row)[places[key][0]]}, meant {correction.cell} ({correction.why})"
         for row in sweep.rows
         for key, correction in row.corrections.items()
     ]
+
+
+def notes(sweep: SweepFile) -> list[str]:
+    """Notes on rows, then on the table."""
+    return [*(f"{row.name}: {row.note}" for row in sweep.rows if row.note), *sweep.notes]
 
 
 def _failures(rows: list[MeasuredRow]) -> list[str]:
@@ -42,18 +49,18 @@ def _failures(rows: list[MeasuredRow]) -> list[str]:
             errors = {"": run.error} if run.state == "failed" else {}
             errors |= {f", evaluation {name}": error for name, error in run.failed.items()}
             for what, error in errors.items():
-                said = " ".join(error.split()) or "it left no message"
-                lines.append(f"{row.row.name}, seed {run.seed}{what}, failed: {said} ({run.folder})")
+                reason = " ".join(error.split()) or "it left no message"
+                lines.append(f"{row.row.name}, seed {run.seed}{what}, failed: {reason} ({run.folder})")
     return lines
 
 
 def _unmeasured(metrics: list[Metric], rows: list[MeasuredRow]) -> list[str]:
     """Why rows that were run lack a number, the metrics of one reason together."""
-    ran = [row for row in rows if row.done]
+    ran = [row for row in rows if row.measured]
     reasons: dict[str, list[str]] = {}
     for metric in metrics:
         key = metric.column.key
-        lacking = [row for row, cell in zip(rows, metric.cells, strict=True) if row.done and cell.measured is None]
+        lacking = [row for row, cell in zip(rows, metric.cells, strict=True) if row.measured and cell.measured is None]
         for why in dict.fromkeys(row.why_missing(key) for row in lacking):
             names = [row.row.name for row in lacking if row.why_missing(key) == why]
             reasons.setdefault(why, []).append(metric.column.label + ("" if len(names) == len(ran) else f" ({', '.join(names)})"))
@@ -68,17 +75,13 @@ def _unranked(metrics: list[Metric]) -> list[str]:
     return [f"No best is marked under {', '.join(labels)}: {why}" for why, labels in reasons.items()]
 
 
-def _notes(sweep: SweepFile) -> list[str]:
-    return [*(f"{row.name}: {row.note}" for row in sweep.rows if row.note), *sweep.notes]
-
-
-def _words(settings: Mapping[str, Any]) -> str:
+def _assignments(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={spelled(value)}" for key, value in settings.items())
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a tree under their dotted keys."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves

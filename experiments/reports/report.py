@@ -1,4 +1,4 @@
-"""The content of a report: the table, the claims, the remarks, and what the numbers rest on. No layout."""
+"""The content of a report without its layout: a table with printed and measured cells, claims, remarks and measurement details."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,54 +9,57 @@ from experiments.reports.cards import card_lines
 from experiments.reports.cells import Metric, make_metric
 from experiments.reports.law import Law, Point, fitted
 from experiments.reports.measured import MeasuredRow, measure, published_values
-from experiments.reports.remarks import changes, remarks
-from experiments.tables.claims import Operand, judge_measured, judge_published, operands
+from experiments.reports.remarks import changes, misprints, notes, run_remarks
+from experiments.reports.verdicts import Verdict, decide_measured, decide_published
+from experiments.tables.claims import Operand, operands
+from experiments.tables.plot import Plot
 from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, Claim, Column, SweepFile
 
 
 @dataclass(frozen=True)
-class JudgedClaim:
-    """A claim with the verdict on the printed cells, the verdict on measured numbers, and those numbers."""
+class TextTable:
+    """A table of text below the numbers."""
 
-    text: str
-    published: str
-    measured: str
-    values: str
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says.
+    """Content of a report.
 
     Attributes:
-        sweep: the file.
-        scale: of the runs.
-        rows: as measured, in the paper's order.
-        metrics: the paper's columns, and bits per token.
-        claims: judged.
-        remarks: one line each.
-        basis: what the numbers rest on, one line each.
+        title: of the table.
+        source: where it is printed, and which runs are measured.
+        command: command that makes those runs; empty for none.
+        legend: explanation of the cells.
+        label_heads: heads of the leading cells.
+        labels: leading cells of each row.
+        rows: as measured.
+        metrics: columns of numbers.
+        remarks: failures, absent numbers, notes, one line each.
+        basis: measurement details, one line each.
+        tables: further tables, such as the claims.
+        scale: of the runs; empty where there is none.
+        plot: figure; None for none.
         laws: of a figure that has one, by what it was fitted to, each with its points.
     """
 
-    sweep: SweepFile
-    scale: str
+    title: str
+    source: str
+    command: str
+    legend: str
+    label_heads: list[str]
+    labels: list[list[str]]
     rows: list[MeasuredRow]
     metrics: list[Metric]
-    claims: list[JudgedClaim]
     remarks: list[str]
     basis: list[str]
+    tables: list[TextTable] = field(default_factory=list)
+    scale: str = ""
+    plot: Plot | None = None
     laws: Mapping[str, tuple[Law, list[Point]]] = field(default_factory=dict)
-
-    @property
-    def label_heads(self) -> list[str]:
-        """Heads of the leading cells; of the rows' names where the file has no labels."""
-        return self.sweep.labels or ["row"]
-
-    @property
-    def labels(self) -> list[list[str]]:
-        """The leading cells of each row."""
-        return [row.row.label or [row.row.name] for row in self.rows]
 
     @property
     def states(self) -> list[str]:
@@ -65,14 +68,20 @@ class Report:
 
     @property
     def difference_head(self) -> str:
-        """Says what is subtracted from what."""
-        return "difference" if self.scale == "paper" else f"difference ({self.scale} - paper)"
+        """Head of the differences, naming both settings where they are not the same."""
+        return f"difference ({self.scale} - paper)" if self.scale not in ("", "paper") else "difference"
 
     @property
     def law_lines(self) -> list[str]:
-        """The coefficients, one line a fit."""
+        """Coefficients, one line a fit."""
         lines = [f"{name}: {law.describe(points)}" for name, (law, points) in self.laws.items()]
         return ["rFID = B / log2(V)^a + C * D^b", *lines] if lines else []
+
+    @property
+    def sections(self) -> list[tuple[str, list[str]]]:
+        """Lines below the tables, by their titles."""
+        sections = [("Law", self.law_lines), ("Measurement details", self.basis), ("Notes", self.remarks)]
+        return [(title, lines) for title, lines in sections if lines]
 
     @property
     def is_measured(self) -> bool:
@@ -80,61 +89,95 @@ class Report:
         return any(metric.has_measured for metric in self.metrics)
 
     @property
-    def legend(self) -> str:
-        """What is needed to read the table."""
-        if not self.is_measured:
-            return f"Published cells as printed. Nothing is measured at scale={self.scale}."
-        setting = "" if self.scale == "paper" else f" {self.scale} and paper are not the same setting."
-        several = any(len(row.done) > 1 for row in self.rows)
-        seeds = "Measured: mean ± sample standard deviation (number of seeds). " if several else ""
-        return f"{seeds}Difference: measured - published.{setting}"
+    def is_published(self) -> bool:
+        """Whether any cell is printed in a paper."""
+        return any(metric.has_published for metric in self.metrics)
+
+    @property
+    def has_best(self) -> bool:
+        """Whether any number is marked as the best of its column."""
+        return any(cell.best for metric in self.metrics for cell in metric.cells)
 
 
-def make_report(sweep: SweepFile, scale: str, seeds: int, words: list[str], config_dir: Path = CONF) -> Report:
-    """Find the runs of a table and put its report together.
+def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], config_dir: Path = CONF) -> Report:
+    """Find the runs of a table and compare them with its printed cells.
 
     Args:
-        sweep: the file.
-        scale: a file of conf/scale.
+        sweep: table.
+        scale: file of conf/scale.
         seeds: runs are looked for with the seeds 0 to `seeds` - 1.
-        words: those that the rows were trained with.
-        config_dir: where the configuration files lie.
+        overrides: overrides that all rows were trained with.
+        config_dir: folder of the configuration files.
 
     Raises:
-        ConfigError: a row, or a word, that is no configuration.
+        ConfigError: a row, or an override, is no valid configuration.
     """
-    rows = measure(sweep, scale, seeds, words, config_dir)
-    metrics = [make_metric(column, place, rows) for place, column in enumerate(sweep.columns)]
+    rows = measure(sweep, scale, seeds, overrides, config_dir)
+    cells = [sweep.cells(row) for row in sweep.rows]
+    metrics = [make_metric(column, [row[place] or "" for row in cells], rows) for place, column in enumerate(sweep.columns)]
     if all(column.key != BITS_PER_TOKEN for column in sweep.columns):
-        metrics.append(make_metric(Column(BITS_PER_TOKEN, "bits/token"), None, rows))
+        metrics.append(make_metric(Column(key=BITS_PER_TOKEN, label="bits/token"), [""] * len(rows), rows))
     published = published_values(sweep)
-    claims = [_judged(claim, sweep, scale, rows, published) for claim in sweep.claims]
-    basis = card_lines(rows, [metric.column for metric in metrics]) + changes(sweep, scale, config_dir)
-    laws = fitted(sweep, rows, published) if sweep.plot.get("kind") == "law" else {}
-    return Report(sweep, scale, rows, metrics, claims, remarks(sweep, rows, metrics), basis, laws)
+    return Report(
+        title=sweep.title,
+        source=f"{sweep.source}; {sweep.name}; scale={scale}",
+        command=f"python -m experiments.sweep {sweep.name} scale={scale}",
+        legend=_legend(scale, rows, any(metric.has_measured for metric in metrics)),
+        label_heads=sweep.labels or ["row"],
+        labels=[row.label or [row.name] for row in sweep.rows],
+        rows=rows,
+        metrics=metrics,
+        remarks=[*misprints(sweep), *run_remarks(rows, metrics), *notes(sweep)],
+        basis=card_lines(rows, [metric.column for metric in metrics]) + changes(sweep, scale, config_dir),
+        tables=_claims(sweep, scale, rows, published),
+        scale=scale,
+        plot=sweep.plot,
+        laws=fitted(sweep, rows, published) if sweep.plot and sweep.plot.kind == "law" else {},
+    )
 
 
-def _judged(claim: Claim, sweep: SweepFile, scale: str, rows: list[MeasuredRow], published: Mapping[Operand, float]) -> JudgedClaim:
-    by_name = {row.row.name: row for row in rows}
-    used = operands(claim.when)
-    means = {(name, key): mean.value for name, key in used if (mean := by_name[name].mean(key))}
+def _legend(scale: str, rows: list[MeasuredRow], is_measured: bool) -> str:
+    if not is_measured:
+        return f"Published cells as printed. Nothing is measured at scale={scale}."
+    setting = "" if scale == "paper" else f" {scale} and paper are not the same setting."
+    several = any(len(row.measured) > 1 for row in rows)
+    seeds = "Measured: mean ± sample standard deviation (number of seeds). " if several else ""
+    return f"{seeds}Difference: measured - published.{setting}"
+
+
+def _claims(sweep: SweepFile, scale: str, rows: list[MeasuredRow], published: Mapping[Operand, float]) -> list[TextTable]:
+    """The claims with their verdicts on printed and on measured numbers, and those numbers; no table if there are none."""
+    if not sweep.claims:
+        return []
+    by_name, columns = {row.row.name: row for row in rows}, {**KNOWN_COLUMNS, **{column.key: column for column in sweep.columns}}
+    lines = []
+    for claim in sweep.claims:
+        means = {(name, key): mean.value for name, key in operands(claim.when) if (mean := by_name[name].mean(key))}
+        values = [f"{name} {_in_unit(columns.get(key, Column(key=key, label=key)), value)}" for (name, key), value in means.items()]
+        verdicts = decide_published(claim.when, published), _measured_verdict(claim, scale, by_name, means)
+        lines.append([claim.text, *map(str, verdicts), ", ".join(values)])
+    return [TextTable("What the paper concludes", ["claim", "published cells", "measured", "measured values"], lines)]
+
+
+def _measured_verdict(claim: Claim, scale: str, rows: Mapping[str, MeasuredRow], means: Mapping[Operand, float]) -> Verdict:
+    if scale not in claim.scales:
+        return Verdict("undecidable", f"not meant for scale {scale}")
     by_seed: dict[int, dict[Operand, float]] = {}
-    for name, key in used:
-        for run in by_name[name].done:
+    cards: dict[Operand, list[Mapping[str, object]]] = {}
+    for name, key in operands(claim.when):
+        for run in rows[name].measured:
             if key in run.metrics:
                 by_seed.setdefault(run.seed, {})[name, key] = run.metrics[key]
-    cards = {(name, key): [run.cards[key] for run in by_name[name].done if key in run.cards] for name, key in used}
+            if key in run.cards:
+                cards.setdefault((name, key), []).append(run.cards[key])
 
     def why_missing(operand: Operand) -> str:
         """In short; the remarks have the rest."""
-        return by_name[operand[0]].why_missing(operand[1]).partition(":")[0]
+        return rows[operand[0]].why_missing(operand[1]).partition(":")[0]
 
-    verdict = judge_measured(claim, scale, means, by_seed, cards, why_missing)
-    columns = {**KNOWN_COLUMNS, **{column.key: column for column in sweep.columns}}
-    values = [f"{name} {_shown(columns.get(key, Column(key, key)), means[name, key])}" for name, key in used if (name, key) in means]
-    return JudgedClaim(claim.text, str(judge_published(claim, published)), str(verdict), ", ".join(values))
+    return decide_measured(claim.when, means, by_seed, cards, why_missing)
 
 
-def _shown(column: Column, value: float) -> str:
+def _in_unit(column: Column, value: float) -> str:
     unit = f" {column.unit}" if column.unit else ""
     return f"{column.label} {value * column.factor:.4g}{unit}"

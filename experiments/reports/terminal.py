@@ -1,46 +1,56 @@
 """A report on the terminal; the metrics are folded into several tables where one is wider than the terminal."""
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.reports.formats import Block, blocks, folded, has_best
+from experiments.reports.formats import Block, blocks
 from experiments.reports.report import Report
+from experiments.runs.terminal import console as standard_console
 
-WIDTH = 140
-"""Of output that is no terminal."""
-FRAME = 3
-"""Signs that a column takes beside its text."""
+FRAME = 3  # characters of a column beside its text
 
 
 def show_report(report: Report, console: Console | None = None) -> None:
     """Print a report.
 
     Args:
-        report: what is said.
+        report: its content.
         console: where; standard output if None.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    sweep = report.sweep
-    console.print(Text(sweep.title, "bold"))
-    console.print(Text(f"{sweep.source}; {sweep.name}; scale={report.scale}"))
-    console.print(Text(report.legend + (" *: the best measured." if has_best(report) else "")))
-    for part in folded(blocks(report), console.width - 1, _width):
+    console = console or standard_console()
+    console.print(Text(report.title, "bold"))
+    console.print(Text(report.source))
+    console.print(Text(report.legend + (" *: the best measured." if report.has_best else "")))
+    for part in _folded(blocks(report), console.width - 1):
         console.print(_table(part, len(report.rows)))
-    if report.claims:
-        claims = Table(title="What the paper concludes", title_justify="left", title_style="bold", show_lines=True)
-        for head in ("claim", "published cells", "measured", "measured values"):
-            claims.add_column(head, overflow="fold")
-        for claim in report.claims:
-            claims.add_row(*(Text(text) for text in (claim.text, claim.published, claim.measured, claim.values)))
-        console.print(claims)
-    for title, lines in (("Law", report.law_lines), ("What the numbers rest on", report.basis), ("Notes", report.remarks)):
-        if lines:
-            console.print(Text(title, "bold"))
-        for line in lines:
-            console.print(Text(f"  {line}"))
+    for table in report.tables:
+        lines = Table(title=table.title, title_justify="left", title_style="bold", show_lines=True)
+        for head in table.heads:
+            lines.add_column(head, overflow="fold")
+        for row in table.rows:
+            lines.add_row(*map(Text, row))
+        console.print(lines)
+    for title, texts in report.sections:
+        console.print(Text(title, "bold"))
+        for text in texts:
+            console.print(Text(f"  {text}"))
+
+
+def _folded(all_blocks: list[Block], width: int) -> list[list[Block]]:
+    """Blocks that fit side by side; the labels begin every part, the states end the first."""
+    labels, *metrics, states = all_blocks
+    parts, part = [], [labels]
+    left = width - _width(labels) - _width(states)
+    for block in metrics:
+        if _width(block) > left and len(part) > 1:
+            parts.append(part)
+            part, left = [labels], width - _width(labels)
+        part.append(block)
+        left -= _width(block)
+    parts.append(part)
+    parts[0].append(states)
+    return parts
 
 
 def _width(block: Block) -> int:
@@ -51,7 +61,7 @@ def _width(block: Block) -> int:
 
 
 def _head(block: Block, place: int) -> str:
-    """The head of a column in lines: metric, what of it, what is subtracted."""
+    """The head of a column in lines: metric, published or measured, subtracted settings."""
     head = block.strips[place].head.replace(" (", "\n(")
     return f"{block.head}\n{head}".strip("\n") if place == 0 else f"\n{head}" if block.head else head
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.runs.processes import last_line
-from experiments.sweeps.entries import Entry, tell_twins
+from experiments.sweeps.entries import Entry, sync_duplicates
 
 WIDTH = 140
 """Columns where there is no terminal that says."""
@@ -40,7 +40,7 @@ class Display:
 
     def update(self) -> None:
         """Show what changed."""
-        tell_twins(self.entries)
+        sync_duplicates(self.entries)
         if self.live:
             self.live.update(table_of(self.entries, last_words=True), refresh=True)
         for place, entry in enumerate(self.entries):

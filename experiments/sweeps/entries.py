@@ -1,4 +1,4 @@
-"""The jobs of a sweep with their run folders: what is to be started for each, and how far it is. Imports no torch."""
+"""The jobs of a sweep with their run folders, processes and states. Imports no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +11,8 @@ from experiments.sweeps.jobs import Job
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
 
+# States of a run folder that no process holds and that has a stage left; one that is done lacks an extra evaluation.
 UNFINISHED = {"absent": "not run", "running": "interrupted", "done": "interrupted", "failed": "failed"}
-"""States of a run folder that nobody holds and of which something is left to do. One that is done lacks an extra evaluation."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Stage:
     """One process of a job.
 
     Attributes:
-        command: starts it.
-        result: the file that it leaves when it is done.
+        command: command line.
+        result: file that it writes when it is done.
     """
 
     command: list[str]
@@ -29,7 +29,7 @@ class Stage:
 
     @property
     def folder(self) -> RunFolder:
-        """Where it leaves its result."""
+        """The folder of its result."""
         return RunFolder(self.result.parent)
 
     @property
@@ -49,17 +49,17 @@ class EvaluationStage(Stage):
 
 @dataclass
 class Entry:
-    """A job on its way.
+    """A job with its state.
 
     Attributes:
-        job: the row and the seed.
+        job: row and seed.
         source: its data; None for a job that cannot be run here.
-        folder: of its run; None likewise.
-        stages: its training, then the extra evaluations.
-        log: what its processes say.
+        folder: run folder; None likewise.
+        stages: training, then the extra evaluations.
+        log: file with the output of its processes.
         state: done, running, interrupted, failed, not run, or weights absent.
-        seconds: that its run took.
-        note: why it failed.
+        seconds: duration of its run.
+        note: reason of a failure.
     """
 
     job: Job
@@ -78,7 +78,7 @@ class Entry:
         return self.job.composition.config
 
     def look(self) -> str:
-        """Read the state from the folder, and keep it; also the seconds of a finished run."""
+        """Read the state, and the seconds of a finished run, from the folder."""
         if self.folder is None:
             self.state = self.job.why_not
         elif self.folder.in_use:
@@ -93,15 +93,15 @@ class Entry:
         return self.state
 
 
-def without_twins(entries: list[Entry]) -> list[Entry]:
+def without_duplicates(entries: list[Entry]) -> list[Entry]:
     """One entry for each run folder: rows that are the same run are run once."""
     return list({entry.folder.path: entry for entry in reversed(entries) if entry.folder is not None}.values())[::-1]
 
 
-def tell_twins(entries: list[Entry]) -> None:
+def sync_duplicates(entries: list[Entry]) -> None:
     """Give rows that are the same run the state of the one that was run."""
-    told = {entry.folder.path: entry for entry in without_twins(entries) if entry.folder is not None}
+    by_folder = {entry.folder.path: entry for entry in without_duplicates(entries) if entry.folder is not None}
     for entry in entries:
         if entry.folder is not None:
-            known = told[entry.folder.path]
+            known = by_folder[entry.folder.path]
             entry.state, entry.seconds, entry.note = known.state, known.seconds, known.note

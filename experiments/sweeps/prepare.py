@@ -1,11 +1,11 @@
-"""From jobs to entries: the parts of every job judge their sizes, and its run folder is found. Nothing is written."""
+"""From jobs to entries: sizes of the parts of every job are checked, and its run folder is found. Nothing is written."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, TesseraError
 from experiments.data.source import ImageSource
 from experiments.evaluation.results import computable
 from experiments.runs.build import build
@@ -18,16 +18,16 @@ from experiments.training.preparation import check_batch, check_sizes, find_fold
 
 
 def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
-    """Let the parts of every job judge their sizes, without memory for weights, and find its folder. Nothing is written.
+    """Check the sizes of every job on the meta device, and find its folder. Nothing is written.
 
     Args:
-        sweep: the file.
-        scale: for the place of the log.
+        sweep: table.
+        scale: names the folder of the logs.
         jobs: all of them, composed.
-        gpus: that one job will see; None for those of this process.
+        gpus: number of GPUs of one job; None for those of this process.
 
     Raises:
-        ConfigError: the first job whose parts do not fit together, with file, row and reason.
+        ConfigError: the first job whose parts do not fit together, with file and row.
     """
     sources: dict[str, ImageSource] = {}
     folders: dict[str, RunFolder] = {}
@@ -36,11 +36,13 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
         if job.composition is None:
             entries.append(Entry(job))
             continue
+        is_checked = bool(entries) and entries[-1].job.row is job.row  # the other seeds of a row have its sizes
         try:
-            judged = bool(entries) and entries[-1].job.row is job.row
-            entries.append(_entry(sweep, scale, job, sources, folders, gpus, judged))
-        except ValueError as error:
-            raise ConfigError(f"{sweep.place_of(job.row)}: {error}") from error
+            entries.append(_entry(sweep, scale, job, sources, folders, gpus, is_checked))
+        except ConfigError as error:
+            raise error.at(sweep.place_of(job.row)) from error
+        except (TesseraError, ValueError) as error:
+            raise ConfigError(place=sweep.place_of(job.row), reason=str(error)) from error
     for entry in entries:
         entry.look()
     return entries
@@ -53,34 +55,34 @@ def _entry(
     sources: dict[str, ImageSource],
     folders: dict[str, RunFolder],
     gpus: int | None,
-    judged: bool,
+    is_checked: bool,
 ) -> Entry:
     assert job.composition is not None
     config = job.composition.config
     key = yaml.safe_dump(config["data"])
     if key not in sources:
         sources[key] = build(config["data"])
-    if not judged:  # the other seeds of a row have its sizes
+    if not is_checked:
         check_sizes(config, sources[key])
         check_batch(config, gpus)
     folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
     folder = folders.setdefault(folder.path.name, folder)  # the same run, should rows come to it from two experiments
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
-    train = Stage([sys.executable, "-m", "experiments.train", *job.words], folder.path / RESULT)
+    train = Stage([sys.executable, "-m", "experiments.train", *job.overrides], folder.path / RESULT)
     return Entry(job, sources[key], folder, [train, *_evaluations(sweep, job, folder)], log)
 
 
 def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Stage]:
-    """The sweep file's extra evaluations of a job's run, and one of its own data if its training left out what can be computed now."""
+    """Extra evaluations of a job's run, and one of its own data if its training skipped metrics that can be computed now."""
     assert job.composition is not None
     config, choices = job.composition.config, job.composition.choices
     factors = {**sweep.evaluate, **({COMPLETED: 1} if computable(folder.result) else {})}
     stages: list[Stage] = []
     for name, factor in factors.items():
         output = folder.path / "evaluations" / name
-        words = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
-        words += [word for word in job.words if word.startswith("data.")]
-        words += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
-        words += ["device=cpu"] if config["trainer"]["accelerator"] == "cpu" else []
-        stages.append(EvaluationStage([sys.executable, "-m", "experiments.evaluate", *words], output / RESULT))
+        settings = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
+        settings += [override for override in job.overrides if override.startswith("data.")]
+        settings += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
+        settings += ["device=cpu"] if config["trainer"]["accelerator"] == "cpu" else []
+        stages.append(EvaluationStage([sys.executable, "-m", "experiments.evaluate", *settings], output / RESULT))
     return stages

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, Requests, last_line
-from experiments.sweeps.entries import Entry, without_twins
+from experiments.sweeps.entries import Entry, without_duplicates
 from experiments.sweeps.launchers import Handle, Launcher
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Runner:
             launcher: starts them.
             changed: called at every look, to show the states.
         """
-        self.waiting = [entry for entry in without_twins(entries) if entry.state != "done"]
+        self.waiting = [entry for entry in without_duplicates(entries) if entry.state != "done"]
         self.launcher = launcher
         self.changed = changed
         self.started: list[_Started] = []

@@ -1,25 +1,48 @@
-"""A sweep file: one published table, its rows as runs, its cells as printed, and what the paper concludes from it.
+"""A sweep file: one published table, its rows as runs, its cells as printed, and the paper's claims.
 
-Here is what one holds and how a row becomes the words of a training command; `reading` makes it of `conf/sweep/<paper>/tableNN_slug.yaml`.
+The models here check a file as a whole; `experiments.tables.reading` reads `conf/sweep/<paper>/tableNN_slug.yaml`. Imports neither torch
+nor Hydra.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from experiments.config.errors import ConfigError
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
+
+from experiments.config.errors import ConfigError, spelled
+from experiments.config.validation import StrictModel, nearest
+from experiments.tables.claims import parse
+from experiments.tables.fields import Experiment, LabelCell, Name, Settings, Text
+from experiments.tables.plot import Plot
 
 SCALES = ("paper", "gpu", "mini", "smoke")
-DECIDING = ("paper", "gpu", "mini")
-"""Scales whose runs can bear out a claim: two updates at smoke decide nothing."""
-COMPLETED = "completed"
-"""The evaluation of a run that computes what its training had to skip for want of weights."""
-BITS_PER_TOKEN = "val/bits_per_token"
-"""Measured for every table: the same vocabulary is not the same rate."""
+Scale = Literal["paper", "gpu", "mini", "smoke"]
+DECIDING: tuple[Scale, ...] = ("paper", "gpu", "mini")  # two updates at smoke decide no claim
+COMPLETED = "completed"  # the evaluation that computes what a training skipped because weights were absent
+RESERVED = ("raw", COMPLETED)  # no names of extra evaluations; `val_raw` is of the weights without averaging
+BITS_PER_TOKEN = "val/bits_per_token"  # measured for every table: the same vocabulary is not the same rate
 
 
-@dataclass(frozen=True)
-class Column:
+def _check_evaluations(factors: dict[str, int]) -> dict[str, int]:
+    for name in factors:
+        if name in RESERVED:
+            raise ConfigError(name, reason="is the name of another evaluation", advice="choose another name")
+    return factors
+
+
+def _column(entry: Any) -> Any:
+    """A metric by its key alone has the label that the field gives it."""
+    if isinstance(entry, str):
+        if entry not in KNOWN_COLUMNS:
+            expected = "a metric with a known label, or {key: ..., label: ...}"
+            raise ConfigError("key", entry, expected=expected, nearest=nearest(entry, KNOWN_COLUMNS))
+        return KNOWN_COLUMNS[entry]
+    return entry
+
+
+class Column(StrictModel):
     """A metric of the table.
 
     Attributes:
@@ -29,145 +52,212 @@ class Column:
         better: lower, higher, or none where neither is.
     """
 
-    key: str
-    label: str
+    key: Text
+    label: Text
     unit: str = ""
-    better: str = "none"
+    better: Literal["lower", "higher", "none"] = "none"
 
     @property
     def factor(self) -> float:
-        """What a result's value is multiplied by to stand beside printed cells."""
+        """Factor from the unit of results to the unit of the printed cells."""
         return {"%": 100.0, "M": 1e-6}.get(self.unit, 1.0)
 
 
 KNOWN_COLUMNS = {
     column.key: column
     for column in (
-        Column("val/rfid", "rFID", better="lower"),
-        Column("val/inception_score", "IS", better="higher"),
-        Column("val/lpips", "LPIPS", better="lower"),
-        Column("val/psnr", "PSNR", "dB", "higher"),
-        Column("val/ssim", "SSIM", better="higher"),
-        Column("val/codebook_usage", "usage", "%", "higher"),
-        Column("val/perplexity", "PPL", better="higher"),
-        Column("model/parameters", "parameters", "M"),
+        Column(key="val/rfid", label="rFID", better="lower"),
+        Column(key="val/inception_score", label="IS", better="higher"),
+        Column(key="val/lpips", label="LPIPS", better="lower"),
+        Column(key="val/psnr", label="PSNR", unit="dB", better="higher"),
+        Column(key="val/ssim", label="SSIM", better="higher"),
+        Column(key="val/codebook_usage", label="usage", unit="%", better="higher"),
+        Column(key="val/perplexity", label="PPL", better="higher"),
+        Column(key="model/parameters", label="parameters", unit="M"),
     )
 }
 
 
-@dataclass(frozen=True)
-class Correction:
-    """What a misprinted cell should say, and how that is known."""
+class Correction(StrictModel):
+    """Intended value of a misprinted cell, and how it is known."""
 
-    cell: str
-    why: str
+    cell: Text
+    why: Text
 
 
-@dataclass(frozen=True)
-class Row:
+class Scaled(StrictModel):
+    """Settings that apply at one scale only."""
+
+    paper: Settings = {}
+    gpu: Settings = {}
+    mini: Settings = {}
+    smoke: Settings = {}
+
+    def budget(self, scale: str) -> dict[str, Any]:
+        """Settings at a scale."""
+        return dict(getattr(self, scale))
+
+
+class Row(Scaled):
     """A row of the table.
 
     Attributes:
-        name: of the row, unique in the file.
-        label: the paper's leading cells, which say what the row is.
-        base: the experiment that it changes; None for the file's.
-        overrides: what the table studies, applied at every scale.
-        budgets: by scale, what is changed at that scale only.
-        published: the cells as printed, None where the paper has none.
+        name: unique in the file.
+        label: the paper's leading cells.
+        base: experiment of the row; None for the file's.
+        overrides: what the table studies, at every scale.
+        published: cells as printed, None where the paper has none; empty if it has none at all.
         corrections: of misprinted cells, by column key.
-        quoted: a row of somebody else's system, never run.
+        quoted: whether the row is a system of others, which is never run.
         note: for the report.
     """
 
-    name: str
-    label: list[str]
-    base: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
-    budgets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    published: list[str | None] = field(default_factory=list)
-    corrections: dict[str, Correction] = field(default_factory=dict)
+    name: Text
+    label: list[LabelCell] = []
+    base: Experiment | None = None
+    overrides: Settings = {}
+    published: list[str | None] = []
+    corrections: dict[str, Correction] = {}
     quoted: bool = False
     note: str = ""
 
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper concludes: `when` is a predicate over rows and metrics, `scales` are those where it can be decided."""
-
-    text: str
-    when: str
-    scales: tuple[str, ...] = DECIDING
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.quoted and (self.overrides or self.base or any(map(self.budget, SCALES))):
+            raise ConfigError("quoted", True, reason="a quoted row is never run", expected="no base, overrides or scales beside it")
+        return self
 
 
-@dataclass(frozen=True)
-class SweepFile:
+class Claim(StrictModel):
+    """A conclusion of the paper: `when` is a predicate over rows and metrics, decided at the scales `scales`."""
+
+    text: Text
+    when: Text
+    scales: list[Scale] = list(DECIDING)
+
+
+class SweepFile(Scaled):
     """One table.
 
     Attributes:
-        name: such as gsq/table01_codebook.
         title: of the table.
         source: where it is printed, such as "arXiv:2412.02632 table 1".
         base: experiment of the rows that name none.
-        labels: heads of the rows' leading cells.
-        columns: the metrics.
+        columns: metrics.
         rows: in the paper's order.
-        claims: what the paper concludes.
+        labels: heads of the rows' leading cells.
+        claims: conclusions of the paper.
         notes: on the table as a whole.
         evaluate: extra evaluations of every row: name to factor of the training's image_size.
-        plot: how the report draws it, see `experiments.reports.plots`; empty for no picture.
+        plot: figure of the report; None for none.
     """
 
-    name: str
-    title: str
-    source: str
-    base: str
-    labels: list[str]
-    columns: list[Column]
-    rows: list[Row]
-    claims: list[Claim]
-    notes: list[str]
-    evaluate: dict[str, int]
-    plot: dict[str, Any]
-    budgets: dict[str, dict[str, Any]]
+    title: Text
+    source: Text
+    base: Experiment
+    columns: Annotated[list[Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    labels: list[Text] = []
+    claims: list[Claim] = []
+    notes: list[Text] = []
+    evaluate: Annotated[dict[Name, PositiveInt], AfterValidator(_check_evaluations)] = {}
+    plot: Plot | None = None
+    _name: str = PrivateAttr("")
+
+    def model_post_init(self, context: Any) -> None:
+        self._name = (context or {}).get("name", "")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self._check_columns()
+        _check_once("name", [row.name for row in self.rows], "rows")
+        for row in self.rows:
+            self._check_row(row)
+        keys = list(dict.fromkeys([*(column.key for column in self.columns), *KNOWN_COLUMNS, BITS_PER_TOKEN]))
+        for place, claim in enumerate(self.claims, 1):
+            try:
+                parse(claim.when, [row.name for row in self.rows], keys)
+            except ConfigError as error:
+                raise error.at(f"claim {place}") from error
+        if self.plot:
+            self.plot.check(self.labels, [column.key for column in self.columns], {self.place_in_file(row): row.label for row in self.runs})
+        return self
+
+    def _check_columns(self) -> None:
+        known = [*KNOWN_COLUMNS, BITS_PER_TOKEN]
+        known += [f"val_{name}/{key.removeprefix('val/')}" for name in self.evaluate for key in known if key.startswith("val/")]
+        for place, column in enumerate(self.columns, 1):
+            if column.key not in known:
+                near = nearest(column.key, known)
+                raise ConfigError("key", column.key, expected="a metric", nearest=near, place=f"column {place}")
+        _check_once("key", [column.key for column in self.columns], "columns")
+
+    def _check_row(self, row: Row) -> None:
+        place = self.place_in_file(row)
+        if not re.fullmatch(r"\w+", row.name):
+            raise ConfigError("name", row.name, expected="letters, digits and _", place=place)
+        if len(row.label) != len(self.labels):
+            raise ConfigError("label", row.label, expected=f"{len(self.labels)} cells ({', '.join(self.labels)})", place=place)
+        if row.published and len(row.published) != len(self.columns):
+            raise ConfigError("published", row.published, expected=f"{len(self.columns)} cells, one for each column", place=place)
+        keys = [column.key for column in self.columns]
+        for key in row.corrections:
+            if key not in keys:
+                expected = f"one of {', '.join(keys)}"
+                raise ConfigError(f"corrections.{key}", reason="is no column", expected=expected, nearest=nearest(key, keys), place=place)
+
+    @property
+    def name(self) -> str:
+        """Name of the file, such as gsq/table01_codebook."""
+        return self._name
 
     @property
     def runs(self) -> list[Row]:
         """The rows that can be run."""
         return [row for row in self.rows if not row.quoted]
 
+    def cells(self, row: Row) -> list[str | None]:
+        """The printed cells of a row, one for each column."""
+        return list(row.published) or [None] * len(self.columns)
+
     def base_of(self, row: Row) -> str:
         """The experiment that a row changes."""
         return row.base or self.base
 
-    def place_of(self, row: Row) -> str:
-        """Where a row is written, for messages."""
-        return f"conf/sweep/{self.name}.yaml, row {self.rows.index(row) + 1} ({row.name})"
+    def place_in_file(self, row: Row) -> str:
+        """Number and name of a row."""
+        return f"row {self.rows.index(row) + 1} ({row.name})"
 
-    def words(self, row: Row, scale: str, seed: int, extra: Iterable[str] = ()) -> list[str]:
-        """The words that train a row: base and scale, the scale's budget, `extra`, then what the table studies.
+    def place_of(self, row: Row) -> str:
+        """File, number and name of a row, for messages."""
+        return f"conf/sweep/{self.name}.yaml, {self.place_in_file(row)}"
+
+    def training_overrides(self, row: Row, scale: str, seed: int, extra: Iterable[str] = ()) -> list[str]:
+        """Overrides that train a row: base and scale, the scale's budget, `extra`, then what the table studies.
 
         Args:
             row: one of `runs`.
-            scale: a file of conf/scale.
-            seed: of the run.
-            extra: words for every row, such as data.root=FOLDER.
+            scale: file of conf/scale.
+            seed: run seed.
+            extra: overrides for every row, such as data.root=FOLDER.
 
         Raises:
             ConfigError: `extra` sets what the row studies, or what it has for itself at this scale.
         """
         extra = list(extra)
-        own = {*row.overrides, *row.budgets.get(scale, {}), "experiment", "scale", "sweep", "seed"}
-        studied = [word for word in extra if word.partition("=")[0].lstrip("+~") in own]
-        if studied:
-            raise ConfigError(f"{studied[0]}: row {row.name} of {self.name} sets this itself; leave it out, or run it by experiments.train")
-        budget = {**self.budgets.get(scale, {}), **row.budgets.get(scale, {})}
+        own = {*row.overrides, *row.budget(scale), "experiment", "scale", "sweep", "seed"}
+        for override in extra:
+            key, _, value = override.partition("=")
+            if key.lstrip("+~") in own:
+                advice = "leave it out, or run the row by experiments.train"
+                raise ConfigError(key, value, reason=f"row {row.name} of {self.name} sets this itself", advice=advice)
+        budget = {**self.budget(scale), **row.budget(scale)}
         changes = [f"{key}={spelled(value)}" for key, value in budget.items() if key not in row.overrides]
         overrides = [f"{key}={spelled(value)}" for key, value in row.overrides.items()]
         return [f"experiment={self.base_of(row)}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
 
 
-def spelled(value: Any) -> str:
-    """A value of a YAML file as the command line writes it."""
-    if isinstance(value, list):
-        return f"[{','.join(spelled(entry) for entry in value)}]"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+def _check_once(key: str, names: list[str], where: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(key, twice[0], reason=f"is in two {where}", advice="give each its own")

@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from experiments.config.compose import Composition, compose
 from experiments.config.signatures import CONF
-from experiments.reports.measured import SEED, with_seed
 from experiments.runs.folder import RunFolder
 from experiments.tables.sweep_file import Row, SweepFile
 
+Model = TypeVar("Model", bound=BaseModel)
 CARD = {
     "backend": "tessera",
     "image_size": 32,
@@ -35,6 +37,11 @@ def share_compositions(monkeypatch: Any) -> None:
     monkeypatch.setattr("experiments.reports.measured.compose", lambda verb, words, folder: composed(verb, tuple(words), folder))
 
 
+def replace(model: Model, **changes: Any) -> Model:
+    """A table, row or column with other values, which are not checked."""
+    return model.model_copy(update=changes)
+
+
 def write_run(
     sweep: SweepFile,
     row: Row,
@@ -55,7 +62,7 @@ def write_run(
         card: what differs from CARD.
         more: of the result, such as skipped or error.
     """
-    config = with_seed(composed("train", tuple(sweep.words(row, "mini", SEED)), CONF).config, seed)
+    config = composed("train", tuple(sweep.training_overrides(row, "mini", seed)), CONF).config
     folder = RunFolder(Path("runs", sweep.base_of(row), f"{row.name}-{seed}"))
     folder.start(config, [], {"data": "0123"})
     cards = {key: {**CARD, "metric": key, "seed": seed, **(card or {})} for key in metrics}

@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import pytest
 
-from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import CONF
-from experiments.reports.measured import SEED, measure, published_values, with_seed
-from experiments.runs.folder import relevant
+from experiments.reports.measured import measure, published_values
 from experiments.tables.reading import read_sweep
-from tests.reports.made_runs import share_compositions, write_run
+from tests.reports.made_runs import replace, share_compositions, write_run
 
 SWEEP = read_sweep("gsq/table01_codebook", CONF)
 ROWS = {row.name: row for row in SWEEP.rows}
@@ -24,11 +21,6 @@ FIRST = replace(SWEEP, rows=SWEEP.rows[:1])
 def _apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     share_compositions(monkeypatch)
-
-
-def test_a_configuration_with_its_seed_replaced_is_the_one_composed_with_that_seed():
-    marked, composed = (compose("train", SWEEP.words(ROWS["sphere"], "mini", seed)).config for seed in (SEED, 7))
-    assert relevant(with_seed(marked, 7)) == relevant(composed)
 
 
 def test_without_any_run_every_row_is_not_run_and_nothing_is_composed(monkeypatch):
@@ -43,7 +35,7 @@ def test_runs_are_found_by_row_and_seed():
     write_run(SWEEP, ROWS["sphere"], {"val/psnr": 99.0}, seed=5)
     uniform, sphere = measure(two, "mini", 3, [])
     assert (uniform.state, sphere.state) == ("not run", "done: seeds 0, 2")
-    assert [run.metrics["val/psnr"] for run in sphere.done] == [21.0, 22.0]
+    assert [run.metrics["val/psnr"] for run in sphere.measured] == [21.0, 22.0]
 
 
 def test_runs_of_another_scale_or_with_other_words_are_other_runs():
@@ -137,7 +129,7 @@ def test_what_training_skipped_is_read_from_the_evaluation_that_completed_it():
     assert run.metrics == {"val/psnr": 20.0, "val/rfid": 2.0}
     assert (run.cards["val/psnr"]["n"], run.cards["val/rfid"]) == (516, {"metric": "val/rfid", "n": 7})
     assert run.skipped == {"val/lpips": "weights absent: it needs y"}
-    assert run.in_words == "done"
+    assert run.description == "done"
 
 
 def test_a_failed_evaluation_is_told_beside_the_state_and_leaves_the_other_numbers():

@@ -1,22 +1,24 @@
 """Pictures of tables: what may be asked for, what is drawn, and the law of GSQ's figure 4."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from pydantic import ValidationError
 
-from experiments.config.errors import ConfigError
 from experiments.config.signatures import CONF
+from experiments.config.validation import config_error
 from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values
 from experiments.reports.plots import curve, draw, points
 from experiments.reports.report import make_report
-from experiments.tables.plot_settings import check_plot, number
+from experiments.tables.numbers import number
+from experiments.tables.plot import Plot
 from experiments.tables.reading import read_sweep
-from experiments.tables.sweep_file import Column, Row
-from tests.reports.made_runs import share_compositions, write_run
+from experiments.tables.sweep_file import Column, Row, SweepFile
+from tests.reports.made_runs import replace, share_compositions, write_run
 
 TABLE = read_sweep("gsq/table01_codebook", CONF)
-COLUMNS = [Column("val/rfid", "rFID", better="lower"), Column("model/parameters", "parameters", "M")]
+COLUMNS = [Column(key="val/rfid", label="rFID", better="lower"), Column(key="model/parameters", label="parameters", unit="M")]
 # Figure 4 as printed: rFID by latent width, for these codebook sizes.
 SIZES = (8192, 16384, 65536, 262144, 524288)
 PRINTED = {
@@ -32,15 +34,15 @@ def figure(plot, rows=None):
     """A figure of V and D over the rows of a real experiment."""
     rows = rows or [
         Row(
-            f"d{width}_v{size}",
-            [str(size), str(width)],
+            name=f"d{width}_v{size}",
+            label=[str(size), str(width)],
             overrides={"latent_dim": width, "codebook_size": size},
             published=[str(value), "75"],
         )
         for width, values in PRINTED.items()
         for size, value in zip(SIZES, values, strict=True)
     ]
-    return replace(TABLE, labels=["V", "D"], columns=COLUMNS, rows=rows, claims=[], plot=plot, budgets={})
+    return replace(TABLE, labels=["V", "D"], columns=COLUMNS, rows=rows, claims=[], plot=Plot.model_validate(plot), mini={}, gpu={})
 
 
 LINES = figure({"kind": "lines", "x": "V", "series": "D", "y": "val/rfid"})
@@ -74,26 +76,34 @@ def test_the_number_that_a_cell_shows(cell, value):
 
 
 @pytest.mark.parametrize(
-    ("plot", "message"),
+    ("plot", "key", "nearest"),
     [
-        ({"kind": "line", "y": "val/rfid"}, "kind line is not known; nearest: `lines`"),
-        ({"kind": "curves"}, "`y` is missing"),
-        ({"kind": "curves", "y": "val/fid"}, "y val/fid is not there; nearest: `val/rfid`"),
-        ({"kind": "curves", "y": "val/rfid", "x": "V"}, "unknown key `x`"),
-        ({"kind": "lines", "x": "size", "series": "D", "y": "val/rfid"}, "x size is not there; known: V, D"),
-        ({"kind": "law", "x": "V", "series": "D", "y": "val/rfid", "law": {"B": 1}}, "law has B; expected B, a, C, b"),
+        ({"kind": "line", "y": "val/rfid"}, "plot.kind", "lines"),
+        ({"kind": "curves"}, "plot.y", ""),
+        ({"kind": "curves", "y": "val/fid"}, "plot.y", "val/rfid"),
+        ({"kind": "curves", "y": "val/rfid", "x": "V"}, "plot.x", ""),
+        ({"kind": "scatter", "y": "val/rfid"}, "plot.x", ""),
+        ({"kind": "lines", "x": "size", "series": "D", "y": "val/rfid"}, "plot.x", ""),
+        ({"kind": "lines", "x": "V", "series": "D", "y": "val/rfid", "law": PAPER}, "plot.law", ""),
+        ({"kind": "law", "x": "V", "series": "D", "y": "val/rfid", "law": {"B": 1.0}}, "plot.law.a", ""),
     ],
 )
-def test_a_picture_that_cannot_be_drawn_is_refused_when_the_file_is_read(plot, message):
-    with pytest.raises(ConfigError) as caught:
-        check_plot(plot, ["V", "D"], COLUMNS, LAW.rows)
-    assert message in str(caught.value)
+def test_a_figure_that_cannot_be_drawn_is_refused_when_the_file_is_read(plot, key, nearest):
+    content = {**LAW.model_dump(), "plot": plot}
+    with pytest.raises(ValidationError) as caught:
+        SweepFile.model_validate(content)
+    error = config_error(caught.value, SweepFile)
+    assert (error.key, error.nearest) == (key, nearest)
 
 
 def test_a_label_that_is_no_number_has_no_place_on_an_axis():
-    with pytest.raises(ConfigError, match="the label big of row odd is no number"):
-        check_plot(LINES.plot, ["V", "D"], COLUMNS, [Row("odd", ["big", "8"])])
-    check_plot(LINES.plot, ["V", "D"], COLUMNS, [Row("odd", ["big", "8"], quoted=True)])
+    def with_odd_row(**more):
+        odd = Row(name="odd", label=["big", "8"], **more)
+        return SweepFile.model_validate({**LINES.model_dump(), "rows": [odd]})
+
+    with pytest.raises(ValidationError, match=r"row 1 \(odd\): label=big: expected a number for V"):
+        with_odd_row()
+    assert with_odd_row(quoted=True).plot == LINES.plot
 
 
 def test_the_law_of_the_printed_points_is_the_published_one():
@@ -130,7 +140,7 @@ def test_a_report_gives_the_coefficients_beside_the_published_ones():
 
 
 def test_measured_points_have_a_law_of_their_own_as_soon_as_there_are_five():
-    law, sweep = Law(300.0, 2.5, 0.2, 0.3), figure(LAW.plot, LAW.rows[:5])
+    law, sweep = Law(300.0, 2.5, 0.2, 0.3), figure(LAW.plot.model_dump(), LAW.rows[:5])
     for count, row in enumerate(sweep.rows, 1):
         size, width = (float(cell) for cell in row.label)
         write_run(sweep, row, {"val/rfid": law(size, width)})
@@ -139,7 +149,7 @@ def test_measured_points_have_a_law_of_their_own_as_soon_as_there_are_five():
 
 
 def test_lines_are_of_one_series_each_in_the_order_of_x():
-    shuffled = figure(LINES.plot, LINES.rows[::-1])
+    shuffled = figure(LINES.plot.model_dump(), LINES.rows[::-1])
     found = points(make_report(shuffled, "mini", 1, []), "published")
     assert list(found) == ["D 64", "D 32", "D 16", "D 8"]
     assert found["D 8"] == list(zip(map(float, SIZES), PRINTED[8], strict=True))
@@ -153,7 +163,7 @@ def test_a_curve_is_read_from_the_lines_that_have_the_metric(tmp_path):
     assert curve(tmp_path / "none.csv", "val/rfid") == []
 
 
-@pytest.mark.parametrize("sweep", [LINES, SCATTER, CURVES, LAW], ids=lambda sweep: sweep.plot["kind"])
+@pytest.mark.parametrize("sweep", [LINES, SCATTER, CURVES, LAW], ids=lambda sweep: sweep.plot.kind)
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_a_picture_shows_what_was_published_and_what_was_measured(sweep, scale, tmp_path, monkeypatch):
     drawn = {}
@@ -166,7 +176,7 @@ def test_a_picture_shows_what_was_published_and_what_was_measured(sweep, scale, 
         folder = write_run(few, row, {"val/rfid": rfid, "model/parameters": 2e6})
         (folder.path / "metrics.csv").write_text(f"updates,val/rfid\n10,{rfid + 1}\n20,{rfid}\n")
     report = make_report(few, "mini", 1, [])
-    draw(replace(report, scale=scale), tmp_path / "plot.png")
+    draw(dataclasses.replace(report, scale=scale), tmp_path / "plot.png")
     assert before["panels"] == 1
     assert drawn["panels"] == (1 if scale == "paper" else 2)
     assert {0.488, 0.443} <= before["heights"]
@@ -185,7 +195,7 @@ def _remember(figure, drawn, path):
 
 
 def test_a_figure_without_any_number_says_so(tmp_path):
-    empty = figure(CURVES.plot, [Row("one", ["2", "8"], published=[None, None])])
+    empty = figure(CURVES.plot.model_dump(), [Row(name="one", label=["2", "8"])])
     draw(make_report(empty, "mini", 1, []), tmp_path / "deep/plot.png")
     assert (tmp_path / "deep/plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["plot.png"]

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from experiments.reports.report import make_report
 from experiments.reports.terminal import show_report
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Correction
-from tests.reports.made_runs import share_compositions, write_run
+from tests.reports.made_runs import replace, share_compositions, write_run
 
 SWEEP = replace(read_sweep("gsq/table01_codebook", CONF), notes=["A note."])
 ROWS = {row.name: row for row in SWEEP.rows}
@@ -68,7 +67,7 @@ def test_without_runs_the_papers_table_is_printed_as_it_is_printed():
 
 
 def test_a_misprint_is_printed_marked_and_explained():
-    wrong = replace(UNIFORM, published=["0.08", *UNIFORM.published[1:]], corrections={"val/rfid": Correction("0.83", "README")})
+    wrong = replace(UNIFORM, published=["0.08", *UNIFORM.published[1:]], corrections={"val/rfid": Correction(cell="0.83", why="README")})
     made = report(replace(TWO, rows=[wrong, SPHERE]))
     assert line_of(made, "uniform")["rFID"] == "0.08†"
     assert "† uniform, rFID: printed 0.08, meant 0.83 (README)" in made.remarks
@@ -152,13 +151,13 @@ def test_cards_are_said_once_and_losses_and_code_by_row_where_they_differ():
 
 
 def test_what_the_scale_changes_is_listed():
-    sweep = replace(TWO, budgets={"mini": {"updates": 77}}, rows=[replace(UNIFORM, budgets={"mini": {"accumulate": 2}})])
+    sweep = replace(TWO, mini={"updates": 77}, rows=[replace(UNIFORM, mini={"accumulate": 2})])
     first, second = report(sweep).basis
     assert first.startswith("scale=mini sets data=photos, discriminator=none, ")
     assert ", updates=77" in first
     assert "loss.weights.perceptual=0.0" in first
     assert second == "scale=mini, row uniform: accumulate=2"
-    assert report(replace(TWO, budgets={}), scale="paper").basis == []
+    assert report(replace(TWO, mini={}), scale="paper").basis == []
 
 
 def test_failed_rows_and_absent_metrics_say_why():
@@ -181,15 +180,20 @@ def test_a_failed_evaluation_is_in_the_run_column_and_in_the_notes():
     assert line_of(made, "uniform")["PSNR (dB) measured"] == "20.0"
 
 
-def test_claims_are_judged_on_cells_and_on_runs():
+def test_claims_are_decided_on_cells_and_on_runs():
     write_run(SWEEP, UNIFORM, {"val/codebook_usage": 0.05, **BITS})
     write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": "it needs x.pth, expected at /a/x.pth: fetch it"})
-    claims = {claim.text: claim for claim in report(replace(TWO, claims=[SWEEP.claims[0], SWEEP.claims[-1]])).claims}
-    usage, rfid = claims.values()
-    assert (usage.published, usage.measured) == ("holds", "holds")
-    assert usage.values == "uniform usage 5 %, sphere_l2 usage 90 %"
+    (table,) = report(replace(TWO, claims=[SWEEP.claims[0], SWEEP.claims[-1]])).tables
+    (_, *usage), (_, *rfid) = table.rows
+    assert usage == ["holds", "holds", "uniform usage 5 %, sphere_l2 usage 90 %"]
     why = "val/rfid of row uniform is missing: not in its results; val/rfid of row sphere_l2 is missing: weights absent"
-    assert (rfid.published, rfid.measured) == ("holds", f"undecidable: {why}")
+    assert rfid == ["holds", f"undecidable: {why}", ""]
+
+
+def test_a_claim_for_other_scales_is_not_decided():
+    elsewhere = [replace(SWEEP.claims[0], scales=["paper"])]
+    (table,) = report(replace(TWO, claims=elsewhere)).tables
+    assert table.rows[0][1:3] == ["holds", "undecidable: not meant for scale mini"]
 
 
 def test_quoted_rows_print_their_cells_and_notes_follow():

@@ -18,7 +18,7 @@ def entry(tmp_path) -> Entry:
     folder = RunFolder(tmp_path / "a")
     folder.write_result("done", {"perf/seconds": 1.0}, {})
     stages = [Stage([], folder.path / "result.json"), EvaluationStage([], folder.path / "evaluations" / "twice" / "result.json")]
-    return Entry(Job(Row("a", []), 0, [], None), None, folder, stages)
+    return Entry(Job(Row(name="a"), 0, [], None), None, folder, stages)
 
 
 def skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:

@@ -59,29 +59,24 @@ def test_of_two_wrong_rows_the_first_is_named(conf):
 
 
 def test_a_wrong_word_of_the_command_line_is_no_rows_fault():
-    with pytest.raises(ConfigError, match=r"^grups=3: .*nearest: `groups`.*\(a word for the training of every row\)$"):
+    with pytest.raises(ConfigError, match="nearest: `groups`") as caught:
         jobs("grups=3")
+    assert caught.value.place == "for the training of every row"
 
 
 @pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        ("quantizer.normalization=l2", "row uniform of gsq/table01_codebook sets this itself"),
-        ("seed=3", "sets this itself"),
-        ("rerun=true", "a sweep repeats no run"),
-        ("resume=runs/gsq/0123456789ab", "a sweep repeats no run"),
-    ],
+    "extra", ["quantizer.normalization=l2", "+quantizer.normalization=l2", "seed=3", "rerun=true", "resume=runs/gsq/0123456789ab"]
 )
-def test_what_a_row_or_the_sweep_decides_cannot_be_set_for_all(extra, message):
-    with pytest.raises(ConfigError, match=message):
+def test_what_a_row_or_the_sweep_decides_cannot_be_set_for_all(extra):
+    with pytest.raises(ConfigError, match=r"experiments\.train") as caught:
         jobs(extra)
+    assert f"{caught.value.key}={caught.value.value}" == extra
 
 
-def test_an_unknown_row_is_told_with_the_nearest():
-    with pytest.raises(
-        ConfigError, match=r"only=unifrom: gsq/table01_codebook has no such row; nearest: `uniform`; it has uniform, uniform_l2"
-    ):
+def test_an_unknown_row_is_named_with_the_nearest():
+    with pytest.raises(ConfigError) as caught:
         jobs(only="unifrom")
+    assert (caught.value.key, caught.value.value, caught.value.nearest) == ("only", "unifrom", "uniform")
 
 
 def test_what_a_row_has_for_itself_at_a_scale_cannot_be_set_for_all_and_what_the_table_has_can(conf):
@@ -90,7 +85,7 @@ def test_what_a_row_has_for_itself_at_a_scale_cannot_be_set_for_all_and_what_the
         jobs("batch_size=6", conf=conf)
     assert [job.composition.config["batch_size"] for job in jobs(conf=conf, only="uniform,uniform_l2")] == [8, 4]
     assert jobs("batch_size=6", conf=conf, only="uniform_l2")[0].composition.config["batch_size"] == 6
-    given = read_sweep(TABLE, conf).budgets["mini"]["codebook_size"]
+    given = read_sweep(TABLE, conf).budget("mini")["codebook_size"]
     job = jobs(f"codebook_size={2 * given}", conf=conf, scale="mini", only="uniform")[0]
     assert job.composition.config["codebook_size"] == 2 * given
 
@@ -111,8 +106,8 @@ def test_the_rows_of_a_table_are_grouped_in_wandb_and_their_runs_stay_the_same(t
     logged = jobs("logger=wandb", only="uniform", seeds=2)[1]
     settings = logged.composition.config["logger"]
     assert (settings["group"], settings["name"], settings["tags"]) == (TABLE, "uniform-seed1", ["gsq", "table01_codebook"])
-    assert settings["name"] not in " ".join(plain.words)
-    assert logged.words[: len(logged.words) - 3] == [*plain.words[:2], "logger=wandb", *plain.words[2:]]
+    assert settings["name"] not in " ".join(plain.overrides)
+    assert logged.overrides[: len(logged.overrides) - 3] == [*plain.overrides[:2], "logger=wandb", *plain.overrides[2:]]
     own = jobs("logger=wandb", "logger.group=mine", only="uniform")[0].composition.config["logger"]
     assert (own["group"], own["name"]) == ("mine", "uniform")
 

@@ -23,7 +23,7 @@ DONE = "folder.write_result('done', {'perf/seconds': 1.0}, {})"
 
 def entry(folder, name, program=DONE):
     stage = Stage([sys.executable, "-c", OPENING.format(folder=str(folder / name)) + program], folder / name / "result.json")
-    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
+    return Entry(Job(Row(name=name), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from experiments.config.signatures import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.processes import last_line
-from experiments.sweeps.entries import Entry, Stage, tell_twins
+from experiments.sweeps.entries import Entry, Stage, sync_duplicates
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner
@@ -36,7 +36,7 @@ def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed:
             def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
         """
         stages.append(Stage([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
-    job = Job(Row(name, []), seed, [], None)
+    job = Job(Row(name=name), seed, [], None)
     return Entry(job, None, RunFolder(folder / name), stages, folder / "logs" / f"{job.name}.log", state)
 
 
@@ -145,12 +145,12 @@ def test_rows_that_are_the_same_run_run_once(tmp_path):
         entry(tmp_path, "a", "raise SystemExit(1)", seed=1),
     )
     run([first, second])
-    tell_twins([first, second])
+    sync_duplicates([first, second])
     assert [first.state, second.state, second.seconds] == ["done", "done", 2.5]
 
 
 def test_a_row_that_cannot_run_here_is_left_out(tmp_path):
-    absent = Entry(Job(Row("a", []), 0, [], None, "weights absent"))
+    absent = Entry(Job(Row(name="a"), 0, [], None, "weights absent"))
     absent.look()
     run([absent, entry(tmp_path, "b")])
     assert absent.state == "weights absent"

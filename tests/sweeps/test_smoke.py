@@ -58,7 +58,7 @@ def run_row(name: str, row: str, runs: Path, pictures: Path) -> None:
     sweep = read_sweep(name, CONF)
     (job,) = compose_jobs(sweep, "smoke", [0], [f"runs_folder={runs}", "data=image_folder", f"data.root={pictures}"], [row])
     config = job.composition.config
-    assert train(config, job.words, "row") == 0
+    assert train(config, job.overrides, "row") == 0
     (path,) = (runs / "row").iterdir()
     folder = RunFolder(path)
     assert folder.state == "done"

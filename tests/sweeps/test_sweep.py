@@ -80,7 +80,7 @@ def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, 
     file.write_text(file.read_text() + "evaluate: {twice: 2}\n")
     entry = prepared(tmp_path / "runs", "data.largest_cut=1.5", conf=conf)[0]
     train, twice = entry.stages
-    assert train.command == [sys.executable, "-m", "experiments.train", *entry.job.words]
+    assert train.command == [sys.executable, "-m", "experiments.train", *entry.job.overrides]
     assert train.result == entry.folder.path / "result.json"
     assert twice.result == entry.folder.path / "evaluations" / "twice" / "result.json"
     words = twice.command[3:]
@@ -129,14 +129,14 @@ def test_the_same_run_from_two_experiments_has_one_folder(tmp_path):
 
 def stand_in(folder: Path, name: str, program: str) -> Entry:
     stage = Stage([sys.executable, "-c", program], folder / name / "result.json")
-    return Entry(Job(Row(name, []), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
+    return Entry(Job(Row(name=name), 0, [], None), None, RunFolder(folder / name), [stage], folder / f"{name}.log", "not run")
 
 
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
 def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_status(broken, status, tmp_path, monkeypatch, capsys, caplog):
     done = f"import os, json; os.mkdir({str(tmp_path / 'a')!r}); open({str(tmp_path / 'a' / 'result.json')!r}, 'w')"
     done += ".write(json.dumps({'state': 'done', 'metrics': {'perf/seconds': 3.2}}))"
-    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent"), state="weights absent")
+    absent = Entry(Job(Row(name="c"), 0, [], None, "weights absent"), state="weights absent")
     entries = [stand_in(tmp_path, "a", done), absent]
     entries += [stand_in(tmp_path, "b", "raise SystemExit('too wide')")] * broken
     monkeypatch.setattr(preparing, "prepare", lambda *settings: entries)
@@ -150,7 +150,7 @@ def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_sta
 
 
 def test_a_sweep_of_which_no_row_can_run_here_is_a_warning_and_no_success(monkeypatch, capsys, caplog):
-    absent = Entry(Job(Row("c", []), 0, [], None, "weights absent", "LPIPS needs a file"), state="weights absent")
+    absent = Entry(Job(Row(name="c"), 0, [], None, "weights absent", "LPIPS needs a file"), state="weights absent")
     monkeypatch.setattr(preparing, "prepare", lambda *settings: [absent])
     caplog.set_level("INFO", "experiments")
     assert sweep.run(compose("sweep", [TABLE, "scale=smoke", "only=uniform"])) == 1

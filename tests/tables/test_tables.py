@@ -58,7 +58,7 @@ def meant(sweep: SweepFile) -> dict[str, dict[str, str]]:
     return {
         row.name: {
             column.key: row.corrections[column.key].cell if column.key in row.corrections else cell
-            for column, cell in zip(sweep.columns, row.published, strict=True)
+            for column, cell in zip(sweep.columns, sweep.cells(row), strict=True)
             if cell is not None
         }
         for row in sweep.rows
@@ -91,11 +91,11 @@ def test_printed_cells_are_numbers_and_row_names_are_plain(name):
     sweep = read_sweep(name, CONF)
     for row in sweep.rows:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", row.name)
-        for cell in [*row.published, *(correction.cell for correction in row.corrections.values())]:
+        for cell in [*sweep.cells(row), *(correction.cell for correction in row.corrections.values())]:
             assert cell is None or float(cell) >= 0
-        printed = dict(zip([column.key for column in sweep.columns], row.published, strict=True))
+        printed = dict(zip([column.key for column in sweep.columns], sweep.cells(row), strict=True))
         assert all(printed[key] not in (None, correction.cell) for key, correction in row.corrections.items())
-    assert any(row.published[0] for row in sweep.rows) or name == "gsq/figure02_quantizers"
+    assert any(sweep.cells(row)[0] for row in sweep.rows) or name == "gsq/figure02_quantizers"
 
 
 def test_cells_stand_as_they_are_printed():
@@ -174,8 +174,8 @@ def test_the_law_of_figure_4_has_all_widths_and_codebook_sizes_at_every_scale():
 def test_batches_of_table_10_keep_their_ratios_at_every_scale():
     sweep = read_sweep("gsq/table10_batch", CONF)
     for scale in ("paper", "gpu", "mini", "smoke"):
-        first = sweep.runs[0].budgets[scale]
-        batches, rates = ([row.budgets[scale][key] / first[key] for row in sweep.runs] for key in ("batch_size", "learning_rate"))
+        first = sweep.runs[0].budget(scale)
+        batches, rates = ([row.budget(scale)[key] / first[key] for row in sweep.runs] for key in ("batch_size", "learning_rate"))
         assert batches == [1, 1, 1, 2, 2, 3, 3]
         assert rates == pytest.approx([1, 2, 3, 1, 2, 2, 3])
 
@@ -183,8 +183,8 @@ def test_batches_of_table_10_keep_their_ratios_at_every_scale():
 def test_tables_of_the_same_tokenizer_share_their_small_codebook_with_table_1():
     """So that equal rows of two tables are one run."""
     for scale in ("gpu", "mini"):
-        wanted = read_sweep("gsq/table01_codebook", CONF).budgets[scale]["codebook_size"]
-        sizes = {name: read_sweep(name, CONF).budgets[scale]["codebook_size"] for name in ROWS if re.search(r"table(0[2-9]|1[0-2])", name)}
+        wanted = read_sweep("gsq/table01_codebook", CONF).budget(scale)["codebook_size"]
+        sizes = {name: read_sweep(name, CONF).budget(scale)["codebook_size"] for name in ROWS if re.search(r"table(0[2-9]|1[0-2])", name)}
         assert set(sizes.values()) == {wanted}, sizes
 
 
