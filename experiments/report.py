@@ -10,9 +10,9 @@ from experiments.reports.formats import comma_separated, latex, markdown
 from experiments.reports.measured import runs_folder
 from experiments.reports.report import make_report
 from experiments.reports.terminal import show_report
-from experiments.runs.folder import write_atomic
 from experiments.sweeps.settings import main
 from experiments.tables.reading import read_sweep
+from tokenizer.files import write_text
 
 log = logging.getLogger("experiments.report")  # __name__ is __main__ here
 
@@ -31,7 +31,7 @@ def run(settings: dict[str, Any], words: list[str], config_dir: Path = CONF) -> 
     else:
         sys.stdout.write(texts[settings["format"]][1])
     for file, text in texts.values():
-        write_atomic(file, text)
+        write_text(file, text)
     if sweep.plot:
         from experiments.reports.plots import draw
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from experiments.config.checks import MAIN_GROUPS
-from experiments.config.errors import ConfigError
+from experiments.config.errors import TesseraError
 from experiments.config.signatures import PACKAGES, ROOT
 from tokenizer.weights import MissingWeightsError
 
@@ -67,7 +67,7 @@ def run_command(command: Callable[[list[str]], int | None]) -> None:
 
 def message_for_user(error: Exception) -> str | None:
     """The message of an error that our own code raised on purpose; None for any other: it is a bug and keeps its traceback."""
-    if isinstance(error, ConfigError | MissingWeightsError):
+    if isinstance(error, TesseraError | MissingWeightsError):
         return str(error)
     worker = re.search(r"(?s)^Caught \w+ in DataLoader worker.*File \"(.+?)\", line (\d+)(?:.*?)\n[\w.]+: (.+)$", str(error))
     if worker:
