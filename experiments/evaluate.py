@@ -8,8 +8,10 @@ from typing import Any
 
 from experiments.config.checks import check_output, check_setting
 from experiments.config.compose import Composition, main
-from experiments.data.files import check_data, check_pictures
-from experiments.runs.folder import CONFIG, digest_of_weights, write_atomic
+from experiments.data.files import check_data, check_images
+from experiments.runs.folder import CONFIG
+from experiments.runs.model_folder import ModelFolder
+from tokenizer.files import write_text
 
 log = logging.getLogger("experiments.evaluate")  # __name__ is __main__ here
 
@@ -36,12 +38,12 @@ def run(composition: Composition) -> int:
     evaluation = evaluate(subjects, loader, device, config["shown"])
     result: dict[str, Any] = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
     result |= {"skipped": evaluation.skipped, "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
-    weights = digest_of_weights(config["model"])
+    weights = ModelFolder(config["model"]).weights_digest()
     result |= {"model": {"folder": config["model"], "weights": weights}}
     folder = _output(config, source.fingerprint(), weights)
     if len(evaluation.images):
         save_picture(comparison(evaluation.images, evaluation.reconstructions), folder / "pictures.png")
-    write_atomic(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     show(result)
     log.info("result %s, picture %s", folder / "result.json", folder / "pictures.png")
     return 0
@@ -54,7 +56,7 @@ def _check(config: dict[str, Any]) -> None:
         check_setting(config, key, minimum=minimum)
     if config["output"]:
         check_output(Path(config["output"]), is_file=False)
-    check_pictures(config["data"])
+    check_images(config["data"])
     check_data(config["data"])
 
 

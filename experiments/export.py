@@ -7,7 +7,8 @@ from typing import Any
 from experiments.config.checks import check_setting
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import EXAMPLE
+from experiments.runs.model_folder import ModelFolder
 
 log = logging.getLogger("experiments.export")  # __name__ is __main__ here
 
@@ -16,19 +17,17 @@ def run(composition: Composition) -> int:
     """Export."""
     config = composition.config
     check_setting(config, "weights", choices=("ema", "raw"))
-    folder = RunFolder(Path(config["run"]))
-    if folder.state == "absent":
-        raise ConfigError(f"run={folder.path}: expected a run folder such as runs/gsq/0123456789ab; change `run`")
-    trained, known = folder.config, folder.described
-    part = "generator" if "generator" in trained["task"] else "tokenizer"
+    folder = ModelFolder(config["run"], "run")
+    if not folder.is_run:
+        raise ConfigError("run", config["run"], expected=f"a run folder such as {EXAMPLE}")
     from experiments.runs.models import load_generator, load_tokenizer
 
-    model: Any = (load_generator if part == "generator" else load_tokenizer)(folder.path, config["weights"])[0]
-    weights = config["weights"] if trained["ema_decay"] or part == "tokenizer" else "raw"  # a generator need not keep averages
-    about = {"image_size": trained["image_size"], "run": folder.path.name, "weights": weights}
-    about |= {key: known[key] for key in ("tokens", "classes", "tokenizer") if key in known}
-    output = Path(config["output"]) if config["output"] else folder.path / "export"
-    model.save_pretrained(output, about)
+    load: Any = load_generator if folder.part == "generator" else load_tokenizer
+    model = load(folder.path, config["weights"], "run")[0]
+    has_average = folder.part == "tokenizer" or folder.config["ema_decay"]  # that of a generator is optional
+    weights = config["weights"] if has_average else "raw"
+    output = Path(config["output"] or folder.path / "export")
+    model.save_pretrained(output, {**folder.trained_with, "weights": weights})
     log.info("wrote %s; `%s.from_pretrained(%r)` loads it", output, type(model).__name__, str(output))
     return 0
 

@@ -13,11 +13,12 @@ from experiments.config.checks import check_output, check_setting, nearest
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import show
-from experiments.data.files import check_data, check_pictures
+from experiments.data.files import check_data, check_images
 from experiments.evaluation.metrics.samples import check_samples
-from experiments.runs.folder import CONFIG, RESULT, RunFolder, RunFolderError, digest_of_weights, write_atomic
-from experiments.runs.model_folder import check_export
+from experiments.runs.folder import CONFIG, RESULT, RunFolder
+from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
+from tokenizer.files import write_text
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.weights import find_weights, sha256
 
@@ -53,7 +54,7 @@ def run(composition: Composition) -> int:
         log.info("%s\n%s holds these samples already; rerun=true generates them again", _summary(found), folder)
         return 0
     result = _generate(config, about, chosen, sampling, folder)
-    write_atomic(folder / RESULT, json.dumps({"state": "done", "identity": identity, **result}, indent=2, allow_nan=False) + "\n")
+    write_text(folder / RESULT, json.dumps({"state": "done", "identity": identity, **result}, indent=2, allow_nan=False) + "\n")
     log.info("%s\nwrote %s", _summary(result), ", ".join(map(str, [*files, folder / RESULT])))
     return 0
 
@@ -79,11 +80,11 @@ def _check(config: dict[str, Any], about: Mapping[str, Any]) -> None:
     for key, minimum in {"n": 1, "batch_size": 1, "shown": 1, "workers": 0}.items():
         check_setting(config, key, minimum=minimum)
     if config["weights"] == "raw":  # `ema` is the default: of a model that has no averages it means the weights that there are
-        check_export(Path(config["model"]), "raw")
+        ModelFolder(config["model"]).require_weights("raw")
     _check_tokenizer(config, about)
     if config["guidance"] != 1 and not about["tokens"]["num_classes"]:
         raise ConfigError(f"guidance={config['guidance']}: this generator knows no classes to be guided by; set guidance=1")
-    check_pictures(config["data"] or {})
+    check_images(config["data"] or {})
     check_data(config["data"] or {})
     if config["image_size"] != about["image_size"]:
         given, made = config["image_size"], about["image_size"]
@@ -150,8 +151,8 @@ def _sampling(config: Mapping[str, Any]) -> Sampling:
 def _identity(config: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of everything that changes the samples; a sample does not depend on its batch."""
     try:
-        weights = digest_of_weights(config["model"])
-    except RunFolderError:
+        weights = ModelFolder(config["model"]).weights_digest()
+    except ConfigError:
         raise ConfigError(f"model={config['model']} has no checkpoint yet; let its run reach `checkpoint_every` updates") from None
     settings = {key: config[key] for key in SETTINGS}
     judged_by = [config["data"], config["reference"] and sha256(Path(config["reference"]))]

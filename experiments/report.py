@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from experiments.config.compose import Composition, main
 from experiments.tables.reading import read_sweep
+from tokenizer.files import write_text
 
 if TYPE_CHECKING:
     from experiments.config.settings import ReportSettings
@@ -20,7 +21,6 @@ def run(composition: Composition) -> int:
     from experiments.reports.measured import runs_folder
     from experiments.reports.report import make_report
     from experiments.reports.terminal import show_report
-    from experiments.runs.folder import write_atomic
 
     settings: ReportSettings = composition.settings
     words, config_dir = list(composition.others), composition.draft.folders.main
@@ -37,7 +37,7 @@ def run(composition: Composition) -> int:
     else:
         sys.stdout.write(texts[settings.format][1])
     for file, text in texts.values():
-        write_atomic(folder / file, text)
+        write_text(folder / file, text)
     if sweep.plot:
         from experiments.reports.plots import draw
 

@@ -85,7 +85,7 @@ def test_training_takes_the_next_picture_and_evaluation_one_less(workers, pictur
     assert counts["val/psnr"] == 5
     if workers == 0:  # readers of their own speak on the terminal, past caplog
         for name in (f"{part}/{bad}" for part in ("train", "val") for bad in BAD):
-            told = [record for record in caplog.messages if f"{pictures / name} cannot be read" in record]
+            told = [record for record in caplog.messages if f"{pictures / name}: cannot be read" in record]
             assert len(told) == 1, name
 
 

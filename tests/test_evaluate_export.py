@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from experiments import evaluate, export
 from experiments.config.compose import compose, main
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import load_tokenizer
@@ -69,9 +70,9 @@ def test_evaluating_an_export_repeats_the_averaged_numbers_of_its_run(finished, 
 
 def test_a_run_that_trained_no_tokenizer_and_data_that_is_no_pictures_are_one_message(finished, tmp_path):
     (tmp_path / "config.yaml").write_text("image_size: 16\ntask: {generator: {}}\n")
-    with pytest.raises(ValueError, match="a run that trained no tokenizer, but a generator"):
+    with pytest.raises(ConfigError, match="it holds a generator"):
         evaluate.run(compose("evaluate", [f"model={tmp_path}", "data=photos", "workers=0"]))
-    with pytest.raises(ValueError, match="data=indices: expected pictures"):
+    with pytest.raises(ConfigError, match="data=indices: expected images"):
         evaluate.run(compose("evaluate", [f"model={finished.path}", "data=indices", "data.file=nothing"]))
 
 
@@ -186,7 +187,7 @@ def test_trained_weights_can_be_exported_instead(finished, exported, tmp_path):
         ("tokenizer.pretrained.os.system", {"command": "touch {marker}"}),
         ("tokenizer.pretrained.save_file", {"tensors": {}, "filename": "{marker}"}),
         ("tokenizer.pretrained.save", {"module": LINEAR, "folder": "{marker}"}),
-        ("experiments.runs.folder.write_atomic", {"path": "{marker}", "text": ""}),
+        ("tokenizer.files.write_text", {"path": "{marker}", "text": ""}),
     ],
 )
 def test_a_description_that_leads_outside_the_library_is_refused(target, arguments, exported, tmp_path):
@@ -226,7 +227,7 @@ def test_a_damaged_export_is_one_message(exported, tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         main("evaluate", evaluate.run, "")
     text = capsys.readouterr().err
-    assert text.startswith(f"error: {weights}")
+    assert str(weights) in text
     assert text.count("\n") == 1
 
 
@@ -240,7 +241,7 @@ def test_weights_of_another_tokenizer_are_one_message(exported, tmp_path, monkey
     with pytest.raises(SystemExit):
         main("evaluate", evaluate.run, "")
     text = capsys.readouterr().err
-    assert text.startswith(f"error: {tmp_path / 'export' / 'model.safetensors'} does not fit config.json")
+    assert f"{tmp_path / 'export' / 'model.safetensors'} does not fit config.json" in text
     assert text.count("\n") == 1
     assert "quantizer.codebook" in text
 

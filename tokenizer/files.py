@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+DIGITS = 12  # hexadecimal digits of a short hash
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -51,5 +53,5 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
 
 
 def short_hash(value: Any) -> str:
-    """First 12 hexadecimal digits of the SHA-256 of plain containers, encoded as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+    """First `DIGITS` hexadecimal digits of the SHA-256 of plain containers, encoded as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGITS]

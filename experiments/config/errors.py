@@ -3,6 +3,8 @@
 An error carries what it is about in fields; no code reads the text of a message.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,20 @@ class DataError(TesseraError, ValueError):
         super().__init__(": ".join(part for part in (subject, f"{reason}; change `{key}`" if key else reason) if part))
 
 
+class RunFolderError(TesseraError, ValueError):
+    """A run folder that cannot be used as asked.
+
+    Args:
+        path: the folder.
+        reason: what is wrong, and what to do.
+        changes: settings that differ between the run and a configuration, each as key, value of the run, value of the configuration.
+    """
+
+    def __init__(self, path: Path | str, reason: str, changes: Sequence[tuple[str, Any, Any]] = ()) -> None:
+        self.path, self.reason, self.changes = Path(path), reason, list(changes)
+        super().__init__("\n  ".join([f"{path}: {reason}", *(f"{key}: {old} -> {new}" for key, old, new in self.changes)]))
+
+
 class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
     """A file that could not be written.
 
@@ -109,6 +125,21 @@ class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
     def __init__(self, reason: str, update: int | None = None, terms: dict[str, float] | None = None, keys: tuple[str, ...] = ()) -> None:
         self.reason, self.update, self.terms, self.keys = reason, update, terms or {}, keys
         super().__init__(f"update {update}: {reason}" if update is not None else reason)
+
+
+@contextmanager
+def config_errors(place: str) -> Iterator[None]:
+    """Turn a ValueError of the library, which knows no configuration, into a ConfigError.
+
+    Args:
+        place: dotted key of the part that is called.
+    """
+    try:
+        yield
+    except TesseraError:
+        raise
+    except ValueError as error:
+        raise ConfigError(place=place, reason=str(error)) from error
 
 
 def spelled(value: Any) -> str:

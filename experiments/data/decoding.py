@@ -1,7 +1,7 @@
-"""Any picture file to 8-bit RGB, or one clear error.
+"""Any image file to 8-bit RGB, or one clear error.
 
-Choices: EXIF rotation is applied; transparent pixels lie on white; 16-bit grey is scaled, not clipped; of an animation the
-first frame counts; colour profiles are ignored, as in the papers' pipelines. A damaged file is never half decoded.
+Choices: EXIF rotation is applied; transparent pixels are blended with white; 16-bit gray is scaled, not clipped; only the first frame of
+an animation is read; color profiles are ignored, as in the papers' pipelines. A damaged file is never half decoded.
 """
 
 from pathlib import Path
@@ -9,43 +9,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from experiments.config.errors import DataError
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # a closed list: Pillow would start a program for EPS
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, the size from which Pillow suspects a decompression bomb
 MAX_SIDE_RATIO = 100  # a longer strip would grow beyond memory when its shorter side is resized
 
 
-class UnreadableImageError(Exception):
-    """A picture file that cannot be decoded.
-
-    Attributes:
-        path: the file.
-        reason: why, in words.
-    """
-
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that the error survives the way between processes
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path} cannot be read: {self.reason}"
-
-
 def decode(path: Path) -> Image.Image:
-    """The picture in mode RGB.
+    """The image in mode RGB.
 
     Raises:
-        UnreadableImageError: no picture, a damaged one, one of too many pixels, or one whose values have no defined range.
+        DataError: not an image, a damaged one, one of too many pixels, or one whose values have no defined range.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             check_size(image)
             return to_rgb(upright(image))
     except UnidentifiedImageError as error:
-        reason = "an empty file" if path.stat().st_size == 0 else f"not a picture in one of {', '.join(FORMATS)}"
-        raise UnreadableImageError(path, reason) from error
+        reason = "an empty file" if path.stat().st_size == 0 else f"not an image in one of {', '.join(FORMATS)}"
+        raise DataError(path, f"cannot be read: {reason}") from error
     except Exception as error:  # Pillow's readers raise nearly every built-in error on damaged files
-        raise UnreadableImageError(path, f"{error}" or type(error).__name__) from error
+        raise DataError(path, f"cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def check_size(image: Image.Image) -> None:
@@ -62,7 +47,7 @@ def check_size(image: Image.Image) -> None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; unreadable EXIF data is not a reason to lose the picture."""
+    """The image rotated by its EXIF orientation; an image with unreadable EXIF data is not rotated."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -71,7 +56,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture in any of Pillow's modes.
+    """8-bit RGB of an image in any of Pillow's modes.
 
     Raises:
         ValueError: floating-point or 32-bit pixels, whose white is not defined.
@@ -81,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and not in_16_bits(image)):
         raise ValueError(f"pixels of mode {image.mode} have no defined white")
     if image.mode.startswith("I"):
-        return grey_from_16_bits(image).convert("RGB")
+        return gray_from_16_bits(image).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -89,12 +74,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def in_16_bits(image: Image.Image) -> bool:
-    """Whether a picture of 32-bit integers holds only 16-bit values, as Pillow makes of some 16-bit files."""
+    """Whether an image of 32-bit integers has only 16-bit values: Pillow opens some 16-bit files so."""
     values = np.asarray(image)
     return bool(values.min() >= 0 and values.max() <= 65535)
 
 
-def grey_from_16_bits(image: Image.Image) -> Image.Image:
+def gray_from_16_bits(image: Image.Image) -> Image.Image:
     """0 .. 65535 to 0 .. 255, rounded."""
     values = np.asarray(image).astype(np.int32)
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

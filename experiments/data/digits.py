@@ -1,4 +1,4 @@
-"""The 1797 handwritten digits that come with scikit-learn: labelled, 8 x 8 pixels, enlarged. No download.
+"""The 1797 handwritten digits that come with scikit-learn: labeled, 8 x 8 pixels, enlarged. No download.
 
 Source: Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits. A fifth of each digit is held out, always the same.
 """
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from experiments.config.errors import ConfigError
 from experiments.data.files import located
 from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
 from experiments.data.transforms import resize
@@ -19,7 +20,7 @@ SPLIT_SEED = 0
 
 
 class Digits(ImageSource):
-    """Grey digits as RGB, enlarged bicubically, labels 0 .. 9. Training and validation show each as it is."""
+    """Gray digits as RGB, enlarged bicubically, labels 0 .. 9. There is no augmentation."""
 
     train: "DigitImages"
     val: "DigitImages"
@@ -30,10 +31,11 @@ class Digits(ImageSource):
             image_size: height and width in pixels, at least 8.
 
         Raises:
-            ValueError: image_size is below 8, or the file is missing from scikit-learn.
+            ConfigError: image_size is below 8.
+            DataError: the file is missing from scikit-learn.
         """
         if image_size < 8:
-            raise ValueError(f"image_size={image_size} must be at least 8, the digits' own size")
+            raise ConfigError("image_size", image_size, expected="at least 8, the size of the stored digits")
         self.image_size = image_size
         self.transform = "whole digits, bicubic"
         self.reference = f"digits: held-out share {VAL_SHARE}, split seed {SPLIT_SEED}"

@@ -1,4 +1,4 @@
-"""Which pictures a folder holds. Imports nothing heavy, so that a configuration is checked before torch is loaded."""
+"""The image files of a folder. Imports nothing heavy, so that a configuration is checked before torch is loaded."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,48 +7,50 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from experiments.config.errors import ConfigError, DataError
+
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 TOKENS = {"experiments.tokens.cached.CachedTokens": "indices", "experiments.tokens.online.OnlineTokens": "online"}
 
 
 def check_root(root: str | Path, key: str = "data.root") -> None:
-    """Refuse a path that holds no picture; stops at the first one found.
+    """Refuse a path without images; stops at the first image.
 
     Args:
         root: a folder or a file.
-        key: of the configuration, for messages.
+        key: configuration key of the path, for messages.
 
     Raises:
-        ValueError: the path does not exist, or is a folder without pictures.
+        DataError: the path does not exist, or is a folder without images.
     """
     if not Path(root).exists():
-        raise ValueError(f"{key}={root} does not exist; expected a folder of pictures or one picture file")
-    if next(picture_files(Path(root)), None) is None:
-        raise ValueError(f"{key}={root} holds no pictures; expected files that end in {', '.join(EXTENSIONS)}")
+        raise DataError(root, "it does not exist; expected a folder of images or one image file", key)
+    if next(image_files(Path(root)), None) is None:
+        raise DataError(root, f"it has no images; expected files that end in {', '.join(EXTENSIONS)}", key)
 
 
 def check_data(config: Mapping[str, Any]) -> None:
-    """Check the `root` of a configuration's `data`, or of the pictures in it, where they have one."""
+    """Check the `root` of a configuration's `data`, or of its `images`, where there is one."""
     for key, node in (("data.root", config), ("data.images.root", config.get("images", {}))):
         if "root" in node:
             check_root(node["root"], key)
 
 
-def check_pictures(config: Mapping[str, Any]) -> None:
+def check_images(config: Mapping[str, Any]) -> None:
     """Refuse a configuration's `data` that is tokens.
 
     Raises:
-        ValueError: as said.
+        ConfigError: it is.
     """
     choice = TOKENS.get(str(config.get("_target_")))
     if choice:
-        raise ValueError(f"data={choice}: expected pictures, such as data=image_folder data.root=FOLDER; change `data`")
+        raise ConfigError("data", choice, expected="images, such as data=image_folder data.root=FOLDER")
 
 
-def picture_files(root: Path) -> Iterator[tuple[str, int]]:
-    """Name relative to `root` and size in bytes of each picture below it, in no stated order.
+def image_files(root: Path) -> Iterator[tuple[str, int]]:
+    """Name relative to `root` and size in bytes of each image file below it, in no stated order.
 
-    A file as `root` is itself the one picture, whatever its name. Links are followed, hidden files and folders left out.
+    A file as `root` is itself the one image, whatever its name. Links are followed, hidden files and folders left out.
     """
     if root.is_file():
         yield root.name, root.stat().st_size
@@ -72,7 +74,7 @@ def picture_files(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def size_of(entry: os.DirEntry[str]) -> int:
-    """Bytes, 0 of a link that leads nowhere: decoding will name it."""
+    """Bytes, 0 of a broken link: decoding will name it."""
     try:
         return entry.stat().st_size
     except OSError:
@@ -88,7 +90,7 @@ def class_of(name: str, part: str) -> str | None:
 def split(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
     """Training and held-out names, by a hash of each name: new files never move the old ones.
 
-    Both sides get at least one picture; a single picture is on both.
+    Both sides get at least one image; a single image is on both.
 
     Args:
         names: sorted.
@@ -104,14 +106,13 @@ def split(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
 
 
 def located(name: str) -> Path:
-    """Where an installed package keeps one of its files; the package itself is not imported.
+    """Path of a file of an installed package; the package itself is not imported.
 
     Raises:
-        ValueError: the file is not there.
+        DataError: the file does not exist.
     """
-    package = name.partition("/")[0]
-    found = find_spec(package)
-    path = Path(found.origin).parents[1] / name if found and found.origin else None
+    spec = find_spec(name.partition("/")[0])
+    path = Path(spec.origin).parents[1] / name if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise ValueError(f"data needs {name} of an installed package; reinstall scikit-image and scikit-learn, or set data=image_folder")
+        raise DataError(name, "this file of a package is missing; reinstall scikit-image and scikit-learn, or set data=image_folder")
     return path

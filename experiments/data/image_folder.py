@@ -1,4 +1,4 @@
-"""Pictures of your own: any folder, one file, or ImageNet's layout of `train/<class>/` and `val/<class>/`."""
+"""User images: any folder, one file, or ImageNet's layout of `train/<class>/` and `val/<class>/`."""
 
 import logging
 import math
@@ -13,22 +13,23 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from experiments.data.decoding import UnreadableImageError, decode
-from experiments.data.files import check_root, class_of, picture_files, split
+from experiments.config.errors import ConfigError, DataError
+from experiments.data.decoding import decode
+from experiments.data.files import check_root, class_of, image_files, split
 from experiments.data.source import NO_LABEL, Draw, Example, ImageSource, Unreadable, fingerprint_of
 from experiments.data.transforms import Resampling, center_crop, random_crop, random_flip, resize_shorter_side
 
-TOLERATED_FILES = 10  # so many unreadable files never stop a run, whatever their share
+TOLERATED_FILES = 10  # up to this many unreadable files never stop a run, whatever their share
 
 log = logging.getLogger(__name__)
 
 
 class ImageFolder(ImageSource):
-    """Pictures below a folder, or one picture.
+    """Images below a folder, or one image.
 
-    If the folder has a `train` or `val` folder, only those two count; with no `val`, a share of the pictures is held out by a
-    hash of their names, or all are evaluated. A picture's class is its first folder, if every training picture lies in one;
-    otherwise there are no labels. A single picture is trained on and validated.
+    If the folder has a `train` or `val` folder, only those two are read; with no `val`, a share of the images is held out by a
+    hash of their names, or all are evaluated. The class of an image is its first folder, if every training image is in one;
+    otherwise there are no labels. A single image is both trained on and validated.
     """
 
     train: "TrainingImages"
@@ -51,25 +52,26 @@ class ImageFolder(ImageSource):
         Args:
             root: a folder or a file.
             image_size: height and width in pixels after the crop.
-            seed: of the training crops and flips.
-            crop: where training crops lie; evaluation crops lie in the centre.
-            flip: mirror half of the training pictures.
-            train_crop_share: smallest share of the shorter side that a training crop shows; the share is drawn for each.
-            eval_crop_share: share of the shorter side that an evaluation crop shows.
+            seed: seed of the training crops and flips.
+            crop: position of training crops; evaluation crops are center crops.
+            flip: mirror half of the training images.
+            train_crop_share: smallest share of the shorter side in a training crop; each crop has a random share.
+            eval_crop_share: share of the shorter side in an evaluation crop.
             resampling: see `resize_shorter_side`.
-            val_share: expected share of held-out pictures where there is no val folder.
-            evaluated: where there is no val folder, the held-out share or all pictures, those of training among them.
+            val_share: expected share of held-out images where there is no val folder.
+            evaluated: where there is no val folder, the held-out share or all images, also those of training.
             max_unreadable: the run fails when more than 10 files and more than this share of files cannot be read.
 
         Raises:
-            ValueError: no pictures, a val class that training does not have, or a share out of range.
+            ConfigError: a number out of range.
+            DataError: no images, or a val class that training does not have.
         """
         check_root(root)
         shares = {"train_crop_share": train_crop_share, "eval_crop_share": eval_crop_share, "val_share": val_share}
         check_numbers(image_size, {**shares, "max_unreadable": max_unreadable})
         self.image_size = image_size
         self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, "evaluated": evaluated, **shares}
-        self.sizes = dict(sorted(picture_files(Path(root))))
+        self.sizes = dict(sorted(image_files(Path(root))))
         train, val, which = parts(list(self.sizes), val_share, evaluated)
         self.classes = classes_of(train or val)
         train_files, val_files = (Files(Path(root), names, self.classes or [], max_unreadable) for names in (train, val))
@@ -87,13 +89,13 @@ def check_numbers(image_size: int, shares: dict[str, float]) -> None:
     """Refuse numbers out of range by their keys.
 
     Raises:
-        ValueError: as said.
+        ConfigError: a number out of range.
     """
     if image_size < 1:
-        raise ValueError(f"image_size={image_size} must be at least 1")
+        raise ConfigError("image_size", image_size, expected="at least 1")
     for name, share in shares.items():
         if not 0 < share <= 1:
-            raise ValueError(f"data.{name}={share} must lie in (0, 1]")
+            raise ConfigError(f"data.{name}", share, expected="a number in (0, 1]")
 
 
 def part_of(name: str) -> str:
@@ -103,11 +105,11 @@ def part_of(name: str) -> str:
 
 
 def parts(names: list[str], val_share: float, evaluated: Literal["held_out", "all"]) -> tuple[list[str], list[str], str]:
-    """Training and evaluation names, each sorted as `names`, and which the latter are, in words."""
+    """Training and evaluation names, each sorted as `names`, and a description of the latter."""
     train, val = ([name for name in names if part_of(name) == part] for part in ("train/", "val/"))
     others = len(names) - len(train) - len(val)
     if others and (train or val):
-        log.warning("data.root has train/ or val/ folders: %d pictures outside them are not used", others)
+        log.warning("data.root has train/ or val/ folders: %d images outside them are not used", others)
     if val:
         return train, val, "val folder"
     names = train or names
@@ -115,20 +117,20 @@ def parts(names: list[str], val_share: float, evaluated: Literal["held_out", "al
 
 
 def classes_of(names: list[str]) -> list[str] | None:
-    """Sorted class names, None if some picture lies in no class folder."""
+    """Sorted class names, None if some image is in no class folder."""
     classes = {class_of(name, part_of(name)) for name in names}
     return None if None in classes else sorted(name for name in classes if name is not None)
 
 
 class Files:
-    """Files with labels, and which of them turned out to be unreadable, known to all workers of a process."""
+    """Files with labels, and a flag of each that could not be read, shared by all workers of a process."""
 
     def __init__(self, root: Path, names: list[str], classes: list[str], max_unreadable: float) -> None:
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
         owners = [class_of(name, part_of(name)) for name in names]
         unknown = sorted({owner for owner in owners if owner is not None and owner not in numbers}) if classes else []
         if unknown:
-            raise ValueError(f"data.root={root} has val classes that training does not have: {', '.join(unknown[:5])}")
+            raise DataError(root, f"it has val classes that training does not have: {', '.join(unknown[:5])}", "data.root")
         self.root = root
         self.folder = root.parent if root.is_file() else root
         self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)  # one block: forked workers do not copy it
@@ -145,14 +147,14 @@ class Files:
         return os.fsdecode(self.names[index])
 
     def read(self, index: int) -> Image.Image | None:
-        """The decoded picture; None, noted and logged once, if it cannot be read.
+        """The decoded image; None, logged once, if it cannot be read.
 
         Raises:
-            ValueError: too many files are unreadable.
+            DataError: too many files are unreadable.
         """
         try:
             return decode(self.folder / self.key(index))
-        except UnreadableImageError as error:
+        except DataError as error:
             if not self.unreadable[index]:
                 self.unreadable[index] = True
                 log.warning("%s; it is skipped", error)
@@ -160,26 +162,24 @@ class Files:
             return None
 
     def example(self, index: int, cut: Callable[[Image.Image], Tensor]) -> Example | Unreadable:
-        """A picture as `cut` makes it."""
-        picture, key = self.read(index), self.key(index)
-        return Unreadable(key) if picture is None else Example(cut(picture), int(self.labels[index]), key)
+        """An image through `cut`."""
+        image, key = self.read(index), self.key(index)
+        return Unreadable(key) if image is None else Example(cut(image), int(self.labels[index]), key)
 
-    def check_share(self, last: UnreadableImageError) -> None:
-        """Stop when the collection is not what it seems."""
+    def check_share(self, last: DataError) -> None:
+        """Stop when too large a share cannot be read."""
         count = int(self.unreadable.sum())
         if count > max(TOLERATED_FILES, self.max_unreadable * len(self)):
-            raise ValueError(
-                f"{count} of {len(self)} files below data.root={self.root} cannot be read, last {last}; "
-                f"expected at most data.max_unreadable={self.max_unreadable} of them"
-            )
+            allowed = f"expected at most data.max_unreadable={self.max_unreadable} of them"
+            raise DataError(self.root, f"{count} of {len(self)} files cannot be read, last {last}; {allowed}", "data.root")
 
 
 class TrainingImages(Dataset[Example]):
-    """Indexed by `Draw`. The next readable file, in the order of names, stands in for an unreadable one."""
+    """Indexed by `Draw`. The next readable file, in the order of names, replaces an unreadable one."""
 
     def __init__(
         self,
-        pictures: Files,
+        files: Files,
         image_size: int,
         seed: int,
         crop: Literal["center", "random"],
@@ -187,7 +187,7 @@ class TrainingImages(Dataset[Example]):
         crop_share: float,
         resampling: Resampling,
     ) -> None:
-        self.pictures = pictures
+        self.files = files
         self.image_size = image_size
         self.seed = seed
         self.crop = crop
@@ -196,40 +196,40 @@ class TrainingImages(Dataset[Example]):
         self.resampling: Resampling = resampling
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.files)
 
     def __getitem__(self, draw: Draw) -> Example:
         for step in range(len(self)):
             index = (draw.index + step) % len(self)
-            picture = self.pictures.read(index)
-            if picture is not None:
-                image = self.augmented(picture, draw.random(self.seed))
-                return Example(image.contiguous(), int(self.pictures.labels[index]), self.pictures.key(index))
-        raise ValueError(f"none of the {len(self)} training pictures below data.root={self.pictures.root} can be read")
+            image = self.files.read(index)
+            if image is not None:
+                augmented = self.augmented(image, draw.random(self.seed))
+                return Example(augmented.contiguous(), int(self.files.labels[index]), self.files.key(index))
+        raise DataError(self.files.root, f"none of the {len(self)} training images can be read", "data.root")
 
-    def augmented(self, picture: Image.Image, random: np.random.Generator) -> Tensor:
-        """Resized, cut and mirrored as the options say."""
+    def augmented(self, image: Image.Image, random: np.random.Generator) -> Tensor:
+        """The image resized, cropped and mirrored by the options."""
         shorter_side = int(random.integers(self.image_size, self.longest_side + 1))
-        image = resize_shorter_side(picture, shorter_side, self.resampling)
-        image = random_crop(image, self.image_size, random) if self.crop == "random" else center_crop(image, self.image_size)
-        return random_flip(image, random) if self.flip else image
+        resized = resize_shorter_side(image, shorter_side, self.resampling)
+        cropped = random_crop(resized, self.image_size, random) if self.crop == "random" else center_crop(resized, self.image_size)
+        return random_flip(cropped, random) if self.flip else cropped
 
 
 class EvaluationImages(Dataset[Example | Unreadable]):
-    """Indexed by int: the centre of each picture."""
+    """Indexed by int: the center of each image."""
 
-    def __init__(self, pictures: Files, image_size: int, shorter_side: int, resampling: Resampling) -> None:
-        self.pictures = pictures
+    def __init__(self, files: Files, image_size: int, shorter_side: int, resampling: Resampling) -> None:
+        self.files = files
         self.image_size = image_size
         self.shorter_side = shorter_side
         self.resampling: Resampling = resampling
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> Example | Unreadable:
-        return self.pictures.example(index, self.cut)
+        return self.files.example(index, self.cut)
 
-    def cut(self, picture: Image.Image) -> Tensor:
-        """The centre of the picture, resized."""
-        return center_crop(resize_shorter_side(picture, self.shorter_side, self.resampling), self.image_size).contiguous()
+    def cut(self, image: Image.Image) -> Tensor:
+        """The center of the image, resized."""
+        return center_crop(resize_shorter_side(image, self.shorter_side, self.resampling), self.image_size).contiguous()

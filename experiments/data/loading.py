@@ -2,40 +2,42 @@
 
 import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from experiments.data.source import SHUFFLING, DataSource, Draw
+from experiments.config.errors import ConfigError, DataError, TesseraError
+from experiments.data.source import SHUFFLING, DataSource, Draw, Examples
 
 
 class EndlessSampler(Sampler[list[Draw]]):
-    """Batches of draws without end: permutations of the collection, one after the other, cut into batches.
+    """Batches of draws without end: permutations of the data, one after the other, cut into batches.
 
-    A batch may straddle two epochs, so every picture comes equally often and no batch is short. Batch k holds the same draws
+    A batch may straddle two epochs, so every image comes equally often and no batch is short. Batch k holds the same draws
     for every number of processes; each takes its share of it.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
         """
         Args:
-            count: pictures in the collection.
+            count: number of images.
             batch_size: draws of one batch over all processes.
-            seed: of the order.
+            seed: seed of the order.
             start: batches that were consumed before.
             rank: this process, below `world`, the number of processes.
 
         Raises:
             RuntimeError: on a second pass, which would repeat the first.
-            ValueError: there are no pictures, or the batch does not split evenly over the processes.
+            ConfigError: the batch does not split evenly over the processes.
+            DataError: there are no images.
         """
         if count < 1:
-            raise ValueError("the data has no pictures to train on; check data.root")
+            raise DataError(None, "there are no training images", "data.root")
         check_batch_size(batch_size, world)
         self.count = count
         self.batch_size = batch_size
@@ -68,24 +70,24 @@ class ImageData(LightningDataModule):
     """Loaders over a `DataSource` of images or tokens. Needs a trainer with `use_distributed_sampler=False`.
 
     Attributes:
-        start_batch: batches that were consumed before; set it before training starts, and the stream goes on from there.
+        start_batch: batches that were consumed before; set it before training starts, and the stream resumes there.
     """
 
     def __init__(self, source: DataSource, batch_size: int, seed: int, workers: int = 0) -> None:
         """
         Args:
-            source: what is read; it says how examples become a batch.
-            batch_size: pictures of one training step over all processes; several steps make an update where gradients are accumulated.
-            seed: of the order.
+            source: the data.
+            batch_size: images of one training step over all processes; several steps make an update where gradients are accumulated.
+            seed: seed of the order.
             workers: reading processes of each training process, 0 reads in the training process.
 
         Raises:
-            ValueError: a number is out of range.
+            ConfigError: a number is out of range.
         """
         super().__init__()
         check_batch_size(batch_size, world=1)
         if workers < 0:
-            raise ValueError(f"workers={workers} must be at least 0")
+            raise ConfigError("workers", workers, expected="at least 0")
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
@@ -101,36 +103,82 @@ class ImageData(LightningDataModule):
         """Batches without end, the first one being number `start_batch`. One epoch of the trainer is all of it."""
         rank, world = self.place
         sampler = EndlessSampler(len(self.source.train), self.batch_size, self.seed, self.start_batch, rank, world)
-        return self.loader(self.source.train, sampler, persistent=self.workers > 0)
+        return make_loader(self.source.train, self.source.collate, sampler, self.workers, self.seed, persistent=self.workers > 0)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation picture once over all processes, in order; all processes get equally many batches, the last may be empty."""
+        """Every validation image once over all processes, in order; all processes get equally many batches, the last may be empty."""
         rank, world = self.place
         check_batch_size(self.batch_size, world)
-        return self.loader(self.source.val, evaluation_batches(len(self.source.val), self.batch_size // world, rank, world))
-
-    def loader(self, dataset: Any, batches: Any, persistent: bool = False) -> DataLoader[Any]:
-        """The settings of both loaders; the loader's own generator leaves the global one untouched.
-
-        Args:
-            dataset: of examples.
-            batches: what a batch is made of.
-            persistent: keep the workers after a pass, which only pays for a loader that is used again.
-        """
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=self.workers,
-            persistent_workers=persistent,
-            worker_init_fn=leave_signals_to_training,
-            collate_fn=self.source.collate,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        batches = evaluation_batches(len(self.source.val), self.batch_size // world, rank, world)
+        return make_loader(self.source.val, self.source.collate, batches, self.workers, self.seed)
 
 
-def leave_signals_to_training(worker: int) -> None:
-    """A terminal and a cluster signal all processes; the training process alone answers, and still needs its readers to end well."""
+class WholeBatches(Dataset[Any]):
+    """Examples read and collated a batch at a time. An error for the user takes the place of its batch, see `Loader`."""
+
+    def __init__(self, examples: Examples, collate: Callable[[Any], Any]) -> None:
+        self.examples = examples
+        self.collate = collate
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitems__(self, places: list[Any]) -> Any:
+        try:
+            read_batch = getattr(self.examples, "__getitems__", None)
+            return self.collate(read_batch(places) if read_batch else [self.examples[place] for place in places])
+        except TesseraError as error:
+            return error
+
+
+class Loader(DataLoader[Any]):
+    """A loader of `WholeBatches` that raises their errors in this process: torch would make them anew from their text, without fields."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, TesseraError):
+                    raise batch
+                yield batch
+        finally:
+            # The traceback of an error refers to the iterator, and workers that are alive at exit ignore the request to end.
+            if self.num_workers and not self.persistent_workers:
+                batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def make_loader(
+    examples: Examples, collate: Callable[[Any], Any], batches: Iterable[list[Any]], workers: int, seed: int = 0, persistent: bool = False
+) -> Loader:
+    """A loader that leaves the global generator of random numbers untouched and ignores signals.
+
+    Args:
+        examples: training or evaluation examples of a source.
+        collate: the source's, from examples to a batch.
+        batches: indices of the examples of each batch.
+        workers: number of reading processes, 0 for none.
+        seed: seed of the workers' own generators; examples do not use them.
+        persistent: the workers outlive a pass, which only pays for a loader that is used again.
+    """
+    return Loader(
+        WholeBatches(examples, collate),
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=persistent,
+        worker_init_fn=ignore_signals,
+        collate_fn=whole,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def whole(batch: Any) -> Any:
+    """The batch, which `WholeBatches` collates."""
+    return batch
+
+
+def ignore_signals(worker: int) -> None:
+    """A terminal and a cluster signal all processes; the training process alone responds, and still needs its workers to end well."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -139,10 +187,10 @@ def check_batch_size(batch_size: int, world: int) -> None:
     """Refuse a batch that does not split evenly.
 
     Raises:
-        ValueError: as said.
+        ConfigError: it does not.
     """
     if batch_size < 1 or batch_size % world:
-        raise ValueError(f"batch_size={batch_size} must be a positive multiple of the number of devices, devices={world}")
+        raise ConfigError("batch_size", batch_size, expected=f"a positive multiple of the number of devices, devices={world}")
 
 
 def evaluation_batches(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What every collection offers to the loader: draws in, examples out, and how examples become a batch."""
+"""Interface of all data: draws in, examples out, and how examples become a batch."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokenizer.files import DIGITS
 from tokenizer.interfaces import ImageBatch
 
 NO_LABEL = -1
@@ -19,19 +20,19 @@ SHUFFLING, AUGMENTATION = 0, 1  # purposes, so that two streams of random number
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One training example of the endless stream: which pass over the collection, and which picture."""
+    """One training example of the endless stream: number of the pass over the data, and of the image."""
 
     epoch: int
     index: int
 
     def random(self, seed: int) -> np.random.Generator:
-        """Random numbers of this draw alone: equal whatever process asks, and in whatever order."""
+        """Random numbers of this draw alone: the same in any process, and in any order."""
         return np.random.default_rng([seed, AUGMENTATION, self.epoch, self.index])
 
 
 @dataclass(frozen=True)
 class Example:
-    """image (3, H, W) uint8, label (-1 = none) and key, the picture's name in messages."""
+    """image (3, H, W) uint8, label (-1 = none) and key, the name of the image in messages."""
 
     image: Tensor
     label: int
@@ -40,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands in an evaluation batch for a picture that could not be decoded."""
+    """Replaces an image that could not be decoded in an evaluation batch."""
 
     key: str
 
@@ -54,15 +55,15 @@ class Examples(Protocol):
 
 
 class DataSource(ABC):
-    """A collection of pictures of one size, or of what was made of them.
+    """Images of one size, or their tokens.
 
     Attributes:
-        image_size: height and width in pixels of every picture.
+        image_size: height and width in pixels of every image.
         classes: names of the labels, None without labels.
         train: indexed by `Draw`; all randomness comes from `Draw.random`.
         val: indexed by int, always the same.
-        transform: how evaluation pictures are cut, for the cards of results.
-        reference: which pictures they are, for the cards of results.
+        transform: how evaluation images are cropped, for the cards of results.
+        reference: which images they are, for the cards of results.
     """
 
     image_size: int
@@ -74,19 +75,19 @@ class DataSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash of everything that decides the examples: files' relative names and sizes, and options, but no path and no seed."""
+        """Short hash of everything that determines the examples: relative names and sizes of files, and options, but no path or seed."""
 
     def contents(self) -> dict[str, str]:
-        """What the files of the data hold, for a run's identity: fingerprints and digests by name."""
+        """Fingerprints and digests of the content of the files, by name, for a run's identity."""
         return {"data": self.fingerprint()}
 
     @abstractmethod
     def collate(self, examples: Any) -> Any:
-        """What `train` or `val` gave for the places of one batch, as a batch; called in the reading process."""
+        """The examples of `train` or `val` of one batch, as a batch; called in the reading process."""
 
 
 class ImageSource(DataSource):
-    """Pictures: `train` yields `Example`, `val` yields `Example` or `Unreadable`."""
+    """Images: `train` yields `Example`, `val` yields `Example` or `Unreadable`."""
 
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         """See the function."""
@@ -103,13 +104,13 @@ def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch
 
 
 def fingerprint_of(files: Iterable[tuple[str, int]], options: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits.
+    """Twelve hexadecimal digits of files and options.
 
     Args:
         files: relative name and size in bytes of each.
-        options: what else decides pixels, plain values.
+        options: everything else that determines pixels, plain values.
     """
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for name, size in files:
         digest.update(f"\0{name}\0{size}".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:DIGITS]

@@ -1,6 +1,6 @@
-"""From decoded pictures to images of one size, and from bytes to the range of the models. Pure functions.
+"""From decoded images to tensors of one size, and from bytes to the range of the models. Pure functions.
 
-Images are (3, H, W) uint8 tensors, here channels last in memory, which is the fast layout for resizing.
+Tensors are (3, H, W) uint8, here channels last in memory, which is the fast layout for resizing.
 """
 
 from typing import Literal
@@ -14,9 +14,9 @@ from torch.nn.functional import interpolate
 Resampling = Literal["bilinear", "bicubic", "box_bicubic"]
 
 
-def to_tensor(picture: Image.Image) -> Tensor:
-    """(3, H, W) of an RGB picture."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+def to_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) of an RGB image."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def resize(image: Tensor, height: int, width: int, kernel: Literal["bilinear", "bicubic"]) -> Tensor:
@@ -24,19 +24,19 @@ def resize(image: Tensor, height: int, width: int, kernel: Literal["bilinear", "
     return interpolate(image[None], size=(height, width), mode=kernel, antialias=True)[0]
 
 
-def resize_shorter_side(picture: Image.Image, size: int, resampling: Resampling) -> Tensor:
-    """The whole picture with a shorter side of `size` pixels, antialiased.
+def resize_shorter_side(image: Image.Image, size: int, resampling: Resampling) -> Tensor:
+    """The whole image with a shorter side of `size` pixels, antialiased.
 
-    `box_bicubic` halves by averaging while that stays above `size`, then goes bicubic, as the evaluation of ADM
-    (arXiv:2105.05233) and many papers after it. The longer side is rounded down, with box_bicubic to the nearest.
+    `box_bicubic` halves by averaging while the side stays above `size`, then resizes bicubically, as the evaluation of ADM
+    (arXiv:2105.05233) and of many later papers. The longer side is rounded down, with box_bicubic to the nearest.
     """
     if resampling == "box_bicubic":
-        while min(picture.size) >= 2 * size:
-            picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
-    shorter, longer = min(picture.size), max(picture.size)
+        while min(image.size) >= 2 * size:
+            image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    shorter, longer = min(image.size), max(image.size)
     long_side = round(longer * size / shorter) if resampling == "box_bicubic" else size * longer // shorter
-    height, width = (long_side, size) if picture.width <= picture.height else (size, long_side)
-    return resize(to_tensor(picture), height, width, "bilinear" if resampling == "bilinear" else "bicubic")
+    height, width = (long_side, size) if image.width <= image.height else (size, long_side)
+    return resize(to_tensor(image), height, width, "bilinear" if resampling == "bilinear" else "bicubic")
 
 
 def center_crop(image: Tensor, size: int) -> Tensor:
@@ -46,7 +46,7 @@ def center_crop(image: Tensor, size: int) -> Tensor:
 
 
 def random_crop(image: Tensor, size: int, random: np.random.Generator) -> Tensor:
-    """A square of side `size`, all places alike."""
+    """A square of side `size` at a uniformly random position."""
     top, left = int(random.integers(image.shape[1] - size + 1)), int(random.integers(image.shape[2] - size + 1))
     return image[:, top : top + size, left : left + size]
 

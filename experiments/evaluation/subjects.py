@@ -8,7 +8,8 @@ from experiments.data.source import ImageSource
 from experiments.evaluation.cards import describe_losses
 from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
 from experiments.runs.folder import CONFIG, RunFolder
-from experiments.runs.models import exported_weights, load_tokenizer
+from experiments.runs.model_folder import ModelFolder
+from experiments.runs.models import load_tokenizer
 from tokenizer.image_tokenizer import ImageTokenizer
 
 
@@ -50,7 +51,7 @@ def subjects_of(path: str | Path, source: ImageSource, seed: int) -> list[Subjec
     model = load_tokenizer(path, "ema")[0]
     is_run = (Path(path) / CONFIG).is_file()
     losses = describe_losses(RunFolder(Path(path)).config["task"]) if is_run else None
-    average = make_subject("val", model, source, seed, "ema" if is_run else exported_weights(path), losses)
+    average = make_subject("val", model, source, seed, ModelFolder(path).weights or "ema", losses)
     if not is_run:
         return [average]
     return [average, make_subject("val_raw", load_tokenizer(path, "raw")[0], source, seed, "raw", losses, same_images_as=average.metrics)]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.evaluation.results import Results, computable
-from experiments.runs.folder import write_atomic
-from experiments.tokens.cache import short_hash
+from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class KeptResults:
                 return Results(kept["values"], kept["cards"], kept["skipped"])
         results = compute()
         kept = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": results.skipped}
-        write_atomic(file, json.dumps(kept, indent=2, allow_nan=False) + "\n")
+        write_text(file, json.dumps(kept, indent=2, allow_nan=False) + "\n")
         return results
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config.errors import ConfigError, spelled
-from experiments.data.files import check_data, check_pictures
+from experiments.data.files import check_data, check_images
 from experiments.runs.folder import CONFIG, RunFolder, differences
+from experiments.runs.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
@@ -77,9 +78,9 @@ def find_places(tokenizer: str | list[str], data: dict[str, Any] | None, image_s
     places = [Place(folder, name, data or _trained_on(folder, seed)) for folder, name in zip(folders, _names(folders), strict=True)]
     first = places[0]
     for place in places:
-        check_pictures(place.data)
+        check_images(place.data)
         check_data(place.data)
-        if changes := [line for line in differences(first.data, place.data) if not line.startswith("root:")]:
+        if changes := [f"{key}: {a} -> {b}" for key, a, b in differences(first.data, place.data) if key != "root"]:
             raise ConfigError(
                 f"{first.name} and {place.name} were trained on different pictures ({', '.join(changes)}): "
                 "the same are needed to compare them; choose data=... and image_size=..."
@@ -130,7 +131,7 @@ def load_entrant(place: Place) -> Entrant:
     """
     from experiments.data.source import ImageSource
     from experiments.runs.build import build
-    from experiments.runs.models import digest_of, exported_weights, load_tokenizer
+    from experiments.runs.models import digest_of, load_tokenizer
     from experiments.tokens.writing import tokens_of
 
     try:
@@ -139,7 +140,7 @@ def load_entrant(place: Place) -> Entrant:
             raise ConfigError(f"data={type(source).__name__}: expected pictures; change `data`")
         model, _ = load_tokenizer(place.folder)
         tokens = tokens_of(model, source)
-        weights = exported_weights(place.folder) if (place.folder / EXPORTED).is_file() else "ema"
+        weights = ModelFolder(place.folder).weights or "ema"
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"tokenizer={place.folder}: {error}") from error
     if len(source.train) == 0 or len(source.val) == 0:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from experiments.data.loading import ImageData, leave_signals_to_training
+from experiments.data.loading import ImageData, evaluation_batches, make_loader
 from experiments.data.source import NO_LABEL
 from experiments.data.transforms import normalize
 from experiments.evaluation.cards import Card
@@ -108,14 +107,8 @@ def linear_of_tokenizer(entrant: Entrant, views: Views, config: Mapping[str, Any
 
 @torch.no_grad()
 def _of_pictures(entrant: Entrant, views: Views, config: Mapping[str, Any], device: torch.device) -> Part:
-    loader = DataLoader(
-        views,
-        batch_size=max(1, config["batch_size"] // views.views),
-        num_workers=config["workers"],
-        worker_init_fn=leave_signals_to_training,
-        collate_fn=entrant.source.collate,
-        generator=torch.Generator(),  # the global one stays untouched
-    )
+    batches = evaluation_batches(len(views), max(1, config["batch_size"] // views.views), rank=0, world=1)
+    loader = make_loader(views, entrant.source.collate, batches, config["workers"])
     encoder, features, labels = entrant.model.to(device).eval().encoder, [], []
     for batch in loader:
         assert isinstance(batch, ImageBatch)

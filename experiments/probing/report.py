@@ -15,7 +15,7 @@ from rich.text import Text
 
 from experiments.evaluation.cards import comparable
 from experiments.probing.study import Probed
-from experiments.runs.folder import write_atomic
+from tokenizer.files import write_text
 
 WIDTH = 140
 DOTS_PER_INCH = 150
@@ -146,10 +146,10 @@ def show(probed: Sequence[Probed], console: Console | None = None) -> None:
 
 def write(probed: Sequence[Probed], folder: Path, protocol: str) -> None:
     """Write report.md, report.csv, results.json and plane.png."""
-    write_atomic(folder / "report.md", markdown(probed, protocol))
-    write_atomic(folder / "report.csv", comma_separated(probed))
+    write_text(folder / "report.md", markdown(probed, protocol))
+    write_text(folder / "report.csv", comma_separated(probed))
     content = {each.place.name: _plain(each) for each in probed}
-    write_atomic(folder / "results.json", json.dumps({"protocol": protocol, "tokenizers": content}, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "results.json", json.dumps({"protocol": protocol, "tokenizers": content}, indent=2, allow_nan=False) + "\n")
     draw_plane(probed, folder / "plane.png")
 
 

@@ -24,9 +24,9 @@ from experiments.runs.build import build
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import digest_of, load_generator
 from experiments.runs.processes import TrainingFailedError, run_training
-from experiments.tokens.cache import short_hash
 from experiments.training.checks import check, run_name
 from experiments.training.preparation import check_sizes, find_folder
+from tokenizer.files import short_hash
 from tokenizer.interfaces import Generator
 from tokenizer.weights import MissingWeightsError, sha256
 

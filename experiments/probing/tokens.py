@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 
 from experiments.probing.candidates import Entrant
-from experiments.tokens.cache import identity_of, short_hash
+from experiments.tokens.cache import identity_of
 from experiments.tokens.crops import Views, training_views
 from experiments.tokens.writing import Tokenizing, describe_cache
+from tokenizer.files import short_hash
 
 log = logging.getLogger(__name__)
 

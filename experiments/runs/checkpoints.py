@@ -1,48 +1,39 @@
 """Checkpoint files: written whole or not at all, read without running code, the newest readable one found."""
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments.config.errors import DiskFull
 from experiments.runs.folder import CHECKPOINT_PATTERN
+from tokenizer.files import atomic
 
 log = logging.getLogger(__name__)
 
 STATE = "tessera"  # key of the project's own state in a checkpoint
 
 
-class DiskFullError(ValueError):
-    """Not enough room for a checkpoint."""
-
-
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Save, or leave the folder as it was.
+    """Save a checkpoint whole or not at all.
 
     Raises:
-        DiskFullError: names the path, the bytes needed and the bytes free.
+        DiskFull: names the path and the bytes needed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     needed, free = tensor_bytes(checkpoint), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise DiskFullError(f"no room for {path}: it needs {needed:,} bytes, {free:,} are free; earlier checkpoints are intact")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        raise DiskFull(path, f"{free:,} bytes are free", needed)
     try:
-        with open(beside, "wb") as file:
+        with atomic(path) as beside, open(beside, "wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__  # torch raises again over what could not be written
         if not isinstance(reason, OSError):
             raise
-        raise DiskFullError(f"could not write {path} ({reason}); it needs {needed:,} bytes, earlier checkpoints are intact") from error
-    finally:
-        beside.unlink(missing_ok=True)
+        raise DiskFull(path, str(reason), needed) from error
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -60,7 +51,7 @@ def tensor_bytes(tree: Any) -> int:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that can be read; bad ones are named and passed over."""
+    """The newest checkpoint of a folder that can be read; a warning names those that cannot."""
     for path in sorted(folder.glob(CHECKPOINT_PATTERN), reverse=True):
         try:
             torch.load(path, map_location="meta", weights_only=True, mmap=False)

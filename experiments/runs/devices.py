@@ -5,28 +5,32 @@ from typing import Any
 
 import torch
 
+from experiments.config.errors import ConfigError
+
+NO_GPU = "torch finds no GPU on this machine"
+
 
 def choose_device(setting: str) -> torch.device:
-    """Where to compute outside of training: auto (a GPU if there is one), cpu or cuda.
+    """The device of everything but training: auto (a GPU if there is one), cpu or cuda.
 
     Raises:
-        ValueError: cuda, and there is no GPU.
+        ConfigError: cuda, and there is no GPU.
     """
-    there = torch.cuda.is_available()
-    if setting == "cuda" and not there:
-        raise ValueError("device=cuda: torch finds no GPU on this machine; leave `device` out, or set it to cpu")
-    return torch.device("cuda" if setting != "cpu" and there else "cpu")
+    available = torch.cuda.is_available()
+    if setting == "cuda" and not available:
+        raise ConfigError("device", "cuda", reason=NO_GPU, advice="leave `device` out, or set it to cpu")
+    return torch.device("cuda" if setting != "cpu" and available else "cpu")
 
 
 def count_devices(config: Mapping[str, Any], gpus: int | None = None) -> int:
-    """How many devices share a batch, on all nodes.
+    """Number of devices that share a batch, on all nodes.
 
     Args:
-        config: of the trainer.
-        gpus: of a node; None for those that this process sees.
+        config: configuration of the trainer.
+        gpus: number of GPUs of a node; None for those that this process sees.
 
     Raises:
-        ValueError: as `trainer` does.
+        ConfigError: see `devices_of_node`.
     """
     seen = torch.cuda.device_count() if gpus is None else gpus
     nodes: int = config["num_nodes"]
@@ -34,15 +38,19 @@ def count_devices(config: Mapping[str, Any], gpus: int | None = None) -> int:
 
 
 def devices_of_node(accelerator: str, devices: int | str, num_nodes: int, seen: int) -> tuple[int, int]:
-    """How many of the `seen` GPUs may be used, and the number of devices of a node."""
+    """How many of the `seen` GPUs may be used, and the number of devices of a node.
+
+    Raises:
+        ConfigError: a GPU is required and there is none, or a number of devices or nodes that is not possible.
+    """
     gpus = 0 if accelerator == "cpu" else seen
     if accelerator == "gpu" and not gpus:
-        raise ValueError("trainer.accelerator=gpu: torch finds no GPU on this machine; choose trainer=auto or trainer=cpu")
+        raise ConfigError("trainer.accelerator", "gpu", reason=NO_GPU, advice="choose trainer=auto or trainer=cpu")
     count = max(gpus, 1) if devices in ("auto", -1) else int(devices)
     if count < 1:
-        raise ValueError(f"trainer.devices={devices}: expected a number of at least 1, or auto for all; change `trainer.devices`")
+        raise ConfigError("trainer.devices", devices, expected="a number of at least 1, or auto for all")
     if gpus and count > gpus:
-        raise ValueError(f"trainer.devices={devices}: torch finds {gpus} GPUs on this machine; change `trainer.devices`, or trainer=cpu")
+        raise ConfigError("trainer.devices", devices, reason=f"torch finds {gpus} GPUs on this machine")
     if num_nodes < 1:
-        raise ValueError(f"trainer.num_nodes={num_nodes}: expected at least 1; change `trainer.num_nodes`")
+        raise ConfigError("trainer.num_nodes", num_nodes, expected="at least 1")
     return gpus, count

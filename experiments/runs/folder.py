@@ -5,7 +5,6 @@ serves every table whose rows are the same run. Every file is written beside its
 """
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +20,8 @@ from typing import IO, Any
 
 import yaml
 
-from tokenizer.weights import sha256
+from experiments.config.errors import RunFolderError
+from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +30,13 @@ CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_PATTERN = "updates_*.ckpt"
 ENVIRONMENT = "environment.json"
-WEIGHTS = "model.safetensors"
 LOCK = "lock.json"
-PLACES = ("*", "*/*")
-"""Where run folders lie below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`."""
-PATHS = ("root", "file", "tokenizer")
-"""Keys of data that name a file or folder."""
+EXAMPLE = "runs/gsq/0123456789ab"
+PLACES = ("*", "*/*")  # of run folders below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`
+PATHS = ("root", "file", "tokenizer")  # keys of data that name a file or folder
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-PLAYED = ("adversarial", "discriminator", "lecam", "gradient_penalty")
-"""Losses that only a discriminator gives a meaning."""
-
-
-class RunFolderError(ValueError):
-    """A run folder that cannot be used as asked."""
+ADVERSARIAL_TERMS = ("adversarial", "discriminator", "lecam", "gradient_penalty")  # without effect where there is no discriminator
+Change = tuple[str, Any, Any]  # key, old value, new value
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +57,7 @@ def effective(task: Mapping[str, Any]) -> dict[str, Any]:
     if "objective" not in task:
         return dict(task)
     objective, alone = task["objective"], task["discriminator"] is None
-    counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in PLAYED)}
+    counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in ADVERSARIAL_TERMS)}
     idle = {name for name in objective["weights"] if name not in counted and (alone or name != "adversarial")}
     kept = {key: value for key, value in objective.items() if key not in idle and not (alone and key == "adaptive_limit")}
     others = {key: value for key, value in task.items() if not (alone and key.startswith("discriminator_"))}
@@ -74,16 +68,15 @@ def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> s
     """Twelve hexadecimal digits that name a run.
 
     Args:
-        config: resolved.
-        contents: what the files hold that the configuration only points to: the fingerprint of `data`, the digest of `init_from`.
+        config: resolved configuration.
+        contents: digests of the files that the configuration only names: the fingerprint of `data`, the digest of `init_from`.
     """
-    text = json.dumps({"config": relevant(config), "contents": contents}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return short_hash({"config": relevant(config), "contents": contents})
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of what a configuration alone says about a run's numbers, whatever its files hold."""
-    return hashlib.sha256(json.dumps(relevant(config), sort_keys=True).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits of the settings that change a run's numbers, whatever the files that they name contain."""
+    return short_hash(relevant(config))
 
 
 def find_run(runs_folder: Path, identity: str) -> "RunFolder | None":
@@ -99,41 +92,12 @@ def runs_by_config(runs_folder: Path) -> "dict[str, RunFolder]":
     return {str(folder.described.get("config_digest")): folder for folder in folders}
 
 
-def digest_of_weights(init_from: str | None) -> str | None:
-    """Twelve hexadecimal digits of the weights that a run begins with; None if it begins with none.
-
-    Args:
-        init_from: an exported folder, or a run folder, of which the newest checkpoint counts.
-
-    Raises:
-        RunFolderError: the folder is neither, or has no checkpoint.
-    """
-    if init_from is None:
-        return None
-    exported, checkpoints = Path(init_from) / WEIGHTS, RunFolder(Path(init_from)).checkpoint_files
-    files = [exported] if exported.is_file() else checkpoints[-1:]
-    if not files:
-        raise RunFolderError(f"init_from={init_from} is neither a run folder nor an export, or has no checkpoint; change `init_from`")
-    return sha256(files[0])[:12]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(beside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """`key: old -> new` for every leaf that differs."""
+def differences(old: Any, new: Any, key: str = "") -> list[Change]:
+    """Dotted key, old value and new value of every leaf that differs."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         inner = [differences(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")) for name in sorted({*old, *new})]
-        return [line for lines in inner for line in lines]
-    return [] if old == new else [f"{key}: {old} -> {new}"]
+        return [change for changes in inner for change in changes]
+    return [] if old == new else [(key, old, new)]
 
 
 class RunFolder:
@@ -185,7 +149,7 @@ class RunFolder:
         """
         file = self.path / CONFIG
         if not file.is_file():
-            raise RunFolderError(f"{self.path} has no {CONFIG}: expected a run folder such as runs/gsq/0123456789ab")
+            raise RunFolderError(self.path, f"it has no {CONFIG}; expected a run folder such as {EXAMPLE}")
         return dict(yaml.safe_load(file.read_text()))
 
     @property
@@ -205,9 +169,9 @@ class RunFolder:
         """Write what describes the run, and mark it as running; `about` tells others of the model: `tokens`, `classes`, `tokenizer`."""
         made_from = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
         described = {**environment(), **made_from, **about}
-        write_atomic(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        write_atomic(self.path / "overrides.yaml", yaml.safe_dump(overrides))
-        write_atomic(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
+        write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+        write_text(self.path / "overrides.yaml", yaml.safe_dump(overrides))
+        write_text(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
         self.write_result("running", {}, {})
@@ -215,13 +179,13 @@ class RunFolder:
     def write_result(self, state: str, metrics: Mapping[str, float], cards: Mapping[str, Any], **more: Any) -> None:
         """Write `result.json`; all numbers are finite, JSON has no word for others."""
         result = {"state": state, "metrics": dict(metrics), "cards": dict(cards), **more}
-        write_atomic(self.path / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_text(self.path / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
-    def changes(self, config: Mapping[str, Any], contents: Mapping[str, str | None]) -> list[str]:
-        """What differs between this run and `config` with `contents`, among what changes numbers; see `identity`."""
-        recorded = {f"content of {name}": self.contents.get(name) for name in contents}
-        given = {f"content of {name}": digest for name, digest in contents.items()}
-        return differences({**relevant(self.config), **recorded}, {**relevant(config), **given})
+    def changes(self, config: Mapping[str, Any], contents: Mapping[str, str | None]) -> list[Change]:
+        """Differences between this run and `config` with `contents`, among the settings that change numbers; see `identity`."""
+        old = {f"content of {name}": self.contents.get(name) for name in contents}
+        new = {f"content of {name}": digest for name, digest in contents.items()}
+        return differences({**relevant(self.config), **old}, {**relevant(config), **new})
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -260,7 +224,7 @@ def _lock(opened: IO[str], file: Path) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         opened.seek(0)
-        raise RunFolderError(f"{file.parent} is in use by {_owner(opened.read())}; wait for it, or end it") from None
+        raise RunFolderError(file.parent, f"in use by {_owner(opened.read())}; wait for it, or end it") from None
     except OSError as error:
         log.warning("%s cannot be locked (%s): start no second process on this run", file, error)
 

@@ -1,46 +1,162 @@
-"""Models in folders: what a run folder or an export records, read without torch."""
+"""A folder of a trained model, a run folder or an export, and what it records of the model. Imports no torch."""
 
 import json
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import show
+from experiments.runs.folder import CHECKPOINT_PATTERN, CHECKPOINTS, CONFIG, ENVIRONMENT
+from tokenizer.files import DIGITS, sha256
+
+Part = Literal["tokenizer", "generator"]
+Weights = Literal["ema", "raw"]
+PARTS: tuple[Part, ...] = ("tokenizer", "generator")  # what a run trains, by the name of the task's argument
+RECORDED = ("image_size", "run", "tokens", "classes", "tokenizer")  # of a run
+EXPORTED = "config.json"  # as `tokenizer.pretrained` writes it, which imports torch
+EXPORTED_WEIGHTS = "model.safetensors"
 
 
-def check_export(folder: Path, weights: str) -> None:
-    """An exported model holds the weights that it holds, whatever `weights` says; of a run folder both can be had."""
-    about = folder / "config.json"
-    if about.is_file():
-        held = json.loads(about.read_text()).get("trained_with", {}).get("weights", weights)
+class ModelFolder:
+    """A run folder or an export.
+
+    Args:
+        path: the folder; a leading `~` is the home folder.
+        key: configuration key that names the folder, for messages.
+    """
+
+    def __init__(self, path: str | Path, key: str = "model") -> None:
+        self.path = Path(path).expanduser()
+        self.key = key
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it was written by `python -m experiments.export`."""
+        return (self.path / EXPORTED).is_file()
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run folder."""
+        return not self.is_export and (self.path / CONFIG).is_file()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of a run."""
+        return self._read(CONFIG)
+
+    @cached_property
+    def trained_with(self) -> dict[str, Any]:
+        """Record of the model: `image_size`, `tokens`, `classes`, `run`, of an export `weights`, of a generator `tokenizer`.
+
+        What an older version did not record is absent.
+        """
+        if self.is_export:
+            return dict(self._read(EXPORTED).get("trained_with") or {})
+        self._require_model()
+        environment = self._read(ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
+        known = {**environment, "image_size": self.config.get("image_size"), "run": self.path.resolve().name}
+        return {name: known[name] for name in RECORDED if known.get(name, self) is not self}
+
+    def setting(self, name: str) -> Any:
+        """One entry of `trained_with`.
+
+        Raises:
+            ConfigError: it is absent.
+        """
+        if name not in self.trained_with:
+            raise self.error(f"does not record `{name}`; expected a model of this version")
+        return self.trained_with[name]
+
+    @property
+    def part(self) -> Part:
+        """What the model is."""
+        if self.is_run:
+            trained = next((part for part in PARTS if part in (self.config.get("task") or {})), None)
+            if trained is None:
+                raise self.error(f"its {CONFIG} has no tokenizer and no generator")
+            return trained
+        return "generator" if "tokenizer" in self.trained_with else "tokenizer"
+
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """Fields of the TokenSpec of the model."""
+        return dict(self.setting("tokens"))
+
+    @property
+    def tokenizer(self) -> dict[str, Any]:
+        """The tokenizer of a generator: `folder`, `digest` and `weights`."""
+        self.require("generator")
+        return dict(self.setting("tokenizer"))
+
+    @property
+    def weights(self) -> Weights | None:
+        """The weights that an export holds; None for a run, which has both."""
+        if self.is_run:
+            return None
+        return "raw" if self.trained_with.get("weights") == "raw" else "ema"
+
+    @property
+    def weights_file(self) -> Path:
+        """File of the weights: that of an export, or the newest checkpoint of a run.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.is_export:
+            if not (self.path / EXPORTED_WEIGHTS).is_file():
+                raise self.error(f"it has no {EXPORTED_WEIGHTS}; expected a folder written by `python -m experiments.export`")
+            return self.path / EXPORTED_WEIGHTS
+        self._require_model()
+        checkpoints = sorted((self.path / CHECKPOINTS).glob(CHECKPOINT_PATTERN))
+        if not checkpoints:
+            raise self.error("it has no checkpoint", advice="let its run reach `checkpoint_every` updates")
+        return checkpoints[-1]
+
+    def weights_digest(self) -> str:
+        """Twelve hexadecimal digits of the bytes of `weights_file`."""
+        return sha256(self.weights_file)[:DIGITS]
+
+    def require(self, part: Part) -> None:
+        """Refuse a folder without a trained model of this kind.
+
+        Raises:
+            ConfigError: the folder is neither a run folder nor an export, holds something else, or has no weights.
+        """
+        self._require_model(part)
+        if self.part != part:
+            raise self.error(f"it holds a {self.part}; expected a {part}")
+        _ = self.weights_file
+
+    def require_weights(self, weights: str) -> None:
+        """Refuse an export of other weights than `weights`; a run has both.
+
+        Raises:
+            ConfigError: it holds the other ones.
+        """
+        held = self.trained_with.get("weights", weights) if self.is_export else weights
         if held != weights:
-            raise ConfigError(f"weights={weights}: {folder} holds the {held} weights; set weights={held}")
+            raise ConfigError("weights", weights, reason=f"{self.path} holds the {held} weights", advice=f"set weights={held}")
 
+    def error(self, reason: str, advice: str | None = None) -> ConfigError:
+        """An error about this folder."""
+        return ConfigError(self.key, str(self.path), reason=reason, advice=advice)
 
-def recorded(key: str, value: Any, setting: str) -> Any:
-    """A setting that a run folder or an exported model was made with; `tokens` is what the run found its tokens to be."""
-    if not isinstance(value, str) or not Path(value).expanduser().exists():
-        raise ConfigError(f"{key}={show(value)}: expected a file or folder that exists; change `{key}`")
-    folder = Path(value).expanduser()
-    in_run = "environment.json" if setting == "tokens" else "config.yaml"
-    for name, part in ((in_run, None), ("config.json", "trained_with")):
-        if (folder / name).is_file():
-            settings = _read(folder / name, key)
-            settings = settings if part is None else settings.get(part) or {}
-            if setting in settings:
-                return settings[setting]
-            raise ConfigError(f"{key}={folder}: its {name} does not say `{setting}`: is it a tokenizer, of this version? change `{key}`")
-    raise ConfigError(f"{key}={folder}: expected a run folder or an exported model, it has no {in_run} and no config.json; change `{key}`")
+    def _require_model(self, part: str = "model") -> None:
+        if not self.path.exists():
+            raise ConfigError(self.key, str(self.path), expected="a file or folder that exists")
+        if not (self.is_run or self.is_export):
+            raise self.error(f"it has no {CONFIG} and no {EXPORTED}; expected a run folder or an exported {part}")
 
-
-def _read(file: Path, key: str) -> dict[str, Any]:
-    """A file of keys and values, YAML or JSON, in a folder that the value of `key` names."""
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{key}={file.parent}: its {file.name} cannot be read: {' '.join(str(error).split())}; change `{key}`") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{key}={file.parent}: its {file.name} is not that of a run or of a model; change `{key}`")
-    return content
+    def _read(self, name: str) -> dict[str, Any]:
+        """A file of keys and values, YAML or JSON."""
+        self._require_model()
+        try:
+            text = (self.path / name).read_text()
+            content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise self.error(f"its {name} cannot be read ({' '.join(str(error).split())})") from error
+        if not isinstance(content, dict):
+            raise self.error(f"its {name} is not that of a run or of a model")
+        return content

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from experiments.config.errors import TesseraError
+
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -25,7 +27,7 @@ class ProcessTree:
     """A process with all that it starts, in a session of its own so that a Ctrl-C at the terminal does not reach it by itself."""
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        """Start `command`, with its output behind what `log` has."""
+        """Start `command`; its output is appended to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a") as file:
             file.write("$ " + shlex.join(command).replace("\n", " ") + "\n")
@@ -35,24 +37,24 @@ class ProcessTree:
             )
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs. What a process that failed leaves behind is ended."""
+        """The exit status, None while it runs. Processes that a failed one leaves behind are killed."""
         status = self.process.poll()
         if status:
             self.kill()
         return status
 
     def interrupt(self, number: int) -> None:
-        """Send a signal to the first process alone: it speaks for the others, and readers of pictures must not end before it."""
+        """Send a signal to the first process alone: it ends the others, and processes that read images must not end before it."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End all of them at once."""
+        """Kill all of them."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Requests:
-    """Remembers the signals that ask for an end, while it is entered."""
+    """Records the signals that ask for an end, while it is entered."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -70,23 +72,33 @@ class Requests:
         self.received.append(number)
 
 
-class TrainingFailedError(ValueError):
-    """A training that ended without a result."""
-
-
-def run_training(words: list[str], said: Path) -> None:
-    """Run `experiments.train` to its end.
-
-    A request to end is passed on; the training saves and leaves, and so does this process.
+class TrainingFailedError(TesseraError):
+    """A training that ended without a result.
 
     Args:
-        words: of its command line.
-        said: the file that its output goes to.
+        reason: what happened.
+        status: exit status of its process; None if it ended well.
+        log: file with its output.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, log: Path | None = None) -> None:
+        self.reason, self.status, self.log = reason, status, log
+        super().__init__(reason if log is None else f"{reason}; see {log}")
+
+
+def run_training(overrides: list[str], output: Path) -> None:
+    """Run `experiments.train` to its end.
+
+    A request to end is passed on; the training saves and ends, and so does this process.
+
+    Args:
+        overrides: its command line.
+        output: file that its output is appended to.
 
     Raises:
-        TrainingFailedError: it failed; says its last line.
+        TrainingFailedError: it failed; quotes its last line.
     """
-    tree = ProcessTree([sys.executable, "-m", "experiments.train", *words], said, os.environ)
+    tree = ProcessTree([sys.executable, "-m", "experiments.train", *overrides], output, os.environ)
     passed_on = 0
     with Requests() as requests:
         while (status := tree.poll()) is None:
@@ -97,11 +109,11 @@ def run_training(words: list[str], said: Path) -> None:
     if requests.received:
         sys.exit(128 + requests.received[0])
     if status:
-        raise TrainingFailedError(f"its training ended with status {status}: {last_line(said)}; see {said}")
+        raise TrainingFailedError(f"its training ended with status {status}: {last_line(output)}", status, output)
 
 
 def last_line(file: Path) -> str:
-    """The last line of a log that says something; empty if there is none."""
+    """The last line of a log that is not blank; empty if there is none."""
     if not file.is_file():
         return ""
     with open(file, "rb") as opened:

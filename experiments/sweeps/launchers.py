@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.config.errors import ConfigError
-from experiments.runs.folder import write_atomic
 from experiments.runs.processes import ProcessTree
 from experiments.sweeps.entries import Entry, Stage
+from tokenizer.files import write_text
 
 LAUNCHERS = ("local", "slurm", "submitit_local")
 INSTALL = 'pip install "tessera-tokenizers[slurm]", or pip install submitit'
@@ -157,7 +157,7 @@ class QueuedHandle:
     def submitted(self, job: Any, folder: Path) -> None:
         """Watch a job, and write down its number and the folder in which submitit keeps it."""
         self.job = job
-        write_atomic(self.file, json.dumps({"folder": str(folder), "job": job.job_id}) + "\n")
+        write_text(self.file, json.dumps({"folder": str(folder), "job": job.job_id}) + "\n")
 
     def poll(self) -> int | None:
         """The status of its stages; 1 if the job itself came to an end."""

@@ -1,14 +1,13 @@
-"""One file of tokenized images: a safetensors file, written in pieces, read through memory maps. Imports no torch.
+"""Token cache: one safetensors file of tokenized images, written in pieces, read through memory maps. Imports no torch.
 
 Format (https://github.com/huggingface/safetensors): 8 bytes, the length of the header; the header, JSON, every array by name with its
-dtype, shape and place behind the header; the arrays without gaps, the widest numbers first, so that each is aligned. What the arrays
-mean is JSON text under `tessera` in the header's `__metadata__`.
+dtype, shape and offset behind the header; the arrays without gaps, the widest numbers first, so that each is aligned. The meaning of
+the arrays is JSON text under `tessera` in the header's `__metadata__`.
 
 Arrays: `train/indices` and `val/indices` (images, views, N, G) in the narrowest type that holds V, `train/labels` and `val/labels`
 (images,) int32, -1 where there is none.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import DataError
 from experiments.runs.folder import RunFolder
+from tokenizer.files import short_hash
 
 VERSION = 1
 SPLITS = ("train", "val")
@@ -34,7 +34,7 @@ PIECE = 1 << 24
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array of a cache: dtype in safetensors' words, shape, and the first byte in the file."""
+    """An array of a cache: safetensors' name of its dtype, shape, and the first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,19 +42,19 @@ class StoredArray:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Number of bytes."""
         return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
 @dataclass(frozen=True)
 class CacheHeader:
-    """What a cache says of itself.
+    """Header of a cache.
 
     Attributes:
         path: the file.
         arrays: by name.
         about: `version`, `tokens` (fields of a TokenSpec), `classes` (names or None), `image_size`, `transform` and `reference` of the
-            evaluation pictures, `views` (how training pictures were cut), `seed`, `data` {name, config, fingerprint},
+            evaluation images, `views` (crops of the training images), `seed`, `data` {name, config, fingerprint},
             `tokenizer` {folder, digest, weights}, `precision`, `code_version`, `splits` {train, val}, each with the digest of
             its `keys` and the names `left_out`.
     """
@@ -70,24 +70,19 @@ class CacheHeader:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits of everything that decides the indices, but no path."""
+        """Twelve hexadecimal digits of everything that determines the indices, but no path."""
         shapes = {name: [array.dtype, array.shape] for name, array in sorted(self.arrays.items())}
         return short_hash([identity_of(self.about), shapes])
 
 
 def identity_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a header's `about` that decides the indices."""
+    """The part of a header's `about` that determines the indices."""
     alike = {name: about[name] for name in ("tokens", "image_size", "views", "seed", "precision")}
     return {**alike, "data": about["data"]["fingerprint"], "tokenizer": about["tokenizer"]["digest"]}
 
 
-def short_hash(value: Any) -> str:
-    """Twelve hexadecimal digits of plain containers."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def dtype_for(codebook_size: int) -> str:
-    """The narrowest type that holds 0 .. V - 1, in safetensors' words."""
+    """safetensors' name of the narrowest type for 0 .. V - 1."""
     return next((name for name, bits in (("U8", 8), ("U16", 16), ("U32", 32)) if codebook_size <= 1 << bits), "I64")
 
 
@@ -96,10 +91,10 @@ def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
 
     Args:
         path: the file.
-        key: of the configuration, for messages.
+        key: configuration key of the file, for messages.
 
     Raises:
-        ConfigError: there is no such file, or it is no cache, truncated, or of another version.
+        DataError: there is no such file, or it is no cache, truncated, or of another version.
     """
     path = Path(path).expanduser()
     try:
@@ -108,18 +103,18 @@ def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if length <= min(size, LARGEST_HEADER) else b""
     except OSError as error:
-        raise _refusal(path, key, f"{error.strerror}") from error
+        raise _refusal(path, key, str(error.strerror)) from error
     try:
         content = json.loads(text)
         about = json.loads(content.pop("__metadata__")["tessera"])
         arrays = {name: _array(entry, 8 + length) for name, entry in content.items()}
         version, end = about["version"], max(array.offset + array.size for array in arrays.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refusal(path, key, f"its {size} bytes do not begin with a whole header of one") from error
+        raise _refusal(path, key, f"its {size} bytes do not begin with a complete header") from error
     if version != VERSION:
-        raise _refusal(path, key, f"it has version {version}, this code reads version {VERSION}: tokenize again")
+        raise _refusal(path, key, f"it has version {version}, this code reads version {VERSION}; tokenize again")
     if end != size:
-        raise _refusal(path, key, f"it has {size} bytes of {end}, so it is damaged: tokenize again")
+        raise _refusal(path, key, f"it is damaged, it has {size} bytes of {end}; tokenize again")
     return CacheHeader(path, arrays, about)
 
 
@@ -134,16 +129,16 @@ def _array(entry: Mapping[str, Any], start: int) -> StoredArray:
     begin, end = entry["data_offsets"]
     array = StoredArray(entry["dtype"], tuple(entry["shape"]), start + begin)
     if array.size != end - begin:
-        raise ValueError("shape and place differ")
+        raise ValueError  # like any other damage, see `read_header`
     return array
 
 
-def _refusal(path: Path, key: str, reason: str) -> ConfigError:
-    return ConfigError(f"{key}={path}: expected a token cache, as `python -m experiments.tokenize` writes it; {reason}; change `{key}`")
+def _refusal(path: Path, key: str, reason: str) -> DataError:
+    return DataError(path, f"expected a token cache, as `python -m experiments.tokenize` writes it; {reason}", key)
 
 
 class TokenCache:
-    """A cache on disk; nothing of it is in memory but the header."""
+    """A cache on disk; only the header is in memory."""
 
     def __init__(self, path: str | Path, key: str = "data.file") -> None:
         """Read the header; see `read_header`."""
@@ -152,36 +147,36 @@ class TokenCache:
     def array(self, name: str) -> NDArray[Any]:
         """A read-only memory map of an array."""
         stored = self.header.arrays[name]
-        if stored.size == 0:  # nothing cannot be mapped
+        if stored.size == 0:  # an empty array cannot be mapped
             return np.empty(stored.shape, DTYPES[stored.dtype])
         return np.asarray(np.memmap(self.header.path, DTYPES[stored.dtype], "r", stored.offset, stored.shape))
 
 
 class CacheWriter:
-    """Writes a cache in constant memory. The arrays grow in a folder beside the file, which is there whole or not at all.
+    """Writes a cache in constant memory. The arrays grow in a folder beside the file, which is written whole or not at all.
 
-    A `with` block holds that folder for this process; it is removed at the end, or emptied at the next start if this process was killed.
+    A `with` block locks that folder for this process; it is removed at the end, or emptied at the next start if this process was killed.
     """
 
     def __init__(self, path: Path, rows: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         """
         Args:
             path: the file to write.
-            rows: dtype, in safetensors' words, and shape of one row of every array, by name.
+            rows: dtype, by safetensors' name, and shape of one row of every array, by name.
         """
         self.path = path
         self.folder = path.with_name(f"{path.name}.parts")
         self.rows = dict(rows)
         self.counts = dict.fromkeys(rows, 0)
-        self.held = RunFolder(self.folder).lock()
+        self.lock = RunFolder(self.folder).lock()
 
     def __enter__(self) -> "CacheWriter":
-        """Take the folder.
+        """Lock the folder.
 
         Raises:
             RunFolderError: another process writes the same file.
         """
-        self.held.__enter__()
+        self.lock.__enter__()
         for leftover in self.folder.glob("*.part"):
             leftover.unlink()
         for name in self.rows:
@@ -197,7 +192,7 @@ class CacheWriter:
         self.counts[name] += len(rows)
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Join the arrays behind the header and put the file in its place. Needs room for the largest array twice."""
+        """Join the arrays behind the header and rename the file. Needs disk space for the largest array twice."""
         order = sorted(self.rows, key=lambda name: -np.dtype(DTYPES[self.rows[name][0]]).itemsize)
         whole = self.folder / "whole.part"
         with open(whole, "wb") as file:
@@ -212,11 +207,11 @@ class CacheWriter:
         os.replace(whole, self.path)
 
     def __exit__(self, *error: object) -> None:
-        """Leave nothing but the finished file."""
+        """Remove everything but the finished file."""
         for leftover in self.folder.glob("*.part"):
             leftover.unlink()
-        self.held.__exit__(None, None, None)
-        with suppress(OSError):  # the next writer may have taken it already
+        self.lock.__exit__(None, None, None)
+        with suppress(OSError):  # the next writer may have locked it already
             self.folder.rmdir()
 
     def _part(self, name: str) -> Path:
@@ -224,10 +219,10 @@ class CacheWriter:
 
     def _header(self, order: list[str], about: Mapping[str, Any]) -> bytes:
         content: dict[str, Any] = {"__metadata__": {"tessera": json.dumps({"version": VERSION, **about})}}
-        place = 0
+        offset = 0
         for name in order:
             dtype, shape = self.rows[name]
-            array = StoredArray(dtype, (self.counts[name], *shape), place)
-            content[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [place, place := place + array.size]}
+            array = StoredArray(dtype, (self.counts[name], *shape), offset)
+            content[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset := offset + array.size]}
         text = json.dumps(content).encode()
         return text + b" " * (-len(text) % 8)

@@ -1,4 +1,4 @@
-"""Tokenized images out of a cache: batches of indices straight from the file, no picture and no encoder."""
+"""Data of tokens in a cache: batches of indices are read from the file, without images and encoder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.config.errors import DataError
 from experiments.data.source import NO_LABEL, DataSource, Draw
 from experiments.tokens.cache import TokenCache
 from tokenizer.interfaces import TokenBatch, TokenSpec
@@ -15,18 +16,18 @@ class CachedTokens(DataSource):
     """The two splits of a token cache; its batches are `TokenBatch`.
 
     Attributes:
-        tokens: what the cache holds.
-        header: what the cache says of itself.
+        tokens: sizes of the tokens of one image.
+        header: the cache's header.
     """
 
     def __init__(self, file: str, seed: int) -> None:
         """
         Args:
             file: written by `python -m experiments.tokenize`.
-            seed: of the choice among a training picture's views.
+            seed: seed of the choice among the views of a training image.
 
         Raises:
-            ValueError: no cache, a damaged one, or labels out of range.
+            DataError: no cache, a damaged one, or labels out of range.
         """
         cache = TokenCache(file)
         self.header = cache.header
@@ -43,12 +44,12 @@ class CachedTokens(DataSource):
         return self.header.fingerprint
 
     def contents(self) -> dict[str, str]:
-        """The tokens, and the tokenizer that made them."""
+        """Digests of the tokens, and of their tokenizer."""
         return {"data": self.fingerprint(), "tokenizer": self.made_with["digest"]}
 
     @property
     def made_with(self) -> dict[str, Any]:
-        """Folder, digest and weights of the tokenizer, as the cache records them."""
+        """Folder, digest and weights of the tokenizer in the cache's header."""
         return dict(self.header.about["tokenizer"])
 
     def collate(self, examples: TokenBatch) -> TokenBatch:
@@ -57,7 +58,7 @@ class CachedTokens(DataSource):
 
 
 def spec_of(fields: Mapping[str, Any]) -> TokenSpec:
-    """The TokenSpec that a file describes."""
+    """The TokenSpec of fields out of a file."""
     return TokenSpec(**{**fields, "grid": tuple(fields["grid"])})
 
 
@@ -68,7 +69,7 @@ class CachedRows:
         """Map the arrays.
 
         Raises:
-            ValueError: a label is neither a class nor -1.
+            DataError: a label is neither a class nor -1.
         """
         self.arguments = (cache, split, seed, tokens)
         self.file = cache.header.path
@@ -79,13 +80,10 @@ class CachedRows:
         self.labels = cache.array(f"{split}/labels")
         lowest, highest = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (NO_LABEL, NO_LABEL)
         if lowest < NO_LABEL or highest >= tokens.num_classes:
-            raise ValueError(
-                f"data.file={self.file}: {split} labels lie in {lowest} .. {highest}, expected -1 or a class below {tokens.num_classes}; "
-                "the file is damaged: tokenize again, or change `data.file`"
-            )
+            raise self._damaged(f"{split} labels are in {lowest} .. {highest}, expected -1 or a class below {tokens.num_classes}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For another process: maps are opened there, not copied."""
+        """For another process: the file is mapped there, not copied."""
         return CachedRows, self.arguments
 
     def __len__(self) -> int:
@@ -98,21 +96,21 @@ class CachedRows:
         """All rows of a batch at once, which the loader prefers to one after the other.
 
         Raises:
-            ValueError: an index is no code.
+            DataError: an index out of range.
         """
         rows = np.array([place.index if isinstance(place, Draw) else place for place in places], dtype=np.int64)
         views = np.array([self.view(place) for place in places], dtype=np.int64)
         indices = self.indices[rows, views].astype(np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.tokens.codebook_size:
-            raise ValueError(
-                f"data.file={self.file}: {self.split} has an index {indices.max()}, expected less than {self.tokens.codebook_size}; "
-                "the file is damaged: tokenize again, or change `data.file`"
-            )
+            raise self._damaged(f"{self.split} has an index {indices.max()}, expected less than {self.tokens.codebook_size}")
         labels = torch.from_numpy(self.labels[rows].astype(np.int64))
         keys = [f"{self.split}#{row}.{view}" for row, view in zip(rows, views, strict=True)]
         return TokenBatch(torch.from_numpy(indices), labels, self.tokens.layout, keys)
 
     def view(self, place: Draw | int) -> int:
-        """Which view of a picture is shown."""
-        number = self.indices.shape[1]
-        return int(place.random(self.seed).integers(number)) if isinstance(place, Draw) and number > 1 else 0
+        """Number of the view that is read."""
+        views = self.indices.shape[1]
+        return int(place.random(self.seed).integers(views)) if isinstance(place, Draw) and views > 1 else 0
+
+    def _damaged(self, reason: str) -> DataError:
+        return DataError(self.file, f"{reason}; the file is damaged: tokenize again", "data.file")

@@ -1,8 +1,9 @@
-"""Pictures that are tokenized while a generator trains: new crops in every epoch, at the price of an encoder in every step."""
+"""Images that are tokenized while a generator trains: new crops in every epoch, at the cost of an encoder in every step."""
 
 from functools import cached_property
 from typing import Any, Literal
 
+from experiments.config.errors import ConfigError, config_errors
 from experiments.data.source import Example, ImageSource, Unreadable
 from experiments.runs.models import digest_of, load_tokenizer
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -10,28 +11,29 @@ from tokenizer.interfaces import ImageBatch, TokenSpec
 
 
 class OnlineTokens(ImageSource):
-    """Pictures for a generator; batches are `ImageBatch`, the task encodes them on its device.
+    """Images for a generator; batches are `ImageBatch`, the task encodes them on its device.
 
     Attributes:
-        images: where the pictures come from.
+        images: source of the images.
         tokenizer: folder of the tokenizer.
-        weights: of a run folder, the averaged or the trained ones.
+        weights: which weights of a run folder.
     """
 
     def __init__(self, images: ImageSource, tokenizer: str, weights: Literal["ema", "raw"], num_classes: int) -> None:
         """
         Args:
-            images: a source of pictures.
+            images: source of the images.
             tokenizer: a run folder, or a folder written by `python -m experiments.export`.
-            weights: of a run folder, the averaged or the trained ones.
-            num_classes: of the pictures, which a configuration says before they are looked at; 0 without labels.
+            weights: the averaged or the trained weights of a run folder.
+            num_classes: number of classes of the images, which the configuration needs before they are read; 0 without labels.
 
         Raises:
-            ValueError: the pictures have another number of classes.
+            ConfigError: the images have another number of classes.
         """
-        found = len(images.classes or [])
-        if found != num_classes:
-            raise ValueError(f"data.num_classes={num_classes}: these pictures have {found} classes; set data.num_classes={found}")
+        count = len(images.classes or [])
+        if count != num_classes:
+            advice = f"set data.num_classes={count}"
+            raise ConfigError("data.num_classes", num_classes, expected=f"{count}, the number of classes of these images", advice=advice)
         self.images = images
         self.tokenizer = tokenizer
         self.weights = weights
@@ -49,18 +51,19 @@ class OnlineTokens(ImageSource):
         return self.images.collate(examples)
 
     def contents(self) -> dict[str, str]:
-        """The images, and the tokenizer."""
+        """Digests of the images and of the tokenizer."""
         return {"data": self.fingerprint(), "tokenizer": self.made_with["digest"]}
 
     @cached_property
     def encoder(self) -> ImageTokenizer:
         """The tokenizer, in eval mode on the CPU."""
-        return load_tokenizer(self.tokenizer, self.weights)[0]
+        return load_tokenizer(self.tokenizer, self.weights, "data.tokenizer")[0]
 
     @property
     def tokens(self) -> TokenSpec:
         """Sizes of the tokens of one image."""
-        return self.encoder.tokens(self.image_size, len(self.classes or []))
+        with config_errors("data.tokenizer"):
+            return self.encoder.tokens(self.image_size, len(self.classes or []))
 
     @cached_property
     def made_with(self) -> dict[str, Any]:

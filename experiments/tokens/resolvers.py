@@ -6,11 +6,11 @@ from omegaconf import Container, ListConfig
 
 from experiments.config.errors import ConfigError
 from experiments.config.resolvers import at_least, select
-from experiments.runs.model_folder import recorded
+from experiments.runs.model_folder import ModelFolder
 
 
 def trained_with(key: str, setting: str, cache: str = "", *, _root_: Container) -> Any:
-    """A setting of the run folder or of the exported model that the value of `key` names; of several the first.
+    """A setting of the run folder or the export that the value of `key` names; of several the first.
 
     Where that is null, of the token cache that the key `cache` names, if there is such a key.
     """
@@ -20,18 +20,19 @@ def trained_with(key: str, setting: str, cache: str = "", *, _root_: Container) 
     if value is None and cache:
         file = select(_root_, cache)
         if file is None:
-            raise ConfigError(f"{key}=null: expected a run folder or an exported tokenizer, or {cache}=FILE; change `{key}` or `{cache}`")
+            advice = f"change `{key}` or `{cache}`"
+            raise ConfigError(key, None, expected=f"a run folder or an exported tokenizer, or {cache}=FILE", advice=advice)
         from experiments.tokens.cache import read_header  # imports numpy
 
         return read_header(str(file), cache).about[setting]
-    return recorded(key, value, setting)
+    return folder_of(key, value).setting(setting)
 
 
 def tokens_of(field: str, *, _root_: Container) -> Any:
-    """A field of the TokenSpec of `data`, or the `image_size` that it is for.
+    """A field of the TokenSpec of `data`, or its `image_size`.
 
-    Read from the cache `data.file`, or from the tokenizer `data.tokenizer`, a run folder or an export. Classes are the pictures', not the
-    tokenizer's: `data.num_classes` says how many there are where there is no cache.
+    Read from the cache `data.file`, or from the tokenizer `data.tokenizer`, a run folder or an export. Classes are those of the images,
+    not of the tokenizer: where there is no cache, `data.num_classes` is their number.
     """
     data = select(_root_, "data")
     if "file" in data:
@@ -41,9 +42,21 @@ def tokens_of(field: str, *, _root_: Container) -> Any:
         return header.about[field] if field == "image_size" else header.tokens[field]
     if "tokenizer" not in data:
         name = str(data.get("_target_")).rpartition(".")[2]
-        raise ConfigError(f"data={name}: it has no tokens; expected data=indices data.file=FILE or data=online data.tokenizer=FOLDER")
+        raise ConfigError(
+            "data", name, reason="it has no tokens", expected="data=indices data.file=FILE or data=online data.tokenizer=FOLDER"
+        )
     if field == "num_classes":
         return at_least("data.num_classes", 0, _root_=_root_)
-    if field == "image_size":
-        return recorded("data.tokenizer", data["tokenizer"], field)
-    return recorded("data.tokenizer", data["tokenizer"], "tokens")[field]
+    folder = folder_of("data.tokenizer", data["tokenizer"])
+    return folder.setting(field) if field == "image_size" else folder.tokens[field]
+
+
+def folder_of(key: str, value: Any) -> ModelFolder:
+    """The folder that the value of a key names.
+
+    Raises:
+        ConfigError: the value is no path.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(key, value, expected="a run folder or an export")
+    return ModelFolder(value, key)

@@ -1,4 +1,4 @@
-"""From pictures to a token cache, and from a row of a cache back to a picture."""
+"""From images to a token cache, and from a row of a cache back to an image."""
 
 import hashlib
 import logging
@@ -14,18 +14,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from experiments.data.loading import leave_signals_to_training
+from experiments.config.errors import ConfigError, DataError, DiskFull, config_errors
+from experiments.data.loading import evaluation_batches, make_loader
 from experiments.data.source import ImageSource
 from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
+from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
-from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for
+from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for, identity_of, looks_like_cache, read_header
 from experiments.tokens.cached import spec_of
 from experiments.tokens.crops import EvaluationViews, Views
+from tokenizer.files import DIGITS, short_hash
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch, TokenSpec
 
@@ -33,19 +35,20 @@ log = logging.getLogger(__name__)
 
 
 def tokens_of(model: ImageTokenizer, source: ImageSource) -> TokenSpec:
-    """What the tokenizer makes of the pictures.
+    """Sizes of the tokens of one image.
 
     Raises:
-        ValueError: their size does not fit, or the tokenizer merges tokens, which differs from picture to picture.
+        ConfigError: the image size does not fit, or the tokenizer merges tokens, which differs from image to image.
     """
-    tokens = model.tokens(source.image_size, len(source.classes or []))
+    with config_errors("tokenizer"):
+        tokens = model.tokens(source.image_size, len(source.classes or []))
     if tokens.kind == "merged":
-        raise ValueError("this tokenizer merges tokens, a cache has no place for their assignment yet; choose another `tokenizer`")
+        raise ConfigError("tokenizer", reason="it merges tokens, and a cache cannot store their assignment; choose another `tokenizer`")
     return tokens
 
 
 class Tokenizing:
-    """A tokenizer on its device, the pictures it reads, and how many at a time."""
+    """A tokenizer on its device, with the settings of encoding."""
 
     def __init__(
         self, model: ImageTokenizer, device: torch.device, precision: Literal["fp32", "bf16"], batch_size: int, workers: int
@@ -53,10 +56,10 @@ class Tokenizing:
         """
         Args:
             model: in eval mode.
-            device: where it computes.
-            precision: of encoder layers; look-ups are in fp32 always.
+            device: device of the tokenizer.
+            precision: precision of encoder layers; look-ups are always in fp32.
             batch_size: views encoded at a time.
-            workers: processes that read pictures.
+            workers: number of reading processes.
         """
         self.model = model.to(device)
         self.device = device
@@ -68,13 +71,14 @@ class Tokenizing:
         """Tokenize both splits into one file.
 
         Args:
-            path: of the file.
-            source: the pictures.
-            training: views of the training pictures; evaluation pictures have one each.
-            about: of the header, but for `splits`.
+            path: the file.
+            source: the images.
+            training: views of the training images; evaluation images have one each.
+            about: `about` of the header, except `splits`.
 
         Raises:
-            ValueError: the disk has too little room, or no picture of a split could be read.
+            DiskFull: the disk has too little space.
+            DataError: no image of a split can be read.
         """
         tokens = spec_of(about["tokens"])
         splits = {"train": training, "val": EvaluationViews(source.val)}
@@ -83,35 +87,27 @@ class Tokenizing:
             rows[f"{split}/indices"] = (dtype_for(tokens.codebook_size), (views.views, tokens.num_tokens, tokens.groups))
             rows[f"{split}/labels"] = ("I32", ())
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._check_room(path, splits, tokens)
+        self._check_space(path, splits, tokens)
         with CacheWriter(path, rows) as writer:
             written = {split: self._write_split(writer, split, views, source, tokens) for split, views in splits.items()}
             writer.finish({**about, "splits": written})
 
-    def _check_room(self, path: Path, splits: dict[str, Views], tokens: TokenSpec) -> None:
-        """Twice the largest array, as joining them needs."""
+    def _check_space(self, path: Path, splits: dict[str, Views], tokens: TokenSpec) -> None:
+        """Joining the arrays needs the largest one twice."""
         width = np.dtype(DTYPES[dtype_for(tokens.codebook_size)]).itemsize
         sizes = [len(views) * views.views * tokens.num_tokens * tokens.groups * width for views in splits.values()]
         needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
         if needed > free:
-            raise ValueError(f"output={path}: writing it needs {needed / 1e9:.1f} GB, there are {free / 1e9:.1f} GB; change `output`")
+            raise DiskFull(path, f"{free:,} bytes are free", needed)
 
     @torch.inference_mode()
     def _write_split(self, writer: CacheWriter, split: str, views: Views, source: ImageSource, tokens: TokenSpec) -> dict[str, Any]:
-        """Tokenize one split; gives what the header says of it."""
+        """Tokenize one split; returns its entry of the header."""
         keys, left_out = hashlib.sha256(), list[str]()
         counts = CodebookCounts(tokens.groups, tokens.codebook_size) if tokens.codebook_size <= MAX_COUNTED_CODES else None
-        loader = DataLoader(
-            views,
-            batch_size=max(1, self.batch_size // views.views),
-            num_workers=self.workers,
-            worker_init_fn=leave_signals_to_training,
-            collate_fn=source.collate,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # the global one stays untouched
-        )
-        with progress(len(views), f"{split} pictures") as advance:
-            for batch in loader:
+        batches = evaluation_batches(len(views), max(1, self.batch_size // views.views), rank=0, world=1)
+        with progress(len(views), f"{split} images") as advance:
+            for batch in make_loader(views, source.collate, batches, self.workers):
                 left_out += batch.left_out
                 advance(len(batch.keys) + len(batch.left_out))
                 if not batch.keys:
@@ -123,17 +119,17 @@ class Tokenizing:
                 writer.append(f"{split}/indices", indices)
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
-            raise ValueError(f"no {split} picture of this data could be read; left out: {', '.join(left_out[:10])}; change `data`")
-        used = None if counts is None else counts.compute()["codebook_usage"]
-        return {"keys": keys.hexdigest()[:12], "left_out": left_out, "codebook_usage": used}
+            raise DataError(None, f"no {split} image can be read; left out: {', '.join(left_out[:10])}", "data")
+        usage = None if counts is None else counts.compute()["codebook_usage"]
+        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": usage}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
         """(B, views, N, G) of images (B, views, 3, H, W)."""
-        pictures, views = batch.images.shape[:2]
-        half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
-        with half:
+        count, views = batch.images.shape[:2]
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with autocast:
             parts = [self._indices(part) for part in torch.split(batch.images.flatten(0, 1), self.batch_size)]
-        joined: NDArray[np.int64] = torch.cat(parts).reshape(pictures, views, *parts[0].shape[1:]).cpu().numpy()
+        joined: NDArray[np.int64] = torch.cat(parts).reshape(count, views, *parts[0].shape[1:]).cpu().numpy()
         return joined
 
     def _indices(self, images: Tensor) -> Tensor:
@@ -141,7 +137,7 @@ class Tokenizing:
 
 
 def describe_tokens(tokens: TokenSpec) -> dict[str, Any]:
-    """The fields, as JSON keeps them."""
+    """The fields in JSON's types."""
     return {**asdict(tokens), "grid": list(tokens.grid)}
 
 
@@ -154,16 +150,16 @@ def describe_cache(
     seed: int,
     precision: str,
 ) -> dict[str, Any]:
-    """What a header says, but for `splits`.
+    """`about` of a header, except `splits`.
 
     Args:
-        source: the pictures.
-        tokens: that the tokenizer makes of them.
-        views: see `training_views`.
-        data: `name` and `config` of the pictures; places are left out.
-        tokenizer: its `folder`, `digest` and `weights`.
-        seed: of the data.
-        precision: of the encoder.
+        source: the images.
+        tokens: sizes of their tokens.
+        views: see `view_settings`.
+        data: `name` and `config` of the images; paths are left out.
+        tokenizer: `folder`, `digest` and `weights` of the tokenizer.
+        seed: seed of the data.
+        precision: precision of the encoder.
     """
     return {
         "tokens": describe_tokens(tokens),
@@ -184,15 +180,43 @@ def describe_cache(
     }
 
 
+def output_file(output: str | None, tokenizer: ModelFolder, about: Mapping[str, Any]) -> Path:
+    """The file of a cache: `output`, or by default one for each tokenizer, data and crops, in the run folder if there is one."""
+    if output:
+        return Path(output)
+    folder = tokenizer.path / "tokens" if tokenizer.is_run else Path("runs", "tokens", *tokenizer.path.resolve().parts[-2:])
+    return folder / f"{short_hash(identity_of(about))}.safetensors"
+
+
+def is_written(path: Path, about: Mapping[str, Any], rerun: bool) -> bool:
+    """Whether a cache exists and is not to be written again.
+
+    Raises:
+        ConfigError: the file is another cache; with `rerun` only if it has never been a cache, not even a damaged one.
+        DataError: without `rerun`, the file is no cache.
+    """
+    if not path.exists():
+        return False
+    if rerun:
+        if not looks_like_cache(path):
+            raise ConfigError("output", str(path), reason="this file is not a token cache")
+        return False
+    old, new = (identity_of(header) for header in (read_header(path, "output").about, about))
+    if old == new:
+        return True
+    differing = ", ".join(name for name in new if old[name] != new[name])
+    raise ConfigError("output", str(path), reason=f"it is a cache of another {differing}", advice="change `output`, or set rerun=true")
+
+
 @torch.inference_mode()
 def decode_row(model: ImageTokenizer, cache: TokenCache, split: str, row: int) -> Image.Image:
     """All views of one row of a cache side by side.
 
     Args:
-        model: that wrote the cache, in eval mode.
+        model: tokenizer that wrote the cache, in eval mode.
         cache: the file.
         split: train or val.
-        row: its number.
+        row: number of the row.
     """
     indices = torch.from_numpy(cache.array(f"{split}/indices")[row].astype(np.int64))
     layout = spec_of(cache.header.tokens).layout

@@ -14,7 +14,8 @@ def check(config: dict[str, Any]) -> None:
     """Check the settings of a composed configuration.
 
     Raises:
-        ValueError: a setting out of its range, or data that does not exist.
+        ConfigError: a setting out of its range.
+        DataError: data that does not exist.
     """
     for key, minimum in MINIMA.items():
         check_setting(config, key, minimum=minimum)
@@ -26,5 +27,5 @@ def check(config: dict[str, Any]) -> None:
 
 
 def run_name(choices: Mapping[str, Any]) -> str:
-    """The folder that a run's folder is in: its experiment, or its quantizer or generator."""
+    """The folder of a run's folder: its experiment, or its quantizer or generator."""
     return str(choices.get("experiment") or choices.get("quantizer") or choices["generator"])

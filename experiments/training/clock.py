@@ -1,4 +1,4 @@
-"""The base of all tasks: one clock, noise that needs no saving, averaged weights, checks and reports at its updates."""
+"""The base of all tasks: one clock, noise that is not saved, averaged weights, checks and reports at its updates."""
 
 import time
 from abc import abstractmethod
@@ -22,7 +22,7 @@ from experiments.training.schedules import Schedule
 
 
 class ClockedTask(LightningModule):
-    """A task whose clock is `updates`, the number of steps that its model took. Lightning's `global_step` is not used.
+    """A task whose clock is `updates`, the number of its model's optimizer steps. Lightning's `global_step` is not used.
 
     Attributes:
         average: the averaged copy of the model, None for none.
@@ -37,25 +37,24 @@ class ClockedTask(LightningModule):
     def __init__(
         self, optimizers: list[AdamW], schedules: list[Schedule], updates: int, accumulate: int, ema_decay: float, seed: int
     ) -> None:
-        """Start the clock.
-
+        """
         Args:
-            optimizers: the model's first.
-            schedules: of their learning rates.
-            updates: of the whole run.
-            accumulate: parts that a batch is computed in.
-            ema_decay: of the averaged weights.
-            seed: of all noise inside a step.
+            optimizers: settings of the optimizers, the model's first.
+            schedules: schedules of their learning rates.
+            updates: updates of the whole run.
+            accumulate: number of parts of a batch.
+            ema_decay: decay of the averaged weights.
+            seed: seed of all noise inside a step.
 
         Raises:
-            ValueError: a length that is neither a fraction nor a number of updates.
+            ConfigError: a length that is neither a fraction nor a number of updates.
         """
         super().__init__()
         self.automatic_optimization = False
         self.optimizer_settings = optimizers
         self.schedules = schedules
         for each in schedules:
-            each.factor(0, updates)  # judges its lengths
+            each.factor(0, updates)  # checks its lengths
         self.total_updates = updates
         self.accumulate = accumulate
         self.ema_decay = ema_decay
@@ -77,14 +76,14 @@ class ClockedTask(LightningModule):
 
     @abstractmethod
     def prepare(self, config: Mapping[str, Any], source: Any) -> None:
-        """Check the built parts against each other and keep what evaluation needs; before a folder is made.
+        """Check the built parts against each other and prepare evaluation; before a folder is made.
 
         Args:
             config: resolved configuration of the run.
             source: its data.
 
         Raises:
-            ValueError: they do not fit together.
+            ConfigError: they do not fit together.
         """
 
     @abstractmethod
@@ -125,21 +124,21 @@ class ClockedTask(LightningModule):
         self.trainer.should_stop = self.trainer.should_stop or self.updates >= self.total_updates
 
     def seed_noise(self) -> None:
-        """Noise inside a step is a function of (seed, batch, rank), so that nothing about it has to be saved."""
+        """Noise inside a step is a function of (seed, batch, rank), so that its state is not saved."""
         words = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
-    def step(self, terms: dict[str, Tensor], players: int = 1) -> tuple[list[Tensor], Tensor]:
-        """Clip, check and step the first `players` optimizers, and move the clock on.
+    def step(self, terms: dict[str, Tensor], count: int = 1) -> tuple[list[Tensor], Tensor]:
+        """Clip, check and step the first `count` optimizers, and advance the clock.
 
         Args:
             terms: unweighted loss terms of this update, which must be finite.
-            players: number of optimizers.
+            count: number of optimizers.
 
         Returns:
-            their gradient norms before clipping, and whether the step was refused, () above 0.
+            their gradient norms before clipping, and whether the step was skipped, () above 0.
         """
-        optimizers = self._optimizers()[:players]
+        optimizers = self._optimizers()[:count]
         gradients = [[p.grad for group in o.param_groups for p in group["params"] if p.grad is not None] for o in optimizers]
         norms = [torch.nn.utils.get_total_norm(gradient) for gradient in gradients]
         skip = self.finite(self.updates + 1, terms, norms)
@@ -166,7 +165,7 @@ class ClockedTask(LightningModule):
 
         Args:
             values: by log key.
-            batch_size: pictures of one batch of this process.
+            batch_size: images of one batch of this process.
         """
         values["train/learning_rate"] = self._optimizers()[0].param_groups[0]["lr"]
         updates, then = self._logged_at
@@ -177,7 +176,7 @@ class ClockedTask(LightningModule):
         self.report(values)
 
     def report(self, values: dict[str, float]) -> None:
-        """Hand values to every logger, on our own clock."""
+        """Log values to every logger, on our own clock."""
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step=self.updates)
 
@@ -187,7 +186,7 @@ class ClockedTask(LightningModule):
         self.measure_speed_from_here()
 
     def measure_speed_from_here(self) -> None:
-        """Leave what was done just now, such as a validation, out of the speed."""
+        """Exclude the time until now, such as that of a validation, from the speed."""
         self._logged_at = (self.updates, time.monotonic())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -201,7 +200,7 @@ class ClockedTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back the clock and the averaged weights, and tell the data where to go on."""
+        """Restore the clock, the averaged weights and the position in the data."""
         state = checkpoint[STATE]
         self.updates, self.batches, self.seconds = state["updates"], state["batches"], state["seconds"]
         if self.average is not None:
@@ -209,5 +208,5 @@ class ClockedTask(LightningModule):
         cast(Any, self.trainer).datamodule.start_batch = self.batches
 
     def _optimizers(self) -> list[LightningOptimizer]:
-        found = self.optimizers()
-        return cast(list[LightningOptimizer], found if isinstance(found, list) else [found])
+        optimizers = self.optimizers()
+        return cast(list[LightningOptimizer], optimizers if isinstance(optimizers, list) else [optimizers])

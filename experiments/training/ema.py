@@ -1,8 +1,9 @@
-"""Averaged weights: a second copy of the tokenizer that follows the trained one."""
+"""Averaged weights: a second copy of the model that follows the trained one."""
 
 import torch
 from torch import Tensor, nn
 
+from experiments.config.errors import ConfigError
 from tokenizer.layers.frozen import Frozen
 
 
@@ -15,14 +16,17 @@ class ExponentialMovingAverage(nn.Module):
     """
 
     def __init__(self, copy: nn.Module, decay: float) -> None:
-        """Take over `copy`, a module of the same class and weights as the one to follow.
+        """
+        Args:
+            copy: a module of the same class and weights as the one to follow.
+            decay: in [0, 1).
 
         Raises:
-            ValueError: decay outside [0, 1).
+            ConfigError: decay out of range.
         """
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"ema_decay={decay}: expected a number in [0, 1); change `ema_decay`")
+            raise ConfigError("ema_decay", decay, expected="a number in [0, 1)")
         self.decay = decay
         self._copy = Frozen(copy)
 
@@ -36,13 +40,13 @@ class ExponentialMovingAverage(nn.Module):
         """Follow `module` after its update number `updates` (counted from 1)."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
         averages, values = [], []
-        ours = self.module.state_dict(keep_vars=False)
+        copy = self.module.state_dict(keep_vars=False)
         for name, value in module.state_dict(keep_vars=False).items():
             if torch.is_floating_point(value):
-                averages.append(ours[name])
+                averages.append(copy[name])
                 values.append(value)
             else:
-                ours[name].copy_(value)
+                copy[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
 
     def averaged_state(self) -> dict[str, Tensor]:
@@ -50,5 +54,5 @@ class ExponentialMovingAverage(nn.Module):
         return self.module.state_dict()
 
     def load_averaged_state(self, state: dict[str, Tensor]) -> None:
-        """Take the tensors of a checkpoint; every name must be there."""
+        """Load the tensors of a checkpoint, strictly."""
         self.module.load_state_dict(state)

@@ -1,21 +1,18 @@
-"""The finite check: a step with a NaN or infinity is skipped on the device; the host reads about it only when it logs anyway."""
+"""The finite check: a step with a NaN or infinity is skipped on the device; the host reads the result only when it logs anyway."""
 
 from collections import deque
 
 import torch
 from torch import Tensor
 
+from experiments.config.errors import NonFinite
 from tokenizer.layers.distributed import is_distributed, world_size
 
 
-class NonFiniteError(ValueError):
-    """A loss or a gradient was not finite."""
-
-
 class FiniteCheck:
-    """Remembers, on the device, the first update whose loss or gradient was not finite, with this process's loss terms.
+    """Records, on the device, the first update whose loss or gradient was not finite, with this process's loss terms.
 
-    No module: a data-parallel wrapper would overwrite buffers with those of its first process.
+    Not a module: a data-parallel wrapper would overwrite buffers with those of its first process.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -26,7 +23,7 @@ class FiniteCheck:
         self._keys: deque[tuple[int, list[str]]] = deque(maxlen=10_000)
 
     def watch(self, update: int, keys: list[str]) -> None:
-        """Remember which pictures update number `update` sees, until the next `verify`."""
+        """Record the images of an update, until the next `verify`."""
         self._keys.append((update, keys))
 
     @torch.no_grad()
@@ -52,24 +49,25 @@ class FiniteCheck:
         """Read the device; called where the host reads anyway, by all ranks.
 
         Raises:
-            NonFiniteError: names the update, the terms and the pictures of the first bad step, the same on every rank.
+            NonFinite: names the update, the terms and the images of the first bad step, the same on every rank.
         """
         update = int(self.first_bad)
         if update >= 0:
-            terms, keys = self._cause(update)
-            told = ", ".join(f"{name}={value:.6g}" for name, value in zip(self.names, terms.tolist(), strict=True))
-            raise NonFiniteError(
-                f"update {update}: a loss or a gradient is not finite; such steps are skipped. Loss terms: {told}. "
-                f"Pictures: {', '.join(keys)}. Lower `learning_rate` or `optimizer.clip`, "
-                "or look at these pictures; the last checkpoint is good"
+            values, keys = self._cause(update)
+            terms = dict(zip(self.names, values.tolist(), strict=True))
+            reason = (
+                "a loss or a gradient is not finite; such steps are skipped. "
+                f"Loss terms: {', '.join(f'{name}={value:.6g}' for name, value in terms.items())}. Images: {', '.join(keys)}. "
+                "Lower `learning_rate` or `optimizer.clip`, or look at these images; the last checkpoint is good"
             )
+            raise NonFinite(reason, update, terms, tuple(keys))
         self._keys.clear()
 
     def _cause(self, update: int) -> tuple[Tensor, list[str]]:
-        """Terms of one and pictures of all ranks whose terms were not finite; of any rank if only a gradient was not."""
-        own = (self.terms_then.cpu(), [key for number, batch in self._keys if number == update for key in batch])
-        ranks = [own] * world_size()
+        """Terms of one and images of all ranks whose terms were not finite; of any rank if only a gradient was not."""
+        here = (self.terms_then.cpu(), [key for number, batch in self._keys if number == update for key in batch])
+        ranks = [here] * world_size()
         if is_distributed():
-            torch.distributed.all_gather_object(ranks, own)
-        guilty = [rank for rank in ranks if not rank[0].isfinite().all()] or ranks
-        return guilty[0][0], [key for _, keys in guilty for key in keys]
+            torch.distributed.all_gather_object(ranks, here)
+        bad = [rank for rank in ranks if not rank[0].isfinite().all()] or ranks
+        return bad[0][0], [key for _, keys in bad for key in keys]

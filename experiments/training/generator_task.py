@@ -1,4 +1,4 @@
-"""Training a generator: the likelihood of the indices of pictures, given their classes.
+"""Training a generator: the likelihood of the indices of images, given their classes.
 
 Papers: Sun et al. 2024, arXiv:2406.06525; Xiong et al. 2025, arXiv:2504.08736, supplement (optimizer, schedule, no averaged weights).
 """
@@ -13,20 +13,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.config.errors import ConfigError
 from experiments.data.loading import ImageData
 from experiments.data.transforms import normalize
 from experiments.evaluation.likelihood import Candidate, likelihoods, results
 from experiments.evaluation.preview import SamplePreview
 from experiments.evaluation.reconstruction import Evaluation
-from experiments.runs.models import TokenizerGoneError, described, recorded_tokenizer
+from experiments.runs.model_folder import ModelFolder
+from experiments.runs.models import TokenizerGoneError, recorded_tokenizer
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.online import OnlineTokens
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.optimizers import AdamW
-from experiments.training.reading import means_over_ranks
 from experiments.training.schedules import Schedule
+from experiments.training.step_log import means_over_ranks
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 from tokenizer.layers.frozen import Frozen
@@ -36,9 +38,9 @@ log = logging.getLogger(__name__)
 
 
 class GeneratorTask(ClockedTask):
-    """A generator and, where averaged weights are asked for, its averaged copy.
+    """A generator and, if `ema_decay` is set, its averaged copy.
 
-    A batch holds indices, or pictures that a frozen tokenizer turns into indices first: see `encode_with`.
+    A batch has indices, or images that a frozen tokenizer encodes first: see `encode_with`.
     """
 
     has_unused_parameters = False
@@ -59,19 +61,18 @@ class GeneratorTask(ClockedTask):
         ema_decay: float,
         seed: int,
     ) -> None:
-        """Keep the factory; nothing is built before `configure_model`.
-
+        """
         Args:
-            generator: builds it.
-            optimizer: of the generator.
-            schedule: of its learning rate.
-            updates: of the whole run.
-            accumulate: parts that a batch is computed in.
-            ema_decay: of the averaged weights, 0 for none.
-            seed: of all noise inside a step.
+            generator: factory, called in `configure_model`.
+            optimizer: optimizer of the generator.
+            schedule: schedule of its learning rate.
+            updates: updates of the whole run.
+            accumulate: number of parts of a batch.
+            ema_decay: decay of the averaged weights, 0 for none.
+            seed: seed of all noise inside a step.
 
         Raises:
-            ValueError: a length that is neither a fraction nor a number of updates.
+            ConfigError: a length that is neither a fraction nor a number of updates.
         """
         super().__init__([optimizer], [schedule], updates, accumulate, ema_decay, seed)
         self.factory = generator
@@ -91,7 +92,7 @@ class GeneratorTask(ClockedTask):
         self.finite = FiniteCheck(("nll",))
 
     def encode_with(self, tokenizer: ImageTokenizer) -> None:
-        """Take over a trained tokenizer for batches of pictures; it is not trained, averaged or saved."""
+        """Encode batches of images with a trained tokenizer; it is not trained, averaged or saved."""
         self.encoder = Frozen(tokenizer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -121,17 +122,17 @@ class GeneratorTask(ClockedTask):
 
     @torch.no_grad()
     def as_tokens(self, batch: TokenBatch | ImageBatch) -> TokenBatch:
-        """A batch of indices; pictures are tokenized here, in fp32 whatever the trainer's precision."""
+        """A batch of indices; images are encoded here, in fp32 whatever the trainer's precision."""
         if isinstance(batch, TokenBatch):
             return batch
         if self.encoder is None:
-            raise ValueError("a batch of pictures needs a tokenizer; choose data=indices or data=online")
+            raise ConfigError("data", reason="it has images and no tokenizer", expected="data=indices or data=online")
         with full_precision(self.device):
             output, layout = self.encoder.network.encode(normalize(batch.images.to(self.device)))  # type: ignore[operator]
         return TokenBatch(output.indices, batch.labels, layout, batch.keys)
 
     def prepare(self, config: Mapping[str, Any], source: CachedTokens | OnlineTokens) -> None:
-        """Take the tokenizer that the data is made with, and find the one that decodes samples."""
+        """Set the tokenizer that encodes the data, and the one that decodes samples."""
         if isinstance(source, OnlineTokens):
             self.encode_with(source.encoder)
         if config["compile"]:
@@ -140,13 +141,13 @@ class GeneratorTask(ClockedTask):
         tokenizer = self._decoding_tokenizer()
         self.preview = SamplePreview(tokenizer, source, config["samples_shown"], config["seed"]) if tokenizer else None
         start = config["init_from"]
-        digest = described(start).get("tokenizer", {}).get("digest") if start and Path(start).is_dir() else None
-        if digest not in (None, source.made_with["digest"]):
-            made_with = source.made_with["digest"]
-            log.warning("init_from=%s: its tokens are those of the tokenizer %s, these of %s", start, digest, made_with)
+        recorded = ModelFolder(start).trained_with.get("tokenizer", {}) if start and Path(start).is_dir() else {}
+        digest, expected = recorded.get("digest"), source.made_with["digest"]
+        if digest not in (None, expected):
+            log.warning("init_from=%s: it was trained on tokens of the tokenizer %s, this data has those of %s", start, digest, expected)
 
     def _decoding_tokenizer(self) -> ImageTokenizer | None:
-        """The tokenizer that decodes samples; None where none are shown, or where it is gone: training does not need it."""
+        """The tokenizer that decodes samples; None if there are no samples, or if it does not exist any more: training does not need it."""
         override = self.config["tokenizer"]
         if isinstance(self.source, OnlineTokens) and override is None:
             return self.source.encoder
@@ -170,7 +171,7 @@ class GeneratorTask(ClockedTask):
         log.info("%d tokens of %d x %d codes, %d classes", tokens.num_tokens, tokens.groups, tokens.codebook_size, tokens.num_classes)
 
     def evaluate(self, data: ImageData) -> Evaluation:
-        """Likelihood of the evaluation tokens under each weights, and samples of the averaged ones."""
+        """Likelihood of the evaluation tokens under both weights, and samples of the averaged ones."""
         trained = Candidate("val_raw" if self.average else "val", self.generator, "raw")
         averaged = cast(Generator, self.averaged)
         candidates = [Candidate("val", averaged, "ema"), trained] if self.average else [trained]

@@ -1,4 +1,4 @@
-"""One training run from start to end: find or make its folder, train or go on, judge, write the result."""
+"""One training run from start to end: find or make its folder, train or resume, evaluate, write the result."""
 
 import logging
 import shutil
@@ -13,13 +13,14 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 
 from experiments.config.command_line import is_first_process
+from experiments.config.errors import ConfigError, config_errors
 from experiments.config.signatures import PACKAGES
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
 from experiments.evaluation.results_table import show
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of
-from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.runs.folder import RunFolder
 from experiments.runs.models import initialize
 from experiments.training.callbacks.interruption import Interruption
 from experiments.training.callbacks.loggers import MetricsTable
@@ -41,30 +42,37 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     """Train one model.
 
     Args:
-        config: resolved, of the verb train.
-        overrides: the words of the command line.
-        name: of the folder that the run folder lies in.
+        config: resolved configuration of the verb train.
+        overrides: overrides of the command line.
+        name: folder of the run folder.
 
     Returns:
         The exit code.
     """
-    source: DataSource = build(config["data"])
+    source: DataSource = build(config["data"], "data")
     check_sizes(config, source)
     check_batch(config)
     folder, contents = find_folder(config, source, name)
-    if folder.state == "done" and not config["rerun"] and not config["resume"]:
-        log.info("%s is done; rerun=true repeats it", folder.path)
-        show(folder.result)
-        return 0
-    checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
-    if checkpoint and updates_of(checkpoint) > config["updates"]:
-        raise RunFolderError(f"updates={config['updates']}: {checkpoint} is beyond that already; change `updates`")
-    task = build_task(config, source, checkpoint)
-    with _holding(folder):
+    if _is_done(folder, config):
+        return _report(folder)
+    task = build_task(config, source, _checkpoint(folder, config))  # before a folder is made: what does not fit leaves nothing behind
+    with _locked(folder):
+        if _is_done(folder, config):  # another process may have finished it before this one held the lock
+            return _report(folder)
+        checkpoint = _checkpoint(folder, config)
         if is_first_process():
-            _prepare(folder, config, checkpoint)
+            _remove_stale_files(folder, config, checkpoint)
             folder.start(config, overrides, contents, task.describe())
-        return _run(config, source, task, folder, checkpoint)
+        log.info("run folder %s", folder.path)
+        task.summarize()
+        try:
+            return _fit(config, source, task, folder, checkpoint)
+        except Exception as error:
+            if is_first_process():
+                folder.write_result("failed", {}, {}, error=str(error))
+            if _is_out_of_memory(error):
+                raise _out_of_memory(config, error) from error
+            raise
 
 
 def unbuilt_task(config: Mapping[str, Any]) -> ClockedTask:
@@ -73,17 +81,18 @@ def unbuilt_task(config: Mapping[str, Any]) -> ClockedTask:
     target = pretrained.locate(node.pop("_target_"), PACKAGES)
     if "objective" in node:
         node["objective"] = weighted_losses(node["objective"])
-    arguments = {key: _factory(value) if key in FACTORIES else build(value) for key, value in node.items()}
+    arguments = {key: (_factory if key in FACTORIES else build)(value, f"task.{key}") for key, value in node.items()}
     task: ClockedTask = target(**arguments)
     return task
 
 
 def build_task(config: Mapping[str, Any], source: DataSource, checkpoint: Path | None) -> ClockedTask:
-    """The task with its parts, their weights drawn from the run's seed alone or taken from `init_from`, unless a checkpoint follows."""
+    """The task with its parts, initialized from the run's seed, or from `init_from` unless a checkpoint follows."""
     task = unbuilt_task(config)
     torch.manual_seed(config["seed"])
     task.configure_model()
-    task.prepare(config, source)
+    with config_errors("task"):
+        task.prepare(config, source)
     if config["init_from"] and checkpoint is None:
         initialize(task.trained, config["init_from"])
         if task.average is not None:
@@ -91,17 +100,39 @@ def build_task(config: Mapping[str, Any], source: DataSource, checkpoint: Path |
     return task
 
 
-def _factory(config: Any) -> partial[Any] | None:
-    return None if config is None else partial(build, config)
+def _factory(config: Any, place: str) -> partial[Any] | None:
+    return None if config is None else partial(build, config, place)
 
 
-def _holding(folder: RunFolder) -> AbstractContextManager[None]:
-    """The lock of the folder for the first process, nothing for the others."""
+def _is_done(folder: RunFolder, config: Mapping[str, Any]) -> bool:
+    return folder.state == "done" and not config["rerun"] and not config["resume"]
+
+
+def _report(folder: RunFolder) -> int:
+    log.info("%s is done; rerun=true repeats it", folder.path)
+    show(folder.result)
+    return 0
+
+
+def _checkpoint(folder: RunFolder, config: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that training resumes from.
+
+    Raises:
+        ConfigError: it has more updates than the run shall have.
+    """
+    checkpoint = None if config["rerun"] else newest_checkpoint(folder.checkpoints)
+    if checkpoint and updates_of(checkpoint) > config["updates"]:
+        raise ConfigError("updates", config["updates"], reason=f"{checkpoint} has more updates already")
+    return checkpoint
+
+
+def _locked(folder: RunFolder) -> AbstractContextManager[None]:
+    """The lock of the folder in the first process, nothing in the others."""
     return folder.lock() if is_first_process() else nullcontext()
 
 
-def _prepare(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | None) -> None:
-    """Remove what a repeated run writes again, or checkpoints that could not be read: they would count as the newest."""
+def _remove_stale_files(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | None) -> None:
+    """Remove the files that a repeated run writes again, and unreadable checkpoints, which would count as the newest."""
     if config["rerun"]:
         for name in ("checkpoints", "images", "export", "evaluations"):
             shutil.rmtree(folder.path / name, ignore_errors=True)
@@ -113,43 +144,20 @@ def _prepare(folder: RunFolder, config: Mapping[str, Any], checkpoint: Path | No
             path.unlink()
 
 
-def _run(config: dict[str, Any], source: DataSource, task: ClockedTask, folder: RunFolder, checkpoint: Path | None) -> int:
+def _fit(config: dict[str, Any], source: DataSource, task: ClockedTask, folder: RunFolder, checkpoint: Path | None) -> int:
+    """Train, evaluate and write the result; returns the exit code."""
     resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
-    log.info("run folder %s", folder.path)
     if checkpoint:
-        log.info("going on from update %d (%s)", resumed_at, checkpoint)
-    task.summarize()
-    try:
-        batch_size = config["batch_size"] // config["accumulate"]
-        data = ImageData(source, batch_size=batch_size, seed=config["seed"], workers=config["workers"])
-        return _fit(config, data, task, folder, checkpoint, resumed_at)
-    except Exception as error:
-        if is_first_process():
-            folder.write_result("failed", {}, {}, error=str(error))
-        if _is_out_of_memory(error):
-            raise ValueError(
-                f"out of memory at batch_size={config['batch_size']}: lower `batch_size`, or raise `accumulate` to compute it in parts"
-                f" (now {config['accumulate']}). The system said: {str(error).splitlines()[0]}"
-            ) from error
-        raise
-
-
-def _fit(
-    config: dict[str, Any],
-    data: ImageData,
-    task: ClockedTask,
-    folder: RunFolder,
-    checkpoint: Path | None,
-    resumed_at: int,
-) -> int:
-    last = LastValues()
+        log.info("resuming from update %d (%s)", resumed_at, checkpoint)
+    data = ImageData(source, config["batch_size"] // config["accumulate"], config["seed"], config["workers"])
+    last_values = LastValues()
     checkpoints = Checkpoints(folder.checkpoints, config["checkpoint_every"], config["keep_checkpoints"])
     validation = Validation(lambda: task.evaluate(data), config["validate_every"], folder.path / "images", task.figure)
     interruption = Interruption(checkpoints)
-    make = build(config["trainer"])
-    trainer = (make if task.has_unused_parameters else without_unused_parameters(make))(
-        callbacks=[validation, checkpoints, interruption, ProgressBar(last)],
-        logger=[last, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
+    settings = build(config["trainer"], "trainer")
+    trainer = (settings if task.has_unused_parameters else without_unused_parameters(settings))(
+        callbacks=[validation, checkpoints, interruption, ProgressBar(last_values)],
+        logger=[last_values, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
         log_every_n_steps=config["log_every"],
         default_root_dir=folder.path,
     )
@@ -157,24 +165,36 @@ def _fit(
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if interruption.exit_code:
         return interruption.exit_code
-    evaluation = validation.last
-    if trainer.is_global_zero and evaluation is not None:
-        metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
-        metrics["model/parameters"] = sum(parameter.numel() for parameter in task.trained.parameters())
-        folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
-        show(folder.result)
-        if validation.picture:
-            log.info("picture %s", validation.picture)
+    if trainer.is_global_zero and validation.last is not None:
+        _write_result(folder, task, validation, task.seconds + time.monotonic() - started)
     return 0
 
 
+def _write_result(folder: RunFolder, task: ClockedTask, validation: Validation, seconds: float) -> None:
+    """Write and print the last evaluation."""
+    evaluation = validation.last
+    assert evaluation is not None
+    parameters = sum(parameter.numel() for parameter in task.trained.parameters())
+    metrics = {**evaluation.values, "perf/seconds": seconds, "model/parameters": parameters}
+    folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
+    show(folder.result)
+    if validation.figure:
+        log.info("figure %s", validation.figure)
+
+
 def _chosen_logger(config: dict[str, Any], folder: RunFolder) -> list[Logger]:
-    settings = build(config["logger"])
+    settings = build(config["logger"], "logger")
     if settings is None or not is_first_process():
         return []
     logger = settings.build(folder, name="/".join(folder.path.parts[-2:]), config=config)
     return [] if logger is None else [logger]
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(config: Mapping[str, Any], error: Exception) -> ConfigError:
+    advice = f"lower `batch_size`, or raise `accumulate` (now {config['accumulate']}) to compute it in parts"
+    return ConfigError("batch_size", config["batch_size"], reason=f"out of memory ({str(error).splitlines()[0]})", advice=advice)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has no class for memory of the CPU, only this text."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

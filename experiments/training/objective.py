@@ -1,4 +1,4 @@
-"""The objective of a tokenizer: which loss terms there are, and how much each weighs."""
+"""The objective of a tokenizer: its loss terms and their weights."""
 
 import logging
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from experiments.config.errors import ConfigError
 from tokenizer.interfaces import AdversarialLoss, Quantizer, QuantizerOutput
 from tokenizer.losses.gradient_penalty import GradientPenaltyLoss
 from tokenizer.losses.lecam import LeCAMLoss
@@ -32,22 +33,21 @@ class Objective(nn.Module):
         gradient_penalty: GradientPenaltyLoss | None = None,
         adaptive_limit: float | None = None,
     ) -> None:
-        """Join losses and weights.
-
+        """
         Args:
-            weights: of the terms, by name; `discriminator`, `lecam` and `gradient_penalty` make the discriminator's loss.
+            weights: weights of the terms, by name; `discriminator`, `lecam` and `gradient_penalty` make the discriminator's loss.
             reconstruction: (reconstruction, images) to a scalar.
             perceptual: likewise.
-            adversarial: both sides of the game.
+            adversarial: losses of the tokenizer and of the discriminator.
             entropy: (quantizer, lookup_latents) to a scalar.
             total_coding_rate: (lookup_latents, codes) to a scalar.
             lecam: (real_logits, fake_logits) to a scalar of the discriminator's loss.
             gradient_penalty: (real_logits, images) likewise.
-            adaptive_limit: largest factor of the adversarial weight that makes the adversarial gradient as long as that of
+            adaptive_limit: largest factor of the adversarial weight that scales the norm of the adversarial gradient to that of
                 the other losses of the image; None for no such factor.
 
         Raises:
-            ValueError: an unknown term, a weight for a loss that is not configured, or a limit not above 0.
+            ConfigError: an unknown term, a weight for a loss that is not configured, or a limit not above 0.
         """
         super().__init__()
         losses = {
@@ -80,90 +80,87 @@ class Objective(nn.Module):
         return terms
 
     def quantizer_terms(self, output: QuantizerOutput, quantizer: Quantizer) -> dict[str, Tensor]:
-        """The unweighted terms that look at the quantizer alone.
+        """The unweighted terms that depend on the quantizer alone.
 
         Args:
-            output: of the quantizer.
-            quantizer: the one that made the output.
+            output: output of the quantizer.
+            quantizer: the quantizer.
 
         Raises:
-            ValueError: the quantizer produced a term that has no weight, or has no such term as a weight asks for.
+            ConfigError: the quantizer has a term without a weight, or cannot compute one that has a weight.
         """
         terms = {}
         for name, term in output.losses.items():
             if name not in self.weights:
-                raise ValueError(f"the quantizer has a loss {name!r} that has no weight; set loss.weights.{name}")
+                raise ConfigError(f"loss.weights.{name}", reason="the quantizer has this loss, and it has no weight; set one")
             if self.weights[name]:
                 terms[name] = term
         if self.entropy is not None:
             try:
                 terms["entropy"] = self.entropy(quantizer, output.lookup_latents)
             except NotImplementedError as error:
-                raise ValueError(f"loss.weights.entropy={self.weights['entropy']}: {error}") from error
+                raise ConfigError("loss.weights.entropy", self.weights["entropy"], reason=str(error)) from error
         if self.total_coding_rate is not None:
             terms["total_coding_rate"] = self.total_coding_rate(output.lookup_latents, quantizer.codes)
         return terms
 
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """The adversarial term, empty if it weighs nothing."""
-        return self._game().generator_terms(fake_logits) if self.plays_against_discriminator else {}
+        """The adversarial term, empty if its weight is zero."""
+        return self._adversarial().generator_terms(fake_logits) if self.has_adversarial_term else {}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, punished: Tensor | None = None) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, penalized_images: Tensor | None = None) -> dict[str, Tensor]:
         """The unweighted terms of the discriminator.
 
         Args:
             real_logits: (B, K).
             fake_logits: (B, K).
-            punished: (B, 3, H, W) the real images as a leaf that requires a gradient, in updates of `penalty_is_due`.
+            penalized_images: (B, 3, H, W) the real images as a leaf that requires a gradient, in updates of `penalty_is_due`.
         """
-        terms = self._game().discriminator_terms(real_logits, fake_logits)
+        terms = self._adversarial().discriminator_terms(real_logits, fake_logits)
         if self.lecam is not None:
             terms["lecam"] = self.lecam(real_logits, fake_logits)
-        if self.gradient_penalty is not None and punished is not None:
-            terms["gradient_penalty"] = self.gradient_penalty(real_logits, punished)
+        if self.gradient_penalty is not None and penalized_images is not None:
+            terms["gradient_penalty"] = self.gradient_penalty(real_logits, penalized_images)
         return terms
 
     def penalty_is_due(self, update: int) -> bool:
         """Whether update number `update`, counted from 1, has a gradient penalty."""
         return self.gradient_penalty is not None and self.gradient_penalty.is_due(update)
 
-    def keep(self, refused: Tensor) -> None:
-        """End an update: what losses remember of it stays, unless the step was refused, () above 0."""
+    def end_update(self, skipped: Tensor) -> None:
+        """Commit the state of the losses, unless the step was skipped, () above 0."""
         if self.lecam is not None:
-            self.lecam.keep(refused)
+            self.lecam.keep(skipped)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return cast(Tensor, sum(self.weights[name] * term for name, term in terms.items()))
 
     @property
-    def plays_against_discriminator(self) -> bool:
-        """Whether the tokenizer needs the discriminator's judgement."""
+    def has_adversarial_term(self) -> bool:
+        """Whether the tokenizer's loss has an adversarial term."""
         return bool(self.weights.get("adversarial"))
 
-    def require_game(self) -> None:
-        """Refuse what leaves a discriminator without a loss to learn by.
+    def require_discriminator_loss(self) -> None:
+        """Refuse an objective without a loss for the discriminator.
 
         Raises:
-            ValueError: there is no adversarial loss, or it weighs nothing for the discriminator.
+            ConfigError: there is no adversarial loss, or the discriminator's weight is zero.
         """
-        self._game()
+        self._adversarial()
         weight = self.weights.get("discriminator")
         if not weight:
-            told = " is absent" if weight is None else f"={weight}"
-            raise ValueError(
-                f"loss.weights.discriminator{told}: a discriminator is configured; set a weight above 0, or discriminator=none"
-            )
+            advice = "set a weight above 0, or discriminator=none"
+            raise ConfigError("loss.weights.discriminator", weight, reason="a discriminator is configured", advice=advice)
 
     def idle_weights(self, quantizer_terms: set[str]) -> list[str]:
-        """Weighted terms that a quantizer with `quantizer_terms` never produces, to be named once at the start."""
+        """Weighted terms that a quantizer with `quantizer_terms` never has, for one message at the start."""
         return [name for name in ("commitment", "codebook") if self.weights.get(name) and name not in quantizer_terms]
 
-    def _game(self) -> AdversarialLoss:
+    def _adversarial(self) -> AdversarialLoss:
         if self.adversarial is None:
-            raise ValueError(
-                "a discriminator is configured but loss.adversarial is null; set discriminator=none or choose a loss that has it"
-            )
+            advice = "set discriminator=none, or choose a loss that has it"
+            raise ConfigError("loss.adversarial", None, reason="a discriminator is configured", advice=advice)
         return self.adversarial
 
 
@@ -179,10 +176,10 @@ def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
 def _check(weights: dict[str, float], losses: dict[str, nn.Module | None], adaptive_limit: float | None) -> None:
     unknown = sorted(set(weights) - set(TERMS))
     if unknown:
-        raise ValueError(f"loss.weights has {', '.join(unknown)}; the terms are {', '.join(TERMS)}")
+        raise ConfigError(f"loss.weights.{unknown[0]}", weights[unknown[0]], expected=f"one of the terms {', '.join(TERMS)}")
     for name, loss in losses.items():
         if loss is None and weights.get(name):
-            reason = f"but loss.{name} is null; set the weight to 0, or choose a loss that has it, such as loss=lpips"
-            raise ValueError(f"loss.weights.{name}={weights[name]}, {reason}")
+            advice = "set the weight to 0, or choose a loss that has it, such as loss=lpips"
+            raise ConfigError(f"loss.weights.{name}", weights[name], reason=f"loss.{name} is null", advice=advice)
     if adaptive_limit is not None and not adaptive_limit > 0:
-        raise ValueError(f"loss.adaptive_limit={adaptive_limit}: expected above 0, or null for a fixed adversarial weight")
+        raise ConfigError("loss.adaptive_limit", adaptive_limit, expected="above 0, or null for a fixed adversarial weight")

@@ -1,4 +1,4 @@
-"""Optimizers as the configuration describes them: what they step with and how far a gradient may reach."""
+"""Settings of optimizers, with the clipping of their gradients."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,30 +6,31 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.config.errors import ConfigError
+
 
 class AdamW:
     """Adam with decoupled weight decay.
 
-    The fused kernel is used because it can skip a step on the device: no host has to read whether the gradient was finite.
+    The fused kernel is used because it can skip a step on the device: the host need not read whether the gradient was finite.
     """
 
     def __init__(self, learning_rate: float, betas: tuple[float, float], weight_decay: float, epsilon: float, clip: float | None) -> None:
-        """Keep the settings.
-
+        """
         Args:
-            learning_rate: the largest one, before the schedule.
-            betas: decay of the first and second moment.
-            weight_decay: on every parameter, or on what the class says.
+            learning_rate: largest learning rate, before the schedule.
+            betas: decay rates of the first and second moment.
+            weight_decay: weight decay of every parameter, or of those that the class names.
             epsilon: added to the root of the second moment.
             clip: largest norm of the gradient, None for no limit.
 
         Raises:
-            ValueError: a value out of its range.
+            ConfigError: a value out of its range.
         """
         if learning_rate < 0:
-            raise ValueError(f"learning_rate={learning_rate}: expected a number >= 0")
+            raise ConfigError("learning_rate", learning_rate, expected="a number of at least 0")
         if clip is not None and clip <= 0:
-            raise ValueError(f"clip={clip}: expected a number > 0, or null for no limit; change optimizer.clip")
+            raise ConfigError("optimizer.clip", clip, expected="a number above 0, or null for no limit")
         self.learning_rate = learning_rate
         self.betas = (betas[0], betas[1])
         self.weight_decay = weight_decay
@@ -48,10 +49,10 @@ class AdamW:
 
 
 class MatrixDecayAdamW(AdamW):
-    """The same with weight decay on parameters of two dimensions or more alone: not on the scales of norms, nor on biases."""
+    """AdamW with weight decay only on parameters of two dimensions or more: not on scales of norms, nor on biases."""
 
     def groups(self, parameters: Iterable[nn.Parameter]) -> Any:
-        """Those that decay, and those that do not; no group is empty."""
+        """Parameters with and without weight decay; no group is empty."""
         everything = list(parameters)
         decayed = {"params": [p for p in everything if p.ndim >= 2], "weight_decay": self.weight_decay}
         others = {"params": [p for p in everything if p.ndim < 2], "weight_decay": 0.0}

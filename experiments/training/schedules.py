@@ -1,17 +1,19 @@
 """Learning-rate schedules: a factor for every update, a pure function of the clock, so that nothing is saved or restored.
 
 Lengths are whole numbers of updates, or fractions (floats up to 1.0) of the run's updates. They count from the start of the run.
-A configuration has two of them, `schedule` and `discriminator_schedule`; a message names the keys of both, the value tells which.
+A configuration has two of them, `schedule` and `discriminator_schedule`; a message names both keys.
 """
 
 import math
 from typing import Protocol
 
+from experiments.config.errors import ConfigError
+
 LENGTH = "a whole number of updates, or a fraction from 0.0 to 1.0 of them"
 
 
 class Schedule(Protocol):
-    """What the task asks of a schedule."""
+    """Interface of a schedule."""
 
     def factor(self, update: int, updates: int) -> float:
         """Factor of the learning rate for the step that follows `update` finished ones, of `updates` in all."""
@@ -27,18 +29,18 @@ def in_updates(length: float, updates: int, key: str) -> int:
     """A length in updates.
 
     Raises:
-        ValueError: negative, or a fraction above 1.
+        ConfigError: negative, or a fraction above 1.
     """
     if not is_length(length):
-        raise ValueError(f"{key}={length}: expected {LENGTH}; change `{key}`")
+        raise ConfigError(key, length, expected=LENGTH)
     return round(length * updates) if isinstance(length, float) else length
 
 
 def check_lengths(**lengths: float) -> None:
-    """Refuse what is no length, by name.
+    """Refuse numbers that are no lengths, by name.
 
     Raises:
-        ValueError: as said.
+        ConfigError: negative, or a fraction above 1.
     """
     for key, length in lengths.items():
         if not is_length(length):
@@ -49,14 +51,15 @@ def check_share(key: str, value: float) -> None:
     """Refuse a factor of the learning rate outside [0, 1].
 
     Raises:
-        ValueError: as said.
+        ConfigError: it is.
     """
     if not 0 <= value <= 1:
         raise _refusal(key, value, "a number from 0 to 1")
 
 
-def _refusal(key: str, value: float, expected: str) -> ValueError:
-    return ValueError(f"{key}={value} of a schedule: expected {expected}; change `schedule.{key}` or `discriminator_schedule.{key}`")
+def _refusal(key: str, value: float, expected: str) -> ConfigError:
+    advice = f"change `schedule.{key}` or `discriminator_schedule.{key}`"
+    return ConfigError(f"schedule.{key}", value, expected=expected, advice=advice)
 
 
 def warmup_factor(update: int, warmup: int) -> float:
@@ -68,13 +71,12 @@ class Constant:
     """Linear warm-up, then constant."""
 
     def __init__(self, warmup: float) -> None:
-        """Keep the setting.
-
+        """
         Args:
-            warmup: where the warm-up ends.
+            warmup: end of the warm-up.
 
         Raises:
-            ValueError: a length out of range.
+            ConfigError: a length out of range.
         """
         check_lengths(warmup=warmup)
         self.warmup = warmup
@@ -88,15 +90,14 @@ class Cosine:
     """Linear warm-up, half a cosine down to a share of the learning rate, then constant."""
 
     def __init__(self, warmup: float, decay: float, final: float) -> None:
-        """Keep the settings.
-
+        """
         Args:
-            warmup: where the warm-up ends.
-            decay: where the decay ends.
-            final: share of the learning rate that is left, in [0, 1].
+            warmup: end of the warm-up.
+            decay: end of the decay.
+            final: final share of the learning rate, in [0, 1].
 
         Raises:
-            ValueError: a length or share out of range.
+            ConfigError: a length or share out of range.
         """
         check_lengths(warmup=warmup, decay=decay)
         check_share("final", final)
@@ -108,7 +109,7 @@ class Cosine:
         """See `Schedule`.
 
         Raises:
-            ValueError: the decay ends before the warm-up.
+            ConfigError: the decay ends before the warm-up.
         """
         warmup = in_updates(self.warmup, updates, "warmup")
         end = in_updates(self.decay, updates, "decay")
@@ -124,15 +125,14 @@ class Step:
     """Linear warm-up, then a drop at every milestone."""
 
     def __init__(self, warmup: float, milestones: list[float], gamma: float) -> None:
-        """Keep the settings.
-
+        """
         Args:
-            warmup: where the warm-up ends.
-            milestones: where the learning rate drops.
+            warmup: end of the warm-up.
+            milestones: updates at which the learning rate drops.
             gamma: factor of each drop, in [0, 1].
 
         Raises:
-            ValueError: a length or factor out of range.
+            ConfigError: a length or factor out of range.
         """
         check_lengths(warmup=warmup)
         for milestone in milestones:
@@ -155,15 +155,14 @@ class WarmupStableDecay:
     """
 
     def __init__(self, warmup: float, initial: float, decay: float) -> None:
-        """Keep the settings.
-
+        """
         Args:
-            warmup: where the warm-up ends.
-            initial: share of the learning rate that it begins with, in [0, 1].
-            decay: how long the decay takes; it ends with the run.
+            warmup: end of the warm-up.
+            initial: initial share of the learning rate, in [0, 1].
+            decay: length of the decay, which ends with the run.
 
         Raises:
-            ValueError: a length or share out of range.
+            ConfigError: a length or share out of range.
         """
         check_lengths(warmup=warmup, decay=decay)
         check_share("initial", initial)
@@ -175,7 +174,7 @@ class WarmupStableDecay:
         """See `Schedule`.
 
         Raises:
-            ValueError: warm-up and decay together are longer than the run.
+            ConfigError: warm-up and decay together are longer than the run.
         """
         warmup = in_updates(self.warmup, updates, "warmup")
         length = in_updates(self.decay, updates, "decay")

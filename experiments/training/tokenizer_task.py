@@ -18,14 +18,14 @@ from experiments.evaluation.cards import describe_losses
 from experiments.evaluation.figures import comparison
 from experiments.evaluation.reconstruction import Evaluation, evaluate
 from experiments.evaluation.subjects import Subject, make_subject
-from experiments.training.balance import adaptive_weight, image_leaf, last_layer_lengths, slope
+from experiments.training.balance import adaptive_weight, detached_image, image_grad, last_layer_norms
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.objective import TERMS, Objective
 from experiments.training.optimizers import AdamW
-from experiments.training.reading import ADAPTIVE_WEIGHT, GRADIENT_RATIO, read_step
 from experiments.training.schedules import Schedule, in_updates
+from experiments.training.step_log import ADAPTIVE_WEIGHT, GRADIENT_RATIO, step_values
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch
 
@@ -43,7 +43,7 @@ class TokenizerTask(ClockedTask):
     source: ImageSource
     subjects: list[Subject]
     _parts: list[dict[str, Tensor]]
-    _health: dict[str, Tensor]
+    _diagnostics: dict[str, Tensor]
 
     def __init__(
         self,
@@ -60,29 +60,29 @@ class TokenizerTask(ClockedTask):
         ema_decay: float,
         seed: int,
     ) -> None:
-        """Keep the factories; nothing is built before `configure_model`.
-
+        """
         Args:
-            tokenizer: builds it; likewise `objective`, the losses and weights.
-            discriminator: builds it, None for none.
-            optimizer: of the tokenizer.
-            schedule: of its learning rate.
-            discriminator_optimizer: of the discriminator.
-            discriminator_schedule: of its learning rate.
-            updates: generator steps of the whole run.
-            accumulate: parts that a batch is computed in; an adaptive adversarial weight is that of each part.
-            discriminator_start: from which update on the discriminator plays; a fraction, or a whole number of updates.
-            ema_decay: of the averaged weights.
-            seed: of all noise inside a step.
+            tokenizer: factory, called in `configure_model`.
+            discriminator: factory, None for no discriminator.
+            objective: factory of losses and weights.
+            optimizer: optimizer of the tokenizer.
+            schedule: schedule of its learning rate.
+            discriminator_optimizer: optimizer of the discriminator.
+            discriminator_schedule: schedule of its learning rate.
+            updates: steps of the tokenizer in the whole run.
+            accumulate: number of parts of a batch; an adaptive adversarial weight is that of each part.
+            discriminator_start: first update with adversarial losses; a fraction, or a whole number of updates.
+            ema_decay: decay of the averaged weights.
+            seed: seed of all noise inside a step.
 
         Raises:
-            ValueError: a length that is neither a fraction nor a number of updates.
+            ConfigError: a length that is neither a fraction nor a number of updates.
         """
-        players, schedules = [optimizer, discriminator_optimizer], [schedule, discriminator_schedule]
-        super().__init__(players, schedules, updates, accumulate, ema_decay, seed)
+        optimizers, schedules = [optimizer, discriminator_optimizer], [schedule, discriminator_schedule]
+        super().__init__(optimizers, schedules, updates, accumulate, ema_decay, seed)
         self.factories = (tokenizer, discriminator, objective)
         self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
-        self._parts, self._health = [], {}
+        self._parts, self._diagnostics = [], {}
 
     def configure_model(self) -> None:
         """Build the parts; Lightning may call it twice."""
@@ -97,7 +97,7 @@ class TokenizerTask(ClockedTask):
         self.average = ExponentialMovingAverage(copy, self.ema_decay)
         self.finite = FiniteCheck(TERMS)
         if self.discriminator is not None:
-            self.objective.require_game()
+            self.objective.require_discriminator_loss()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for the tokenizer and, if there is a discriminator, one for it."""
@@ -105,26 +105,26 @@ class TokenizerTask(ClockedTask):
         return [settings.build(part.parameters()) for part, settings in zip(parts, self.optimizer_settings, strict=False)]
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Both players' gradients from one forward pass; every `accumulate` batches one step of each."""
+        """Gradients of tokenizer and discriminator from one forward pass; every `accumulate` batches one step of each."""
         self.seed_noise()
         self.finite.watch(self.updates + 1, batch.keys)
         adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
         images = normalize(batch.images)
-        self._health = {}
+        self._diagnostics = {}
         terms, reconstruction = self._generator_backward(images, adversarial)
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
-        self._parts.append(terms | self._health)
+        self._parts.append(terms | self._diagnostics)
         if not self.step_complete:
             return
         means = {name: torch.stack([part[name] for part in self._parts]).mean() for name in self._parts[-1]}
-        terms, health = {name: means[name] for name in terms}, {name: means[name] for name in self._health}
+        terms, diagnostics = {name: means[name] for name in terms}, {name: means[name] for name in self._diagnostics}
         self._parts = []
-        norms, refused = self.step(terms, players=2 if adversarial else 1)
-        self.objective.keep(refused)
+        norms, skipped = self.step(terms, count=2 if adversarial else 1)
+        self.objective.end_update(skipped)
         if self.logs_at(self.updates):
-            self._log(terms, norms, health, len(batch.keys))
+            self._log(terms, norms, diagnostics, len(batch.keys))
 
     @property
     def trained(self) -> ImageTokenizer:
@@ -137,64 +137,64 @@ class TokenizerTask(ClockedTask):
         return cast(ImageTokenizer, self.average.module)
 
     def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of the tokenizer: the image's losses meet at the image, and one backward pass takes their sum down from there."""
+        """Gradients of the tokenizer: those of the image's losses are summed at the image, and one backward pass continues from there."""
         output = self.tokenizer(images)
         reconstruction = output.decoder.reconstruction
-        leaf = image_leaf(reconstruction)
-        terms = self.objective.image_terms(leaf, images)
-        combined = slope(self.objective.total(terms), leaf)
-        if adversarial and self.objective.plays_against_discriminator:
-            game, added = self._adversarial_slope(leaf, reconstruction, combined)
-            terms |= game
-            combined = combined + added
+        detached = detached_image(reconstruction)
+        terms = self.objective.image_terms(detached, images)
+        grad = image_grad(self.objective.total(terms), detached)
+        if adversarial and self.objective.has_adversarial_term:
+            adversarial_terms, adversarial_grad = self._adversarial_grad(detached, reconstruction, grad)
+            terms |= adversarial_terms
+            grad = grad + adversarial_grad
         inner = self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
-        self.manual_backward(((reconstruction * combined).sum() + self.objective.total(inner)) / self.accumulate)
+        self.manual_backward(((reconstruction * grad).sum() + self.objective.total(inner)) / self.accumulate)
         return {name: term.detach() for name, term in (terms | inner).items()}, reconstruction
 
-    def _adversarial_slope(self, leaf: Tensor, reconstruction: Tensor, wanted: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The adversarial term and its weighted gradient at the image; the discriminator is frozen meanwhile, so it gets none.
+    def _adversarial_grad(self, detached: Tensor, reconstruction: Tensor, target_grad: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The adversarial term and its weighted gradient at the image; the discriminator is frozen for this pass and gets none.
 
         Args:
-            leaf: the reconstruction, cut off.
-            reconstruction: with its graph.
-            wanted: the weighted gradient of the image's other losses.
+            detached: the reconstruction without its graph.
+            reconstruction: the reconstruction with its graph.
+            target_grad: weighted gradient of the image's other losses.
         """
         discriminator = cast(Discriminator, self.discriminator)
         discriminator.requires_grad_(False)
-        terms = self.objective.generator_terms(discriminator(leaf))
-        added = slope(self.objective.total(terms), leaf)
+        terms = self.objective.generator_terms(discriminator(detached))
+        grad = image_grad(self.objective.total(terms), detached)
         discriminator.requires_grad_(True)
         limit = self.objective.adaptive_limit
         if limit is not None or self.logs_at(self.updates + 1):
             weight = cast(Tensor, self.tokenizer.decoder.last_layer.weight)
-            length, other = last_layer_lengths(reconstruction, weight, [wanted, added])
+            target_norm, norm = last_layer_norms(reconstruction, weight, [target_grad, grad])
             if limit is not None:
-                factor = adaptive_weight(length, other / self.objective.weights["adversarial"], limit)
-                added, other = factor * added, factor * other
-                self._health[ADAPTIVE_WEIGHT] = factor
-            self._health[GRADIENT_RATIO] = other / length
-        return terms, added
+                factor = adaptive_weight(target_norm, norm / self.objective.weights["adversarial"], limit)
+                grad, norm = factor * grad, factor * norm
+                self._diagnostics[ADAPTIVE_WEIGHT] = factor
+            self._diagnostics[GRADIENT_RATIO] = norm / target_norm
+        return terms, grad
 
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on the same batch."""
         discriminator = cast(Discriminator, self.discriminator)
-        punished = real.detach().requires_grad_() if self.objective.penalty_is_due(self.updates + 1) else None
+        penalized = real.detach().requires_grad_() if self.objective.penalty_is_due(self.updates + 1) else None
         # Only the plain attention can be differentiated twice.
-        with nullcontext() if punished is None else sdpa_kernel(SDPBackend.MATH):
-            real_logits = discriminator(real if punished is None else punished)
+        with nullcontext() if penalized is None else sdpa_kernel(SDPBackend.MATH):
+            real_logits = discriminator(real if penalized is None else penalized)
         fake_logits = discriminator(fake)
-        terms = self.objective.discriminator_terms(real_logits, fake_logits, punished)
+        terms = self.objective.discriminator_terms(real_logits, fake_logits, penalized)
         self.manual_backward(self.objective.total(terms) / self.accumulate)
-        self._health |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
+        self._diagnostics |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
         return {name: term.detach() for name, term in terms.items()}
 
-    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor], batch_size: int) -> None:
+    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], diagnostics: dict[str, Tensor], batch_size: int) -> None:
         """The one read of the device: every `log_every` updates."""
         self.finite.verify()
-        self.report_step(read_step(self.objective, terms, norms, health), batch_size)
+        self.report_step(step_values(self.objective, terms, norms, diagnostics), batch_size)
 
     def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
-        """Compute the losses of the quantizer over two tokens: not every quantizer has what every loss asks for, or the reverse."""
+        """Compute the losses of the quantizer once on two tokens: not every quantizer suits every loss; and make the evaluation."""
         quantizer = self.tokenizer.quantizer
         with torch.no_grad():
             output = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim))
@@ -212,7 +212,7 @@ class TokenizerTask(ClockedTask):
         self.subjects = [average, trained]
 
     def describe(self) -> dict[str, Any]:
-        """Tokens and names of the classes: a generator has to know them."""
+        """Tokens and names of the classes, for generators."""
         tokens = self.tokenizer.tokens(self.source.image_size, len(self.source.classes or []))
         return {"tokens": asdict(tokens), "classes": self.source.classes}
 
@@ -227,7 +227,7 @@ class TokenizerTask(ClockedTask):
         log.info("codebook_size %d, groups %d, %.1f bits per token", quantizer.codebook_size, quantizer.groups, quantizer.bits_per_token)
 
     def evaluate(self, data: ImageData) -> Evaluation:
-        """Both tokenizers see the same evaluation images."""
+        """Both tokenizers on the same evaluation images."""
         return evaluate(self.subjects, data.val_dataloader(), self.device)
 
     def figure(self, evaluation: Evaluation) -> Image.Image:

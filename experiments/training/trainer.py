@@ -16,17 +16,17 @@ from experiments.training.callbacks.saving import AtomicCheckpointIO
 def trainer(
     accelerator: Literal["auto", "cpu", "gpu"], devices: int | Literal["auto"], num_nodes: int, precision: Literal["32-true", "bf16-mixed"]
 ) -> partial[lightning.Trainer]:
-    """A Lightning trainer but for its callbacks and loggers: devices, precision, and nothing that counts steps.
+    """A Lightning trainer without callbacks and loggers: devices, precision, and nothing that counts steps.
 
-    Length, validation, checkpoints and progress go by the task's own clock. In its keywords `devices` is a number.
+    Length, validation, checkpoints and progress follow the task's own clock. In its keywords `devices` is a number.
 
     Raises:
-        ValueError: a GPU is asked for and there is none, or a number of devices or nodes that there cannot be.
+        ConfigError: a GPU is required and there is none, or a number of devices or nodes that is not possible.
     """
     _quieten_lightning()
     gpus, count = devices_of_node(accelerator, devices, num_nodes, torch.cuda.device_count())
     several = num_nodes * count > 1
-    # The discriminator takes no part in the generator's backward pass, and the other way round.
+    # The discriminator takes no part in the tokenizer's backward pass, and vice versa.
     strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
     return partial(
         lightning.Trainer,
@@ -47,7 +47,7 @@ def trainer(
 
 
 def without_unused_parameters(make: "partial[lightning.Trainer]") -> "partial[lightning.Trainer]":
-    """The trainer of a model all of whose parameters take part in every step: several devices need not look for others."""
+    """The trainer of a model all of whose parameters take part in every step: several devices need not search for others."""
     return partial(make, strategy=DDPStrategy()) if isinstance(make.keywords["strategy"], DDPStrategy) else make
 
 

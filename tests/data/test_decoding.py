@@ -1,6 +1,5 @@
 """Odd pictures are decoded to the colours that a viewer shows; damaged ones are named."""
 
-import pickle
 import struct
 import warnings
 import zlib
@@ -9,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.config.errors import DataError
 from experiments.data import decoding
-from experiments.data.decoding import UnreadableImageError, decode
+from experiments.data.decoding import decode
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -94,52 +94,48 @@ def test_a_file_of_several_jpegs_opens_as_its_first(tmp_path):
     assert np.abs(pixels(tmp_path / "a.jpg") - np.array(RED)).max() <= 3
 
 
-def test_a_truncated_jpeg_is_refused_and_not_filled_with_grey(tmp_path):
+def test_a_truncated_jpeg_is_refused_and_not_filled_with_gray(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UnreadableImageError, match=r"half\.jpg cannot be read: .*truncated"):
+    with pytest.raises(DataError, match="truncated") as caught:
         decode(tmp_path / "half.jpg")
+    assert caught.value.path == tmp_path / "half.jpg"
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "an empty file"), (b"hello", "not a picture"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture")]
+    ("content", "reason"), [(b"", "an empty file"), (b"hello", "not an image"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image")]
 )
-def test_files_that_are_no_pictures_are_named_with_the_reason(tmp_path, content, reason):
+def test_files_that_are_no_images_are_named_with_the_reason(tmp_path, content, reason):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UnreadableImageError, match=rf"a\.jpg cannot be read: {reason}"):
+    with pytest.raises(DataError, match=reason):
         decode(tmp_path / "a.jpg")
 
 
 def test_a_missing_file_is_unreadable(tmp_path):
-    with pytest.raises(UnreadableImageError, match="No such file"):
+    with pytest.raises(DataError, match="No such file"):
         decode(tmp_path / "a.jpg")
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
     header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
-    with pytest.raises(UnreadableImageError, match="bomb"):
+    with pytest.raises(DataError, match="bomb"):
         decode(tmp_path / "bomb.png")
     Image.new("1", (20, 20)).save(tmp_path / "small.png")
     monkeypatch.setattr(decoding, "MAX_PIXELS", 399)
-    with pytest.raises(UnreadableImageError, match="20 x 20 pixels are more than 399"):
+    with pytest.raises(DataError, match="20 x 20 pixels are more than 399"):
         decode(tmp_path / "small.png")
 
 
 def test_a_strip_that_would_explode_when_resized_is_refused(tmp_path):
     Image.new("RGB", (202, 2)).save(tmp_path / "strip.png")
-    with pytest.raises(UnreadableImageError, match="more than 100 times"):
+    with pytest.raises(DataError, match="more than 100 times"):
         decode(tmp_path / "strip.png")
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.array([[0.5]], dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(UnreadableImageError, match="no defined white"):
+    with pytest.raises(DataError, match="no defined white"):
         decode(tmp_path / "a.tif")
-
-
-def test_the_error_survives_the_way_between_processes():
-    error = pickle.loads(pickle.dumps(UnreadableImageError("a.jpg", "empty")))
-    assert (error.path, error.reason, str(error)) == ("a.jpg", "empty", "a.jpg cannot be read: empty")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from experiments.config.errors import ConfigError
 from experiments.data.digits import Digits
 from experiments.data.source import Draw
 
@@ -39,5 +40,6 @@ def test_digits_are_enlarged_to_the_image_size_without_moving():
 def test_classes_are_named_and_small_sizes_refused():
     assert Digits(16).classes == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
     assert Digits(16).fingerprint() != Digits(32).fingerprint()
-    with pytest.raises(ValueError, match="image_size=7"):
+    with pytest.raises(ConfigError) as caught:
         Digits(7)
+    assert (caught.value.key, caught.value.value) == ("image_size", 7)

@@ -1,15 +1,18 @@
 """The order of batches: endless, resumable by one number, the same for any number of processes and workers."""
 
 import itertools
+import traceback
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from experiments.config.errors import ConfigError, DataError, DiskFull
 from experiments.data.digits import Digits
 from experiments.data.image_folder import ImageFolder
-from experiments.data.loading import EndlessSampler, ImageData, evaluation_batches
+from experiments.data.loading import EndlessSampler, ImageData, evaluation_batches, make_loader
 from experiments.data.source import Draw, Unreadable, collate
 from tokenizer.interfaces import ImageBatch
 
@@ -74,11 +77,12 @@ def test_all_processes_together_draw_the_global_batch(world):
 
 
 def test_batches_that_do_not_split_are_refused_with_both_keys():
-    with pytest.raises(ValueError, match=r"batch_size=4 .* devices=3"):
+    with pytest.raises(ConfigError, match=r"batch_size=4: .* devices=3"):
         EndlessSampler(10, 4, 0, rank=0, world=3)
-    with pytest.raises(ValueError, match="batch_size=0"):
+    with pytest.raises(ConfigError) as caught:
         ImageData(Digits(8), batch_size=0, seed=0)
-    with pytest.raises(ValueError, match=r"data\.root"):
+    assert (caught.value.key, caught.value.value) == ("batch_size", 0)
+    with pytest.raises(DataError, match=r"data\.root"):
         EndlessSampler(0, 4, 0)
 
 
@@ -115,7 +119,7 @@ def test_workers_change_neither_order_nor_pixels(tmp_path, caplog):
 def test_damage_found_by_a_worker_is_known_to_all(tmp_path):
     source = folder_with_damage(tmp_path)
     first(ImageData(source, batch_size=4, seed=0, workers=2).val_dataloader(), 2)
-    assert source.val.pictures.unreadable.tolist() == [False] * 3 + [True] + [False] * 4
+    assert source.val.files.unreadable.tolist() == [False] * 3 + [True] + [False] * 4
 
 
 @pytest.mark.parametrize("consumed", [1, 3])
@@ -176,3 +180,45 @@ def test_loading_leaves_the_global_random_numbers_alone():
 def test_batches_hold_bytes():
     batch = first(ImageData(Digits(8), batch_size=4, seed=0).train_dataloader(), 1)[0]
     assert (batch.images.shape, batch.images.dtype, batch.labels.dtype) == ((4, 3, 8, 8), torch.uint8, torch.int64)
+
+
+class Damaged:
+    """Examples of which one cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        if index == 2:
+            raise self.error
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("batch_size", 3, expected="an even number", place="a file"),
+        DataError(Path("a.png"), "torn", "data.root"),
+        DiskFull("a", "b", 7),
+    ],
+)
+def test_an_error_of_a_reading_process_keeps_its_class_and_fields(error, workers):
+    loader = iter(make_loader(Damaged(error), list, [[0, 1], [2, 3]], workers))
+    assert next(loader) == [0, 1]
+    with pytest.raises(type(error)) as caught:
+        next(loader)
+    assert type(caught.value) is type(error)
+    assert vars(caught.value) == vars(error)
+    assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_any_other_error_of_a_reading_process_keeps_its_traceback(workers):
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(make_loader(Damaged(ZeroDivisionError("bug")), list, [[2]], workers))
+    text = str(caught.value) if workers else "".join(traceback.format_exception(caught.value))
+    assert "in __getitem__" in text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.config.errors import DataError
 from experiments.data.loading import ImageData
 from experiments.data.source import Draw
 from experiments.tokens.cache import CacheWriter
@@ -95,12 +96,12 @@ def test_labels_out_of_range_are_refused(tmp_path, label):
     with CacheWriter(tmp_path / "cache", rows) as writer:
         writer.append("val/labels", np.array([label]))
         writer.finish(ABOUT)
-    with pytest.raises(ValueError, match=rf"val labels lie in {label} \.\. {label}, expected -1 or a class below 3"):
+    with pytest.raises(DataError, match=rf"val labels are in {label} \.\. {label}, expected -1 or a class below 3"):
         CachedTokens(str(tmp_path / "cache"), seed=0)
 
 
 def test_an_index_that_is_no_code_is_refused_before_it_reaches_a_model(tmp_path):
     write_cache(tmp_path / "cache", about={**ABOUT, "tokens": {**TOKENS, "codebook_size": 5}})
     source = CachedTokens(str(tmp_path / "cache"), seed=0)
-    with pytest.raises(ValueError, match=r"train has an index 1\d, expected less than 5; the file is damaged"):
+    with pytest.raises(DataError, match=r"train has an index 1\d, expected less than 5; the file is damaged"):
         source.train.__getitems__([Draw(0, index) for index in range(5)])

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import TenCrop
 
+from experiments.config.errors import ConfigError
 from experiments.data.digits import Digits
 from experiments.data.image_folder import ImageFolder
 from experiments.data.source import Draw, Unreadable
@@ -45,7 +46,7 @@ def test_crops_come_from_the_middle_square_of_the_resized_picture(tmp_path):
 
 
 def test_a_side_is_rounded_down_as_by_llamagen(tmp_path):
-    assert TenCropViews(folder_of_pictures(tmp_path).train.pictures, 256, [1.1, 1.05]).sides == [281, 268]
+    assert TenCropViews(folder_of_pictures(tmp_path).train.files, 256, [1.1, 1.05]).sides == [281, 268]
 
 
 def test_a_picture_that_cannot_be_read_has_no_ten_crops_but_its_draws_are_replaced(tmp_path):
@@ -73,5 +74,5 @@ def test_evaluation_pictures_have_one_view(tmp_path):
 
 
 def test_ten_crops_need_whole_pictures():
-    with pytest.raises(ValueError, match="crops=ten_crop: Digits has no whole pictures to cut; set data=image_folder"):
+    with pytest.raises(ConfigError, match="crops=ten_crop: Digits has no whole images; set data=image_folder"):
         training_views(Digits(8), {"crops": "ten_crop", "shares": [1.1]})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.config.compose import compose
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, DataError
 from experiments.data.digits import Digits
 from experiments.data.files import check_data
 from experiments.data.loading import ImageData
@@ -21,8 +21,9 @@ def test_batches_are_those_of_the_pictures_within():
 
 @pytest.mark.parametrize("number", [0, 9, 1000])
 def test_another_number_of_classes_is_refused_with_the_right_one(number):
-    with pytest.raises(ValueError, match=rf"data\.num_classes={number}: these pictures have 10 classes; set data\.num_classes=10"):
+    with pytest.raises(ConfigError, match=r"set data\.num_classes=10") as caught:
         OnlineTokens(Digits(8), "runs/a", "ema", num_classes=number)
+    assert (caught.value.key, caught.value.value) == ("data.num_classes", number)
 
 
 def test_the_number_of_classes_must_be_given():
@@ -34,5 +35,6 @@ def test_the_pictures_are_chosen_like_any_data():
     words = ["data=online", "data.tokenizer=runs/a", "data@data.images=image_folder", "data.images.root=/nowhere", "data.num_classes=2"]
     data = compose("train", words).config["data"]
     assert data["images"]["_target_"] == "experiments.data.image_folder.ImageFolder"
-    with pytest.raises(ValueError, match=r"data\.images\.root=/nowhere does not exist"):
+    with pytest.raises(DataError) as caught:
         check_data(data)
+    assert (caught.value.path, caught.value.key) == ("/nowhere", "data.images.root")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.config.errors import ConfigError
 from experiments.training.ema import ExponentialMovingAverage
 
 
@@ -36,5 +37,5 @@ def test_its_state_goes_back_and_forth():
 
 
 def test_a_decay_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="ema_decay=1"):
+    with pytest.raises(ConfigError, match="ema_decay=1"):
         ExponentialMovingAverage(nn.Linear(2, 2), decay=1)

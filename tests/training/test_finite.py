@@ -7,12 +7,14 @@ import sys
 import pytest
 import torch
 
+from experiments.config.errors import NonFinite
 from experiments.config.signatures import ROOT
-from experiments.training.finite import FiniteCheck, NonFiniteError
+from experiments.training.finite import FiniteCheck
 
 BAD = """
 import os, sys, torch
-from experiments.training.finite import FiniteCheck, NonFiniteError
+from experiments.config.errors import NonFinite
+from experiments.training.finite import FiniteCheck
 rank, store = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
@@ -28,7 +30,7 @@ for where in ("term", "gradient"):
         assert bool(skip) == bad
     try:
         check.verify()
-    except NonFiniteError as error:
+    except NonFinite as error:
         print(error, flush=True)
 os._exit(0)  # gloo's threads may end a process on its way out
 """
@@ -51,19 +53,19 @@ def test_a_bad_loss_names_the_pictures_of_its_process_alone(messages):
     assert first == second
     assert "update 1: " in first
     assert "reconstruction=nan" in first
-    assert "Pictures: picture 1 of process 1. " in first
+    assert "Images: picture 1 of process 1. " in first
 
 
 def test_a_bad_gradient_names_the_pictures_of_all_processes(messages):
     first, second = messages["gradient"]
     assert first == second
     assert "reconstruction=0.5" in first
-    assert "Pictures: picture 1 of process 0, picture 1 of process 1. " in first
+    assert "Images: picture 1 of process 0, picture 1 of process 1. " in first
 
 
 def test_the_check_has_nothing_that_a_data_parallel_wrapper_would_overwrite():
     check = FiniteCheck(("reconstruction",))
     assert not isinstance(check, torch.nn.Module)
     check(1, {"reconstruction": torch.tensor(float("inf"))}, [torch.tensor(1.0)])
-    with pytest.raises(NonFiniteError, match="reconstruction=inf"):
+    with pytest.raises(NonFinite, match="reconstruction=inf"):
         check.verify()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments.config.compose import compose
+from experiments.config.errors import NonFinite
 from experiments.training.generator_task import GeneratorTask
 from experiments.training.loop import unbuilt_task
 from tests.training.made_models import GENERATOR, write_tokens
@@ -72,7 +73,7 @@ def test_a_step_that_is_not_finite_changes_nothing(file):
     task.generator.nll = lambda tokens: nll(tokens) * float("nan")
     task.training_step(batch(1), 1)
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
-    with pytest.raises(ValueError, match=r"update 2: .*nll=nan.*row 1\.0"):
+    with pytest.raises(NonFinite, match=r"update 2: .*nll=nan.*row 1\.0"):
         task.finite.verify()
 
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from experiments.config.compose import compose
+from experiments.config.errors import RunFolderError
 from experiments.runs.checkpoints import STATE, load_checkpoint
-from experiments.runs.folder import RunFolder, RunFolderError
+from experiments.runs.folder import RunFolder
 from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
 from experiments.training.tokenizer_task import TokenizerTask
@@ -81,8 +82,9 @@ def test_a_run_that_was_made_longer_is_not_reported_for_the_shorter_command(tmp_
     assert run(tmp_path, "updates=1") == 0
     (folder,) = folders(tmp_path)
     assert run(tmp_path, "updates=2", f"resume={folder.path}") == 0
-    with pytest.raises(RunFolderError, match=r"resume=\S+ .*rerun=true(.|\n)*task\.updates: 2 -> 1"):
+    with pytest.raises(RunFolderError, match=r"resume=\S+ .*rerun=true") as caught:
         run(tmp_path, "updates=1")
+    assert (caught.value.path, caught.value.changes) == (folder.path, [("task.updates", 2, 1)])
     assert run(tmp_path, "updates=1", "rerun=true") == 0
     assert [path.name for path in folder.checkpoint_files] == ["updates_00000001.ckpt"]
     assert run(tmp_path, "updates=1") == 0
@@ -102,8 +104,9 @@ def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
 
     assert go(f"data.root={tmp_path / 'a'}") == 0
     (folder,) = folders(tmp_path / "runs")
-    with pytest.raises(RunFolderError, match="content of data: "):
+    with pytest.raises(RunFolderError) as caught:
         go(f"data.root={tmp_path / 'b'}", "updates=2", f"resume={folder.path}")
+    assert [key for key, _, _ in caught.value.changes] == ["content of data"]
     (tmp_path / "a").rename(tmp_path / "moved")
     assert go(f"data.root={tmp_path / 'moved'}", "updates=2", f"resume={folder.path}") == 0
 

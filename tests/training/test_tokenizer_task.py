@@ -1,13 +1,14 @@
 """A training step: what it computes, what it leaves alone, and what it never does."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from experiments.config.errors import NonFinite
 from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
-from experiments.training.finite import NonFiniteError
 from tests.training.small_task import batch, make_task, no_host_reads, weights
 from tokenizer.interfaces import ImageBatch
 from tokenizer.quantizers import lookup
@@ -88,8 +89,11 @@ def test_a_bad_picture_changes_no_weight_and_is_named_when_the_host_reads():
         assert torch.equal(tensor, discriminator[name]), name
     assert all(torch.isfinite(tensor).all() for tensor in weights(task.average.module).values())
     assert not all(torch.equal(tensor, average[name]) for name, tensor in weights(task.average.module).items())
-    with pytest.raises(NonFiniteError, match=r"update 2.*reconstruction=nan.*picture 1\.2"):
+    with pytest.raises(NonFinite, match="reconstruction=nan") as caught:
         task.finite.verify()
+    assert caught.value.update == 2
+    assert math.isnan(caught.value.terms["reconstruction"])
+    assert "picture 1.2" in caught.value.keys
 
 
 @pytest.mark.parametrize("words", [(), ("loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1")])
@@ -162,9 +166,9 @@ def test_the_speed_is_that_of_steps_alone(pause, tmp_path, monkeypatch):
 def test_gradients_are_clipped_per_optimizer():
     task = make_task("optimizer.clip=0.001", "discriminator_optimizer.clip=0.002")
     seen = []
-    players = task._optimizers()
-    task._optimizers = lambda: players
-    for optimizer, limit in zip(players, (0.001, 0.002), strict=True):
+    optimizers = task._optimizers()
+    task._optimizers = lambda: optimizers
+    for optimizer, limit in zip(optimizers, (0.001, 0.002), strict=True):
         optimizer.step = lambda o=optimizer, limit=limit: seen.append(
             (float(torch.nn.utils.get_total_norm([p.grad for g in o.param_groups for p in g["params"] if p.grad is not None])), limit)
         )

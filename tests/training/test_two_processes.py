@@ -131,9 +131,10 @@ def test_the_result_is_that_of_all_pictures(one, two):
 def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
     """A terminal signals all processes alike; batches beyond the two that are read ahead still come."""
     config = compose("train", [*WORDS, f"data.root={pictures}", "workers=1"]).config
-    stream = iter(ImageData(build(config["data"]), config["batch_size"], config["seed"], config["workers"]).train_dataloader())
+    loader = ImageData(build(config["data"]), config["batch_size"], config["seed"], config["workers"]).train_dataloader()
+    stream = iter(loader)
     next(stream)
-    (reader,) = stream._workers
+    (reader,) = loader._iterator._workers
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         os.kill(reader.pid, number)
     assert [len(next(stream).keys) for _ in range(5)] == [4] * 5

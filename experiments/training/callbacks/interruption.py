@@ -1,4 +1,4 @@
-"""A stop that was asked for: finish the step, save, and leave with the signal's exit code."""
+"""A stop on a signal: finish the step, save, and exit with the signal's exit code."""
 
 import logging
 import signal
@@ -22,7 +22,6 @@ class Interruption(Callback):
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
-        """Save through `checkpoints`."""
         self.checkpoints = checkpoints
         self.received: int | None = None
         self.stopped_by: int | None = None
@@ -35,33 +34,33 @@ class Interruption(Callback):
         return 0 if self.stopped_by is None else 128 + self.stopped_by
 
     def setup(self, trainer: Trainer, task: Any, stage: str) -> None:
-        """Remember who listened before Lightning did: it leaves before our own teardown."""
+        """Store the handlers before Lightning sets its own, which it removes before our teardown."""
         self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Listen. Ranks agree over a group of their own on the CPU, so that nobody waits for an accelerator."""
+        """Set the handlers. Ranks agree over a process group on the CPU, so that none waits for an accelerator."""
         self._group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         for number in SIGNALS:
             signal.signal(number, self._receive)
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save and stop, if the step is complete on every rank and any rank was asked to stop."""
-        asked = self._asked(trainer)
-        if asked is None or not task.step_complete:
+        """Save and stop, if the step is complete on every rank and any rank received a signal."""
+        number = self._signal(trainer)
+        if number is None or not task.step_complete:
             return
-        self.stopped_by = asked
+        self.stopped_by = number
         if task.updates != self.checkpoints.saved_at:
             self.checkpoints.save(trainer, task)
-        log.warning("stopped at update %d of %d, saved; the same command goes on from here", task.updates, task.total_updates)
+        log.warning("stopped at update %d of %d, saved; the same command resumes from here", task.updates, task.total_updates)
         trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
-        """Listen no more."""
+        """Restore the handlers."""
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
         self._earlier = {}
 
-    def _asked(self, trainer: Trainer) -> int | None:
+    def _signal(self, trainer: Trainer) -> int | None:
         """The number of a signal that any rank received."""
         if trainer.world_size == 1:
             return self.received

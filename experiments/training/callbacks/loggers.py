@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from experiments.config.command_line import is_first_process
 from experiments.evaluation.metrics.codebook import perplexity, usage
 from experiments.evaluation.reconstruction import Evaluation
-from experiments.runs.folder import RunFolder, write_atomic
+from experiments.runs.folder import RunFolder
+from tokenizer.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ HISTOGRAM_BINS = 64
 
 
 class MetricsTable(Logger):
-    """metrics.csv: a row for every report, a column for every key, in the order of appearance."""
+    """metrics.csv: one row for each report, one column for each key, in the order of appearance."""
 
     def __init__(self, file: Path, resumed_at: int) -> None:
-        """Go on after update `resumed_at`: later rows are of an interrupted run and are written again."""
+        """Continue after update `resumed_at`: later rows are of an interrupted run and are written again."""
         super().__init__()
         self.file = file
         self.columns = [CLOCK]
@@ -45,7 +46,7 @@ class MetricsTable(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "metrics"
 
     @property
@@ -74,11 +75,11 @@ class MetricsTable(Logger):
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(rows)
-        write_atomic(self.file, text.getvalue())
+        write_text(self.file, text.getvalue())
 
 
 def _is_whole(row: dict[str, str]) -> bool:
-    """Whether every column holds a number or nothing: a process that was ended by force may leave part of a row."""
+    """Whether every column is a number or empty: a killed process may leave part of a row."""
     try:
         int(row[CLOCK])
         for value in row.values():
@@ -89,22 +90,21 @@ def _is_whole(row: dict[str, str]) -> bool:
 
 
 class Tolerant(Logger):
-    """Hands everything on to another logger. Its failures stop nothing: the first is told in one line, the others are not."""
+    """Passes everything to another logger. Its failures stop nothing: the first is one warning, the others are silent."""
 
     def __init__(self, logger: Logger) -> None:
-        """Stand before `logger`."""
         super().__init__()
         self.logger = logger
-        self.told = False
+        self.failed = False
 
     @property
     def name(self) -> str | None:
-        """Of the other logger."""
+        """That of the other logger."""
         return self.logger.name
 
     @property
     def version(self) -> int | str | None:
-        """Of the other logger."""
+        """That of the other logger."""
         return self.logger.version
 
     @rank_zero_only
@@ -117,10 +117,10 @@ class Tolerant(Logger):
         """config.yaml holds them."""
 
     @rank_zero_only
-    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
-        """Log what is no single number, if the other logger takes it."""
+    def log_evaluation(self, evaluation: Evaluation, figure: Path | None, step: int) -> None:
+        """Log images and histograms, if the other logger can."""
         if isinstance(self.logger, WandbRun):
-            self._attempt(self.logger.log_evaluation, evaluation, picture, step)
+            self._attempt(self.logger.log_evaluation, evaluation, figure, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -131,30 +131,30 @@ class Tolerant(Logger):
         try:
             call(*arguments)
         except Exception as error:
-            if not self.told:
+            if not self.failed:
                 log.warning("%s does not log (%s); metrics.csv is written all the same", type(self.logger).__name__, _first_line(error))
-            self.told = True
+            self.failed = True
 
 
 class WandbRun(WandbLogger):
-    """A W&B run that shows evaluations: the picture, the use of each group's codes and how often codes are chosen."""
+    """A W&B run with evaluations: their figure, the usage of each group's codes and a histogram of the codes."""
 
-    def log_evaluation(self, evaluation: Evaluation, picture: Path | None, step: int) -> None:
-        """Show one evaluation, made after `step` updates, whose comparison of images, or samples, is the file `picture`."""
+    def log_evaluation(self, evaluation: Evaluation, figure: Path | None, step: int) -> None:
+        """Log one evaluation, made after `step` updates, with the file of its comparison of images or of its samples."""
         import wandb
 
         name = "val/samples" if len(evaluation.images) > len(evaluation.reconstructions) else "val/comparison"
-        shown: dict[str, Any] = {} if picture is None else {name: wandb.Image(str(picture))}
+        values: dict[str, Any] = {} if figure is None else {name: wandb.Image(str(figure))}
         if evaluation.counts is not None:
             counts = evaluation.counts.cpu()
             for group, (used, effective) in enumerate(zip(usage(counts).tolist(), perplexity(counts).tolist(), strict=True)):
-                shown |= {f"val/codebook_usage_group/{group:02d}": used, f"val/perplexity_group/{group:02d}": effective}
-            shown["val/codebook_counts"] = wandb.Histogram(np_histogram=np.histogram(counts.sum(0).numpy(), bins=HISTOGRAM_BINS))
-        self.experiment.log({**shown, "trainer/global_step": step})
+                values |= {f"val/codebook_usage_group/{group:02d}": used, f"val/perplexity_group/{group:02d}": effective}
+            values["val/codebook_counts"] = wandb.Histogram(np_histogram=np.histogram(counts.sum(0).numpy(), bins=HISTOGRAM_BINS))
+        self.experiment.log({**values, "trainer/global_step": step})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run, so that the next one of this process is another."""
+        """End the run, so that the next one of this process is a new one."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=0 if status == "success" else 1)
@@ -164,16 +164,22 @@ class WeightsAndBiases:
     """Settings of a W&B logger."""
 
     def __init__(self, project: str, group: str | None, name: str | None, tags: list[str]) -> None:
-        """Log to `project`, as one of `group`, under `name` (None: the run folder's) and with `tags`."""
+        """
+        Args:
+            project: project of the run.
+            group: group of the run, None for none.
+            name: name of the run, None for that of the run folder.
+            tags: tags of the run.
+        """
         self.project = project
         self.group = group
         self.name = name
         self.tags = tags
 
     def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
-        """A logger whose run id is the run's identity, so that a resumed run goes on there.
+        """A logger whose run id is the run's identity, so that a resumed run continues there.
 
-        Online only with an API key; otherwise offline in the run folder, said in one line. None, and one line, if it cannot start.
+        Online only with an API key; otherwise offline in the run folder, with a warning. None, with a warning, if it cannot start.
         """
         offline = os.environ.get("WANDB_MODE") == "offline"
         if not offline and not _has_key():
@@ -193,7 +199,7 @@ class TensorBoard:
     """Settings of a TensorBoard logger: none."""
 
     def build(self, folder: RunFolder, name: str, config: dict[str, Any]) -> Logger | None:
-        """A logger that writes to `tensorboard/` in the run folder; None, and one line, if the package is absent."""
+        """A logger that writes to `tensorboard/` in the run folder; None, with a warning, if the package is absent."""
         try:
             return Tolerant(TensorBoardLogger(folder.path, name="tensorboard", version=""))
         except ModuleNotFoundError:
@@ -202,12 +208,12 @@ class TensorBoard:
 
 
 def _first_line(error: Exception) -> str:
-    """Of its message, or its name if it has none."""
+    """First line of its message, or its class if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _has_key() -> bool:
-    """Whether W&B would find an API key without asking."""
+    """Whether W&B has an API key without a prompt."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

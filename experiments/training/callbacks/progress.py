@@ -13,7 +13,7 @@ from experiments.runs.terminal import SECONDS_BETWEEN_LINES, progress_bar
 
 log = logging.getLogger(__name__)
 
-SHOWN = {
+NAMES = {
     "train/loss/nll": "nll",
     "train/loss/reconstruction": "reconstruction",
     "train/loss/perceptual": "perceptual",
@@ -26,7 +26,7 @@ SHOWN = {
 
 
 class LastValues(Logger):
-    """Keeps the last values of what the bar shows; being a logger it sees what the task reports and reads no device."""
+    """The last values of the bar's metrics; a logger, so that it reads no device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class LastValues(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "progress"
 
     @property
@@ -44,12 +44,12 @@ class LastValues(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Keep what is shown."""
-        self.values.update({SHOWN[key]: value for key, value in metrics.items() if key in SHOWN})
+        """Store the values of the bar."""
+        self.values.update({NAMES[key]: value for key, value in metrics.items() if key in NAMES})
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to show."""
+        """The bar has none."""
 
     def __str__(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self.values.items())
@@ -59,13 +59,12 @@ class ProgressBar(Callback):
     """A bar on a terminal; a line every half minute where there is none."""
 
     def __init__(self, last: LastValues) -> None:
-        """Show `last`, which a task's reports keep up to date."""
         self.last = last
         self.bar: Progress | None = None
         self.line_at = 0.0
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Open the bar at the update that the run goes on from."""
+        """Open the bar at the update that the run resumes from."""
         self.bar = progress_bar() if trainer.is_global_zero else None
         if self.bar is not None:
             self.bar.add_task("", total=task.total_updates, completed=task.updates)
@@ -73,7 +72,7 @@ class ProgressBar(Callback):
         self.line_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move on."""
+        """Advance the bar."""
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=task.updates, description=str(self.last))
         elif trainer.is_global_zero and time.monotonic() - self.line_at > SECONDS_BETWEEN_LINES:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: every few updates, the newest few kept."""
+"""Checkpoints of a training: saved every few updates, of which the newest few stay."""
 
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way to checkpoint files, through `experiments.runs.checkpoints`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Save, or leave the folder as it was."""
+        """Save whole or not at all."""
         save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: _PATH, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Load without running any code that a file may carry."""
+        """Load without running any code in the file."""
         return load_checkpoint(Path(path), map_location)
 
 
 class Checkpoints(Callback):
-    """Saves every `every` updates and at the last one, and keeps the newest `keep`."""
+    """Saves every `every` updates and at the last one, and removes all but the newest `keep`; both are at least 1."""
 
     def __init__(self, folder: Path, every: int, keep: int) -> None:
-        """Keep the settings; both counts at least 1."""
         self.folder = folder
         self.every = every
         self.keep = keep
         self.saved_at = -1
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save after both players' steps."""
+        """Save after the steps of both optimizers."""
         updates = task.updates
         if updates != self.saved_at and (updates % self.every == 0 or updates == task.total_updates) and task.step_complete:
             self.save(trainer, task)

@@ -134,7 +134,7 @@ def test_a_run_offline_lies_in_the_run_folder_and_ends(tmp_path, monkeypatch):
     logger.log_metrics({"train/loss/total": 0.5}, step=1)
     logger.log_evaluation(evaluation(), picture(tmp_path), step=1)
     logger.finalize("success")
-    assert not logger.told
+    assert not logger.failed
     (written,) = folder.path.glob("wandb/offline-run-*/run-0123456789ab.wandb")
     content = written.read_bytes()
     for key in ("train/loss/total", "val/codebook_usage_group/01", "val/comparison", "val/codebook_counts"):

@@ -1,4 +1,4 @@
-"""What a training step tells its loggers, read from the device at once."""
+"""Values that a training step logs, read from the device at once."""
 
 import torch
 from torch import Tensor
@@ -16,21 +16,21 @@ def means_over_ranks(named: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(named, joined.tolist(), strict=True))
 
 
-def read_step(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor], health: dict[str, Tensor]) -> dict[str, float]:
-    """Values by log key: means over the joined batch, not one process's share.
+def step_values(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor], diagnostics: dict[str, Tensor]) -> dict[str, float]:
+    """Values by log key: means over the joined batch of all processes.
 
     Args:
-        objective: whose weights apply.
+        objective: objective with the weights.
         terms: unweighted loss terms, scalars.
-        norms: of the gradients of the generator and, if it took a step, of the discriminator.
-        health: other scalars by log key.
+        norms: gradient norms of the tokenizer and, if it took a step, of the discriminator.
+        diagnostics: other scalars by log key.
 
     Returns:
         with `train/weighted/...` of every term and `train/loss/total`, the generator's weighted sum.
     """
     named = {f"train/loss/{name}": term for name, term in terms.items()}
     named |= dict(zip(("train/gradient_norm/generator", "train/gradient_norm/discriminator"), norms, strict=False))
-    named |= health
+    named |= diagnostics
     values = means_over_ranks(named)
     for name in terms:
         factor = values.get(ADAPTIVE_WEIGHT, 1.0) if name == "adversarial" else 1.0

@@ -1,0 +1,80 @@
+"""Prints of a token cache, and the image of one of its rows. Imports no torch unless a row is decoded."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from experiments.config.errors import ConfigError
+from experiments.runs.terminal import console, print_line
+from experiments.tokens.cache import SPLITS, CacheHeader, TokenCache
+
+log = logging.getLogger(__name__)
+
+MAX_NAMES = 20
+
+
+def inspect(config: dict[str, Any]) -> None:
+    """Print a cache's header; decode one training image, if the tokenizer still exists."""
+    cache, row = TokenCache(config["inspect"], "inspect"), config["sample"]
+    show(cache)
+    show_header(cache.header)
+    images = cache.header.arrays["train/labels"].shape[0]
+    if not 0 <= row < images:
+        raise ConfigError("sample", row, expected=f"number of a training image, 0 .. {images - 1}")
+    recorded = cache.header.about["tokenizer"]
+    if not config["tokenizer"] and not Path(recorded["folder"]).is_dir():
+        log.warning("the tokenizer %s does not exist, no image is decoded; set tokenizer=FOLDER if it was moved", recorded["folder"])
+        return
+    from experiments.evaluation.figures import save_picture
+    from experiments.runs.devices import choose_device
+    from experiments.runs.models import recorded_tokenizer
+    from experiments.tokens.writing import decode_row
+
+    model = recorded_tokenizer(recorded, config["tokenizer"], f"the cache {config['inspect']}")
+    file = Path(config["output"] or f"{config['inspect']}.train{row}.png")
+    save_picture(decode_row(model.to(choose_device(config["device"])), cache, "train", row), file)
+    log.info("image %s", file)
+
+
+def show(cache: TokenCache) -> None:
+    """Print a line for each split on standard output, and the images that are left out."""
+    tokens, table = cache.header.tokens, Table()
+    for title in ("split", "images", "views", "tokens", "bits per image", "usage"):
+        table.add_column(title, justify="left" if title == "split" else "right")
+    bits = tokens["num_tokens"] * tokens["groups"] * np.log2(tokens["codebook_size"])
+    for split in SPLITS:
+        images, views, number, _ = cache.header.arrays[f"{split}/indices"].shape
+        usage = cache.header.about["splits"][split]["codebook_usage"]
+        counted = "not counted" if usage is None else f"{100 * usage:.2f} %"
+        table.add_row(split, str(images), str(views), str(number), f"{bits:g}", counted)
+    console().print(table)
+    for split in SPLITS:
+        left_out = cache.header.about["splits"][split]["left_out"]
+        if left_out:
+            print_line(f"{split}: {len(left_out)} left out, could not be read: {_first(left_out)}")
+    classes = cache.header.about["classes"]
+    if classes:
+        counts = [np.bincount(cache.array(f"{split}/labels") + 1, minlength=len(classes) + 1)[1:] for split in SPLITS]
+        pairs = [f"{name} {' + '.join(str(count[number]) for count in counts)}" for number, name in enumerate(classes)]
+        print_line(f"{len(classes)} classes, train + val: {_first(pairs)}")
+
+
+def show_header(header: CacheHeader) -> None:
+    """Print the arrays and all other entries of a header."""
+    table = Table()
+    for title in ("array", "dtype", "shape", "offset"):
+        table.add_column(title)
+    for name, array in header.arrays.items():
+        table.add_row(name, array.dtype, " x ".join(map(str, array.shape)), str(array.offset))
+    console().print(table)
+    for name, value in header.about.items():
+        if name not in ("classes", "splits"):
+            print_line(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (" ..." if len(names) > MAX_NAMES else "")
