@@ -46,6 +46,10 @@ class WithParts(Configurable):
         super().__init__()
 
 
+class WithoutConstructor(Configurable):
+    pass
+
+
 class Outer(Configurable):
     """Its argument is an attribute of the same name, which may be replaced later."""
 
@@ -80,6 +84,10 @@ def test_only_arguments_that_were_passed_are_described_by_name():
     }  # fmt: skip
     # Its constructor calls the one of its base class with different arguments.
     assert VectorQuantizer(4, 16).config() == {"_target_": "tokenizer.quantizers.vq.VectorQuantizer", "latent_dim": 4, "codebook_size": 16}
+
+
+def test_a_class_without_a_constructor_is_described_by_its_name_alone():
+    assert WithoutConstructor().config() == {"_target_": f"{__name__}.WithoutConstructor"}
 
 
 def test_a_list_that_changes_later_is_described_as_it_was():

@@ -17,8 +17,6 @@ class Configurable(nn.Module):
     Arguments may be plain values (numbers, text, booleans, None), lists and dicts of them, a `TokenSpec`, and other configurable modules.
     """
 
-    _recorded: tuple[type, dict[str, Any]]
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
@@ -33,7 +31,7 @@ class Configurable(nn.Module):
         Raises:
             ValueError: an argument of this or an inner module cannot be described, or a class cannot be imported by its name.
         """
-        cls, arguments = self._recorded
+        cls, arguments = vars(self).get("_recorded", (type(self), {}))  # nothing is recorded without a constructor
         if cls.__module__ == "__main__" or "." in cls.__qualname__:
             raise ValueError(f"{cls.__qualname__} cannot be imported from {cls.__module__}; define it at the top level of a module")
         arguments = {name: getattr(self, name, value) if isinstance(value, nn.Module) else value for name, value in arguments.items()}
@@ -45,7 +43,7 @@ def _recording(constructor: Callable[..., None]) -> Callable[..., None]:
     names = list(inspect.signature(constructor).parameters)[1:]
 
     @wraps(constructor)
-    def recorded(self: Configurable, *args: Any, **kwargs: Any) -> None:
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
         constructor(self, *args, **kwargs)
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         self._recorded = type(self), {name: _copy(value) for name, value in arguments.items()}  # the outermost constructor records last

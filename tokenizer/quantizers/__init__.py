@@ -1,1 +1,1 @@
-"""Quantizers: latents to indices and back. One paper a file."""
+"""Quantizers: latents to indices and back. One paper per file."""
