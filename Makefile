@@ -1,4 +1,4 @@
-# `make help` lists what can be made. Everything runs in .venv, which the first target that needs it sets up.
+# `make help` lists the targets. Everything runs in .venv, set up by the first target that needs it.
 PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ install: .venv/.installed ## set up .venv with exact versions
 	$$INSTALL --quiet -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: install ## train the default tokenizer on embedded photographs, print the table, write the picture
+demo: install ## train the default tokenizer on embedded photographs, print the table, write the figure
 	$(BIN)/python -m experiments.train
 
 test: install ## all tests but the slow ones
@@ -37,7 +37,7 @@ check: install ## style, types, spelling
 	$(BIN)/mypy
 	$(BIN)/codespell conf experiments tests tokenizer README.md Makefile
 
-format: install ## rewrite what style can mend
+format: install ## fix style automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -199,6 +200,12 @@ def test_every_module_says_what_it_is():
 
 def test_no_drawer_is_called_utils():
     assert [place(path) for path in CODE if {"utils", "util", "helpers", "common"} & {path.stem, *path.relative_to(ROOT).parts}] == []
+
+
+def test_the_wheel_has_all_packages_and_the_configuration_files():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in CODE if path.name == "__init__.py"}
+    assert set(listed) == packages | {"experiments.conf"}
 
 
 def values(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

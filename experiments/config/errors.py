@@ -23,18 +23,18 @@ def _new(kind: type[TesseraError]) -> TesseraError:
 
 
 class ConfigError(TesseraError, ValueError):
-    """A setting, a word of the command line or a line of a configuration file that cannot be used.
+    """A setting, an argument of the command line or a line of a configuration file that cannot be used.
 
     The message is `place: key=value: reason; expected ...; nearest: ...; advice`, of which absent parts are left out.
 
     Args:
         key: dotted key, file or option; empty where the error is not about one.
         value: value of the key; left out of the message if it is not given.
-        reason: what is wrong, where the expectation alone does not say it.
-        expected: values that are valid, in words.
-        nearest: the valid word that is most similar to the value or to the key.
+        reason: what is wrong, if `expected` does not imply it.
+        expected: description of valid values.
+        nearest: the valid name that is most similar to the value or to the key.
         place: where the key was set, such as a file and a row.
-        advice: what to do; by default to change the key.
+        advice: what to do; by default, to change the key.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DataError(TesseraError, ValueError):
     Args:
         path: the file or folder; None where it has none.
         reason: what is wrong.
-        key: the key that names it, which the message asks to change; empty for none.
+        key: the configuration key of the path; empty for none.
     """
 
     def __init__(self, path: Path | str | None, reason: str, key: str = "") -> None:
@@ -99,7 +99,7 @@ class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
 
     Args:
         path: the file.
-        reason: what the system says.
+        reason: message of the system.
         needed: its size in bytes; None if that is not known.
     """
 

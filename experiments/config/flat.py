@@ -49,7 +49,7 @@ def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders)
 
 
 def _keyed(verb: str, plain: list[str], keys: dict[str, Any]) -> list[str]:
-    """Overrides with the keys that may be left out: `plan` is plan=true, and the first bare word of a sweep is its table."""
+    """Overrides with the keys that may be left out: `plan` is plan=true, and the first argument without a key is the table of a sweep."""
     positional = [key for key in POSITIONAL[verb] if not any(word.startswith(f"{key}=") for word in plain)]
     switches = [key for key, value in keys.items() if isinstance(value, bool)]
     words = []

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,8 +9,8 @@ import yaml
 from experiments.config.draft import MAIN_GROUPS
 from experiments.config.files import ConfigFolders
 
-COLUMNS = 110
-SETTING = re.compile(r"^( *)(\w+):\s*([^#\n]*?)\s*(?:#\s*(.*))?$", re.MULTILINE)
+COLUMNS, WIDEST = 110, 40
+SETTING = re.compile(r"^( *)(\w+):[ ]*([^#\n]*?)[ ]*(?:#[ ]*(.*))?$", re.MULTILINE)
 FILE_SETTINGS = {"table": "sweep", "scale": "scale"}  # settings of verbs over tables that name a file of a group, without loading it
 POSITIONAL = {"sweep": ("table",), "report": ("table",), "weights": ("action", "name")}  # settings that may be written without `key=`
 OPTIONS = """\
@@ -33,12 +32,11 @@ def help_text(verb: str, description: str, folders: ConfigFolders, overrides: tu
         folders: the folders of configuration files.
         overrides: of the command line; one that chooses a task shows that task's groups and settings.
     """
-    path = folders.find(verb)
-    groups, settings = _contents(path) if path else ({}, {})
+    groups, settings = _contents(verb, folders)
     for group in [group for group in groups if group in MAIN_GROUPS]:
         chosen = next((word.partition("=")[2] for word in overrides if word.startswith(f"{group}=")), str(groups[group]))
-        if file := folders.find(f"{group}/{chosen}"):
-            more_groups, more_settings = _contents(file)
+        if folders.find(f"{group}/{chosen}"):
+            more_groups, more_settings = _contents(f"{group}/{chosen}", folders)
             ours = {group: chosen, **more_groups}
             groups = {**ours, **groups, **ours}  # first in order, and with their own choices
             settings = {**settings, **more_settings}
@@ -58,17 +56,26 @@ def help_text(verb: str, description: str, folders: ConfigFolders, overrides: tu
     return "\n".join([*lines, "", "Options:", OPTIONS, "", "Examples:", *examples, ""])
 
 
-def _contents(path: Path) -> tuple[dict[str, str | None], dict[str, Setting]]:
-    """The groups of a main file with their choices, and its settings by dotted key. Blocks are left out where there are groups."""
-    text = path.read_text()
+def _contents(name: str, folders: ConfigFolders) -> tuple[dict[str, str | None], dict[str, Setting]]:
+    """The groups of a main file with their choices, and its settings by dotted key, with those of the files that it starts from.
+
+    Blocks are listed only for verbs without groups.
+    """
+    path = folders.find(name)
+    text = path.read_text() if path else ""
     content = yaml.safe_load(text) or {}
     settings: dict[str, Setting] = {}
+    for base in content.get("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            inherited = _contents(f"{name.rpartition('/')[0]}/{base}".lstrip("/"), folders)[1]
+            settings |= inherited
     parents: list[str] = []
-    for indent, name, default, comment in SETTING.findall(text):
-        parents[len(indent) // 2 :] = [name]
+    for indent, part, default, comment in SETTING.findall(text):
+        parents[len(indent) // 2 :] = [part]
         block = content.get(parents[0])
-        if default and name == parents[-1] and (len(parents) == 1 or ("defaults" not in content and isinstance(block, dict))):
-            settings[".".join(parents)] = (".".join(parents), default, comment)
+        key = ".".join(parents)
+        if default and (len(parents) == 1 or (name in POSITIONAL and isinstance(block, dict))):
+            settings[key] = (key, default, comment or settings.get(key, ("", "", ""))[2])
     plain = {key: setting for key, setting in settings.items() if not isinstance(content.get(key), dict) and key != "defaults"}
     return _groups(content.get("defaults", [])), plain
 
@@ -79,8 +86,8 @@ def _groups(defaults: list[Any]) -> dict[str, str | None]:
 
 
 def _setting_lines(settings: list[Setting]) -> list[str]:
-    width = max(len(f"{key}={value}") for key, value, _ in settings) + 2
-    return [f"  {f'{key}={value}':<{width}}{comment}".rstrip() for key, value, comment in settings]
+    width = min(max(len(f"{key}={value}") for key, value, _ in settings), WIDEST) + 2
+    return [f"  {f'{key}={value}  ':<{width}}{comment}".rstrip() for key, value, comment in settings]
 
 
 def _examples(verb: str, groups: dict[str, str | None], settings: list[Setting], folders: ConfigFolders) -> list[str]:

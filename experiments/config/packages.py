@@ -24,7 +24,7 @@ def allow_plugins(names: Iterable[str]) -> None:
     """
     for name in names:
         if not name.isidentifier() or importlib.util.find_spec(name) is None:
-            raise ConfigError("plugins", name, expected="an importable package; is its folder in PYTHONPATH?")
+            raise ConfigError("plugins", name, expected="the name of an importable package; is its folder in PYTHONPATH?")
         _plugins[name] = None
 
 

@@ -3,28 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.config.arguments import check_arguments
 from experiments.config.errors import config_errors
-from experiments.config.signatures import PACKAGES
+from experiments.config.packages import buildable_packages
 from tokenizer import pretrained
 
 
-def build(config: Any, place: str = "") -> Any:
+def build(config: Any, place: str = "", packages: tuple[str, ...] | None = None) -> Any:
     """Build the object that a configuration describes, inner parts first.
 
     Args:
-        config: a dict with `_target_`, a class or function of `tokenizer` or `experiments`, and its arguments; or a list or dict of such;
-            or a plain value, which is passed through.
+        config: a dict with `_target_`, a class or function, and its arguments; or a list or dict of such; or a plain value, which is
+            passed through.
         place: dotted key of `config` in the whole configuration, for messages.
+        packages: packages that a `_target_` may name; None for those of a configuration of the command line.
 
     Raises:
-        ConfigError: a constructor refuses its arguments; `place` is the dotted key of that part.
+        ConfigError: an argument has another type than its annotation, or a constructor refuses it; `place` is the dotted key of that part.
     """
+    packages = packages or buildable_packages()
     if isinstance(config, list | tuple):
-        return [build(entry, f"{place}.{number}") for number, entry in enumerate(config)]
+        return [build(entry, f"{place}.{number}", packages) for number, entry in enumerate(config)]
     if not isinstance(config, Mapping):
         return config
-    node = {key: build(value, f"{place}.{key}".lstrip(".")) for key, value in config.items()}
+    node = {key: build(value, f"{place}.{key}".lstrip("."), packages) for key, value in config.items()}
     if "_target_" not in node:
         return node
     with config_errors(place or node["_target_"]):
-        return pretrained.build(node, PACKAGES)  # its arguments are built: they are passed through
+        check_arguments(pretrained.locate(node["_target_"], packages), node, place)
+        return pretrained.build(node, packages)  # its arguments are built: they are passed through

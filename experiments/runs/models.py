@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.packages import model_packages
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint
 from experiments.runs.folder import CHECKPOINTS
@@ -65,14 +66,14 @@ def _load(folder: ModelFolder, weights: Weights, part: Part) -> tuple[nn.Module,
     checkpoint = newest_checkpoint(folder.path / CHECKPOINTS)
     if checkpoint is None:
         raise folder.error("none of its checkpoints can be read")
-    model: nn.Module = build(config, f"task.{part}")
+    model: nn.Module = build(config, f"task.{part}", model_packages())
     model.load_state_dict(_state(load_checkpoint(checkpoint), weights, part))
     return model.eval(), config
 
 
 def _load_export(folder: ModelFolder, kind: type[nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
     try:
-        model, config = pretrained.load(folder.path)
+        model, config = pretrained.load(folder.path, model_packages())
     except (ValueError, OSError) as error:
         raise folder.error(str(error)) from error
     if not isinstance(model, kind):

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from experiments.config.command_line import is_first_process
 from experiments.config.errors import ConfigError, config_errors
-from experiments.config.signatures import PACKAGES
+from experiments.config.packages import buildable_packages
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
 from experiments.evaluation.results_table import show
@@ -78,7 +78,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
 def unbuilt_task(config: Mapping[str, Any]) -> ClockedTask:
     """The LightningModule of a configuration's `task`, its parts not yet built."""
     node = dict(config["task"])
-    target = pretrained.locate(node.pop("_target_"), PACKAGES)
+    target = pretrained.locate(node.pop("_target_"), buildable_packages())
     if "objective" in node:
         node["objective"] = weighted_losses(node["objective"])
     arguments = {key: (_factory if key in FACTORIES else build)(value, f"task.{key}") for key, value in node.items()}

@@ -34,17 +34,17 @@ NEEDED = {
     "report": ["table=gsq/table01_codebook"],
 }
 PLACES = {
-    "image_folder": ["data.root={pictures}"],
+    "image_folder": ["data.root={images}"],
     "indices": ["data.file=cache.safetensors"],
     "online": ["data.tokenizer=run", "data.num_classes=0"],
 }
-"""What the files of `data` leave to be said."""
+"""Required keys of the files of `data`."""
 
 
 @pytest.fixture(autouse=True)
 def machine_with_everything(tmp_path, random_weights) -> None:
-    """Random weights, an empty folder of pictures and an empty run folder."""
-    (tmp_path / "pictures").mkdir()
+    """Random weights, an empty folder of images and an empty run folder."""
+    (tmp_path / "images").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("image_size: 64\n")
     write_cache(tmp_path / "tokens")
@@ -73,7 +73,7 @@ def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
         words += ["task=generator"] * (group in ("generator", "head")) + [f"data.file={tmp_path / 'tokens'}"]
     elif group in ("data", "experiment"):
         words += PLACES.get(choices_of(name).get("data", "") if group == "experiment" else name, [])
-    return [word.format(pictures=tmp_path / "pictures") for word in words]
+    return [word.format(images=tmp_path / "images") for word in words]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

@@ -70,8 +70,8 @@ def test_a_block_of_settings_is_not_itself_one(conf):
 def test_a_verb_without_tables_hands_nothing_on():
     assert compose("weights", ["fetch", "vgg16"]).settings.name == "vgg16"
     with pytest.raises(ConfigError) as caught:
-        compose("weights", ["nmae=vgg16"])
-    assert (caught.value.key, caught.value.nearest) == ("nmae", "name")
+        compose("weights", ["namee=vgg16"])
+    assert (caught.value.key, caught.value.nearest) == ("namee", "name")
 
 
 @pytest.mark.parametrize("verb", ["sweep", "report", "weights"])

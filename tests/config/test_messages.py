@@ -1,4 +1,4 @@
-"""What a newcomer reads when a command is wrong: one message that names the value and the way out, and nothing is written."""
+"""A wrong command is one message with the value and the way out, and nothing is written."""
 
 import os
 import shutil
@@ -89,8 +89,8 @@ def test_a_wrong_command_is_one_message_and_leaves_nothing(line, answers):
 VERBS = {"train": train, "evaluate": evaluate, "export": export}
 
 
-def said(line: str, monkeypatch, capsys) -> str:
-    """What a command line says, in this process; its message comes last."""
+def message_of(line: str, monkeypatch, capsys) -> str:
+    """Standard error of a command line, run in this process; its message is the last line."""
     verb, *words = line.split()
     monkeypatch.setattr(sys, "argv", [verb, *words])
     with pytest.raises(SystemExit) as caught:
@@ -119,7 +119,7 @@ def said(line: str, monkeypatch, capsys) -> str:
 )
 def test_what_only_a_constructor_knows_is_one_message_before_anything_is_written(line, parts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = said(line, monkeypatch, capsys)
+    text = message_of(line, monkeypatch, capsys)
     assert text.count("\n") == 1
     for part in parts:
         assert part in text
@@ -132,9 +132,9 @@ def test_a_missing_gpu_is_one_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert "trainer=auto or trainer=cpu" in said("train trainer=gpu", monkeypatch, capsys)
+    assert "trainer=auto or trainer=cpu" in message_of("train trainer=gpu", monkeypatch, capsys)
     (tmp_path / "config.json").write_text('{"trained_with": {"image_size": 32}, "model": {}}')
-    text = said(f"evaluate model={tmp_path} device=cuda", monkeypatch, capsys)
+    text = message_of(f"evaluate model={tmp_path} device=cuda", monkeypatch, capsys)
     assert "device=cuda: torch finds no GPU" in text
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -152,12 +152,12 @@ def test_a_misspelt_key_in_a_file_names_the_file(group, tmp_path):
 
 def test_an_error_of_a_reading_process_is_one_message(tmp_path, monkeypatch, capsys):
     """The loader hands it on inside a text that holds a traceback."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(24):
-        (pictures / f"{number:02d}.jpg").write_text("no picture")
-    words = f"data=image_folder data.root={pictures} scale=smoke workers=1 runs_folder={tmp_path / 'runs'}"
-    text = said(f"train {words}", monkeypatch, capsys).splitlines()[-1]
+        (images / f"{number:02d}.jpg").write_text("no image")
+    words = f"data=image_folder data.root={images} scale=smoke workers=1 runs_folder={tmp_path / 'runs'}"
+    text = message_of(f"train {words}", monkeypatch, capsys).splitlines()[-1]
     assert "11 of 23 files below data.root=" in text
     assert text.endswith("expected at most data.max_unreadable=0.1 of them")
 

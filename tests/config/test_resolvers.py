@@ -69,9 +69,9 @@ def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys,
 )
 def test_a_file_that_is_no_configuration_is_named_with_the_key(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
-    said = reason("trained_with:model,image_size", model=str(tmp_path))
-    assert f"model={tmp_path}: {expected}" in said
-    assert "change `model`" in said
+    text = reason("trained_with:model,image_size", model=str(tmp_path))
+    assert f"model={tmp_path}: {expected}" in text
+    assert "change `model`" in text
 
 
 def test_a_setting_of_a_model_is_read_from_its_folder_with_the_tilde_expanded(tmp_path, monkeypatch):
