@@ -26,7 +26,8 @@ def run(composition: Composition) -> int:
     from experiments.sweeps.jobs import compose_jobs
 
     jobs = compose_jobs(sweep, settings.scale, range(settings.seeds), composition.others, settings.only or (), config_dir)
-    from experiments.sweeps.display import Display, plain_console, table_of
+    from experiments.runs.terminal import console
+    from experiments.sweeps.display import Display, table_of
     from experiments.sweeps.entries import sync_duplicates
     from experiments.sweeps.placement import gpus_of_a_job, make_launcher
     from experiments.sweeps.prepare import prepare
@@ -43,7 +44,7 @@ def run(composition: Composition) -> int:
     with Display(entries) as display:
         status = Runner(entries, launcher, display.update).run()
     sync_duplicates(entries)
-    plain_console().print(table_of(entries))
+    console().print(table_of(entries))
     _log_outcome(entries, sweep.name, settings)
     able = [entry for entry in entries if entry.folder is not None]
     return status or int(not able or any(entry.state != "done" for entry in able))

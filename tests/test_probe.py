@@ -56,7 +56,7 @@ def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers
         assert [tried["n"] for tried in each["guidance_tries"]] == [12] * (len(each["guidance_tries"]) - 1) + [24]
     generators = [RunFolder(path) for path in runs.glob("ar/*")]
     assert [run.state for run in generators] == ["done", "done"]
-    assert {path.name for path in report.parent.iterdir()} == {"report.md", "report.csv", "results.json", "plane.png"}
+    assert {path.name for path in report.parent.iterdir()} == {"report.md", "report.csv", "results.json", "plot.png"}
     files = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
     monkeypatch.setattr(study, "run_training", lambda *given: pytest.fail("it trained again"))
     assert probe.run(compose("probe", words_for(tokenizers))) == 0

@@ -18,7 +18,7 @@ PLACES = 6
 
 
 @dataclass(frozen=True)
-class Try:
+class Trial:
     """A scale that was tried: with `n` samples it scored `score`, the lower the better."""
 
     scale: float
@@ -28,10 +28,10 @@ class Try:
 
 @dataclass(frozen=True)
 class Search:
-    """The best scale with all samples, and every try in order, the best one last."""
+    """The best scale with all samples, and every trial in order, the best one last."""
 
-    best: Try
-    tries: list[Try]
+    best: Trial
+    trials: list[Trial]
 
 
 def usual_start(schedule: str, parameters: int) -> float:
@@ -49,13 +49,13 @@ def usual_start(schedule: str, parameters: int) -> float:
 def search_guidance(
     score: Callable[[float, int], float], start: float, coarse: int, final: int, step: float = 0.25, floor: float = 1.0
 ) -> Search:
-    """Climb down from `start` with `coarse` samples a try, then score the best scale with `final` samples.
+    """Climb down from `start` with `coarse` samples per trial, then score the best scale with `final` samples.
 
     Args:
         score: of a scale with so many samples; lower is better.
         start: the first scale.
-        coarse: samples of a try of the search.
-        final: samples of the last try; if they are no more than `coarse`, the search takes them all and nothing is drawn twice.
+        coarse: samples of a trial of the search.
+        final: samples of the last trial; if they are no more than `coarse`, the search takes them all and nothing is drawn twice.
         step: between neighbours.
         floor: the lowest scale.
 
@@ -69,23 +69,23 @@ def search_guidance(
     if coarse < 1 or final < 1:
         raise ValueError(f"{coarse} samples for the search and {final} for the result: expected at least 1; change `samples`")
     searched = min(coarse, final)
-    tried = {start: _try(score, start, searched)}
+    tried = {start: _trial(score, start, searched)}
     while True:
         best = min(tried.values(), key=lambda each: each.score)
         beside = [max(floor, round(best.scale - step, PLACES)), round(best.scale + step, PLACES)]
         untried = [scale for scale in beside if scale not in tried]
         if not untried:
             break
-        tried[untried[0]] = _try(score, untried[0], searched)
+        tried[untried[0]] = _trial(score, untried[0], searched)
     if searched == final:
         others = [each for each in tried.values() if each is not best]
         return Search(best, [*others, best])
-    last = _try(score, best.scale, final)
+    last = _trial(score, best.scale, final)
     return Search(last, [*tried.values(), last])
 
 
-def _try(score: Callable[[float, int], float], scale: float, n: int) -> Try:
+def _trial(score: Callable[[float, int], float], scale: float, n: int) -> Trial:
     value = score(scale, n)
     if not math.isfinite(value):
         raise ValueError(f"guidance {scale} scores {value} with {n} samples: expected a finite number; are the generator's samples sound?")
-    return Try(scale, n, value)
+    return Trial(scale, n, value)

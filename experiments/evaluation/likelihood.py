@@ -15,7 +15,7 @@ from tokenizer.layers.distributed import sum_over_ranks
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LikelihoodSubject:
     """A generator to judge, the prefix of its log keys, and which weights it has."""
 
     prefix: str
@@ -34,7 +34,7 @@ class Likelihoods:
 
 @torch.no_grad()
 def likelihoods(
-    candidates: list[Candidate], batches: Iterable[Any], as_tokens: Callable[[Any], TokenBatch], device: torch.device
+    candidates: list[LikelihoodSubject], batches: Iterable[Any], as_tokens: Callable[[Any], TokenBatch], device: torch.device
 ) -> Likelihoods:
     """Run all candidates over the same tokens, given their true classes; sums are in float64.
 
@@ -69,7 +69,7 @@ def likelihoods(
 
 
 def results(
-    candidates: list[Candidate], measured: Likelihoods, source: DataSource, tokenizer: str, seed: int
+    candidates: list[LikelihoodSubject], measured: Likelihoods, source: DataSource, tokenizer: str, seed: int
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     """Values and cards by log key: `nll` a token, summed over its sub-tokens, and `bits_per_pixel`.
 

@@ -1,1 +1,1 @@
-"""What judges a tokenizer by its indices: a small generator of them, its samples at the best guidance, linear probes, and the report."""
+"""A protocol applied to tokenizers: a small generator trained on the tokens of each, its samples at the best guidance, linear probes."""

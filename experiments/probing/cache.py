@@ -1,4 +1,4 @@
-"""What was computed once, by everything that decides it: a killed probe goes on, and a second one computes nothing."""
+"""Results stored by everything that determines them: a killed probe resumes, and a second one computes nothing."""
 
 import json
 import logging
@@ -11,11 +11,10 @@ from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-"""Of the files and of what is computed; an older file is computed again."""
+VERSION = 2  # of the files and of the computation; results in older files are computed again
 
 
-class KeptResults:
+class ResultCache:
     """Results in JSON files, `<stage>/<hash of its inputs>.json`, each with the inputs themselves."""
 
     def __init__(self, folder: Path) -> None:
@@ -24,21 +23,21 @@ class KeptResults:
     def get(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Results]) -> Results:
         """The results of a stage: from its file, or computed and written.
 
-        What was left out for want of weights that lie on this machine now is computed again.
+        Metrics that were skipped because of weights that are on this machine now are computed again.
 
         Args:
-            stage: its name.
-            inputs: plain containers with everything that decides the numbers: digests of models and data, and settings.
+            stage: name of the stage.
+            inputs: plain containers with everything that determines the numbers: digests of models and data, and settings.
             compute: computes them.
         """
         file = self.folder / stage / f"{short_hash({'version': VERSION, **inputs})}.json"
         if file.is_file():
-            kept = json.loads(file.read_text())
-            if not computable(kept):
-                return Results(kept["values"], kept["cards"], kept["skipped"])
+            cached = json.loads(file.read_text())
+            if not computable(cached):
+                return Results(cached["values"], cached["cards"], cached["skipped"])
         results = compute()
-        kept = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": results.skipped}
-        write_text(file, json.dumps(kept, indent=2, allow_nan=False) + "\n")
+        cached = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": results.skipped}
+        write_text(file, json.dumps(cached, indent=2, allow_nan=False) + "\n")
         return results
 
 

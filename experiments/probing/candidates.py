@@ -1,13 +1,13 @@
-"""The tokenizers that are probed, judged before anything is trained: first without torch, then with their weights and their data."""
+"""The tokenizers of a probe, checked before anything is trained: first without torch, then with their weights and their data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.config.errors import ConfigError, spelled
+from experiments.config.errors import ConfigError, TesseraError, spelled
 from experiments.data.files import check_data, check_images
-from experiments.runs.folder import CONFIG, RunFolder, differences
+from experiments.runs.folder import CONFIG, RunFolder
 from experiments.runs.model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ EXPORTED = "config.json"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tokenizer lies, and the data that it is probed on.
+class TokenizerLocation:
+    """Folder of a tokenizer, and the data that it is probed on.
 
     Attributes:
-        folder: of its run, or an exported one.
-        name: that tells it from the others.
-        data: the configuration of the pictures.
+        folder: run folder or export.
+        name: short name, different for all tokenizers of a probe.
+        data: configuration of the images.
     """
 
     folder: Path
@@ -34,19 +34,19 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """A tokenizer that can be probed.
 
     Attributes:
-        place: where it lies.
+        location: its folder and data.
         model: in eval mode on the CPU.
-        weights: of the model: the averaged ones of a run, those that an export holds.
-        digest: of the weights.
-        source: the pictures.
-        tokens: what the tokenizer makes of them.
+        weights: averaged ones of a run, those of an export.
+        digest: digest of the weights.
+        source: images.
+        tokens: layout of their tokens.
     """
 
-    place: Place
+    location: TokenizerLocation
     model: "ImageTokenizer"
     weights: Literal["ema", "raw"]
     digest: str
@@ -54,59 +54,62 @@ class Entrant:
     tokens: "TokenSpec"
 
 
-def find_places(tokenizer: str | list[str], data: dict[str, Any] | None, image_size: int, seed: int) -> list[Place]:
-    """The folders that the setting `tokenizer` names; imports no torch.
+def find_locations(tokenizer: str | list[str], data: dict[str, Any] | None, image_size: int, seed: int) -> list[TokenizerLocation]:
+    """The folders of the setting `tokenizer`; imports no torch.
 
     Args:
         tokenizer: one folder or several.
-        data: of the pictures; None for the pictures that all tokenizers were trained on.
-        image_size: of the pictures, in pixels.
-        seed: of the pictures' crops, whatever that of the tokenizers' runs was.
+        data: configuration of the images; None for the images that all tokenizers were trained on.
+        image_size: side of the images in pixels.
+        seed: seed of the images' crops, whatever that of the tokenizers' runs was.
 
     Raises:
-        ConfigError: a folder that holds no trained tokenizer, one that is named twice, an exported one without `data`, or tokenizers
-            that were trained on different pictures.
+        ConfigError: a folder without a trained tokenizer or named twice, an exported one without `data`, or tokenizers that were
+            trained on different images.
     """
-    words = [tokenizer] if isinstance(tokenizer, str) else list(tokenizer)
-    if not words:
-        raise ConfigError("tokenizer=[]: expected a run or exported folder, or several; change `tokenizer`")
-    folders = [Path(word).expanduser() for word in words]
+    folders = [Path(folder).expanduser() for folder in ([tokenizer] if isinstance(tokenizer, str) else tokenizer)]
+    if not folders:
+        raise ConfigError("tokenizer", [], expected="a run or exported folder, or several")
     for number, folder in enumerate(folders):
         _check_folder(folder)
         if any(folder.resolve() == other.resolve() for other in folders[:number]):
-            raise ConfigError(f"tokenizer={folder} is named twice; change `tokenizer`")
-    places = [Place(folder, name, data or _trained_on(folder, seed)) for folder, name in zip(folders, _names(folders), strict=True)]
-    first = places[0]
-    for place in places:
-        check_images(place.data)
-        check_data(place.data)
-        if changes := [f"{key}: {a} -> {b}" for key, a, b in differences(first.data, place.data) if key != "root"]:
-            raise ConfigError(
-                f"{first.name} and {place.name} were trained on different pictures ({', '.join(changes)}): "
-                "the same are needed to compare them; choose data=... and image_size=..."
-            )
-    if data is None and image_size != first.data["image_size"]:
-        trained = first.data["image_size"]
-        raise ConfigError(
-            f"image_size={image_size}: the tokenizers were trained on pictures of {trained} pixels; add data=... to change it"
-        )
-    return places
+            raise ConfigError("tokenizer", folder, reason="is named twice")
+    names = zip(folders, _names(folders), strict=True)
+    locations = [TokenizerLocation(folder, name, data or _training_data(folder, seed)) for folder, name in names]
+    for location in locations:
+        check_images(location.data)
+        check_data(location.data)
+        _check_same_images(locations[0], location)
+    trained_size = locations[0].data["image_size"]
+    if data is None and image_size != trained_size:
+        raise ConfigError("image_size", image_size, reason=f"the tokenizers were trained on {trained_size} pixels", advice="add data=...")
+    return locations
+
+
+def _check_same_images(first: TokenizerLocation, other: TokenizerLocation) -> None:
+    keys = [key for key in sorted({*first.data, *other.data} - {"root"}) if first.data.get(key) != other.data.get(key)]
+    if keys:
+        changes = ", ".join(f"{key}: {first.data.get(key)} -> {other.data.get(key)}" for key in keys)
+        reason = f"{first.name} and {other.name} were trained on different images ({changes})"
+        raise ConfigError("tokenizer", reason=reason, expected="the same images for all", advice="choose data=... and image_size=...")
 
 
 def _check_folder(folder: Path) -> None:
     if (folder / EXPORTED).is_file():
         return
     if not (folder / CONFIG).is_file():
-        raise ConfigError(f"tokenizer={folder}: expected a run folder or an exported tokenizer; change `tokenizer`")
+        raise ConfigError("tokenizer", folder, expected="a run folder or an exported tokenizer")
     run = RunFolder(folder)
     if "tokenizer" not in run.config["task"]:
-        raise ConfigError(f"tokenizer={folder} is the run of a generator, expected one of a tokenizer; change `tokenizer`")
+        raise ConfigError("tokenizer", folder, reason="is the run of a generator", expected="the run of a tokenizer")
     if not run.checkpoint_files:
-        raise ConfigError(f"tokenizer={folder} has no checkpoint, its run is {run.state}; let it reach `checkpoint_every` updates first")
+        raise ConfigError(
+            "tokenizer", folder, reason=f"has no checkpoint, its run is {run.state}", advice="train `checkpoint_every` updates"
+        )
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The shortest ends of the paths that differ, of two parts at least."""
+    """The shortest ends of the paths that differ, with at least two parts."""
     parts = [folder.resolve().parts[1:] for folder in folders]
     for length in range(2, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
@@ -115,65 +118,66 @@ def _names(folders: list[Path]) -> list[str]:
     return ["/".join(part) for part in parts]
 
 
-def _trained_on(folder: Path, seed: int) -> dict[str, Any]:
-    """The configuration of the pictures that a run's tokenizer was trained on, with the probe's seed."""
+def _training_data(folder: Path, seed: int) -> dict[str, Any]:
+    """The configuration of the images that a run's tokenizer was trained on, with the seed of the probe."""
     if (folder / EXPORTED).is_file():
-        raise ConfigError(f"tokenizer={folder} is an export, which does not say what it was trained on; add data=...")
+        raise ConfigError("tokenizer", folder, reason="an export does not record its training data", advice="add data=...")
     data = RunFolder(folder).config["data"]
     return {**data, "seed": seed} if "seed" in data else dict(data)
 
 
-def load_entrant(place: Place) -> Entrant:
-    """Load a tokenizer and look at its data.
+def load_candidate(location: TokenizerLocation) -> Candidate:
+    """Load a tokenizer and its data.
 
     Raises:
-        ConfigError: what cannot be probed, with the folder's name.
+        ConfigError: a tokenizer that cannot be probed, with its folder.
     """
     from experiments.data.source import ImageSource
     from experiments.runs.build import build
     from experiments.runs.models import digest_of, load_tokenizer
     from experiments.tokens.writing import tokens_of
 
+    folder = location.folder
     try:
-        source = build(place.data)
+        source = build(location.data)
         if not isinstance(source, ImageSource):
-            raise ConfigError(f"data={type(source).__name__}: expected pictures; change `data`")
-        model, _ = load_tokenizer(place.folder)
+            raise ConfigError("data", type(source).__name__, expected="images")
+        model, _ = load_tokenizer(folder)
         tokens = tokens_of(model, source)
-        weights = ModelFolder(place.folder).weights or "ema"
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError(f"tokenizer={place.folder}: {error}") from error
+        weights = ModelFolder(folder).weights or "ema"
+    except (TesseraError, ValueError, FileNotFoundError) as error:
+        raise ConfigError("tokenizer", folder, reason=str(error)) from error
     if len(source.train) == 0 or len(source.val) == 0:
-        counts = f"{len(source.train)} training and {len(source.val)} evaluation pictures"
-        raise ConfigError(f"tokenizer={place.folder}: its data has {counts}, expected some of both; change `data`")
-    return Entrant(place, model, weights, digest_of(model), source, tokens)
+        reason = f"its data has {len(source.train)} training and {len(source.val)} evaluation images"
+        raise ConfigError("tokenizer", folder, reason=reason, expected="some of both", advice="change `data`")
+    return Candidate(location, model, weights, digest_of(model), source, tokens)
 
 
-def training_words(entrant: Entrant, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:
-    """The words of `experiments.train` for the generator of an entrant, but for machine and data the same for all of them.
+def training_overrides(candidate: Candidate, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:
+    """Overrides of `experiments.train` for the generator of a candidate; apart from machine and data the same for all of them.
 
     Args:
-        entrant: whose tokens are learned.
-        cache: of its tokens.
-        config: of the verb.
-        trainer: the chosen file of that group.
+        candidate: tokenizer whose tokens are learned.
+        cache: its token cache.
+        config: configuration of the probe.
+        trainer: chosen file of that group.
     """
     training = config["training"]
-    words = ["task=generator", "data=indices", f"trainer={trainer}", *_flat(training["groups"]), *_flat(training["settings"])]
-    words += [_word(f"trainer.{key}", value) for key, value in config["trainer"].items() if key != "_target_"]
-    words += [_word(key, config[key]) for key in ("seed", "workers", "runs_folder")]
-    return [*words, _word("data.file", str(cache)), _word("tokenizer", str(entrant.place.folder.resolve()))]
+    overrides = ["task=generator", "data=indices", f"trainer={trainer}", *_flat(training["groups"]), *_flat(training["settings"])]
+    overrides += [_override(f"trainer.{key}", value) for key, value in config["trainer"].items() if key != "_target_"]
+    overrides += [_override(key, config[key]) for key in ("seed", "workers", "runs_folder")]
+    return [*overrides, _override("data.file", str(cache)), _override("tokenizer", str(candidate.location.folder.resolve()))]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
+    overrides = []
     for key, value in settings.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [_word(prefix + key, value)]
-    return found
+        overrides += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [_override(prefix + key, value)]
+    return overrides
 
 
-def _word(key: str, value: Any) -> str:
-    """`key=value`; text in quotes, so that a path may hold signs that mean something to Hydra."""
+def _override(key: str, value: Any) -> str:
+    """`key=value`; text in quotes, because a path may have characters with a meaning in Hydra's grammar."""
     if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{key}='{escaped}'"

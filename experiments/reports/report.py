@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.config.signatures import CONF
 from experiments.reports.cards import card_lines
-from experiments.reports.cells import Metric, make_metric
+from experiments.reports.cells import MeasuredColumn, make_column
 from experiments.reports.law import Law, Point, fitted
 from experiments.reports.measured import MeasuredRow, measure, published_values
 from experiments.reports.remarks import changes, misprints, notes, run_remarks
@@ -53,7 +53,7 @@ class Report:
     label_heads: list[str]
     labels: list[list[str]]
     rows: list[MeasuredRow]
-    metrics: list[Metric]
+    metrics: list[MeasuredColumn]
     remarks: list[str]
     basis: list[str]
     tables: list[TextTable] = field(default_factory=list)
@@ -114,9 +114,9 @@ def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], 
     """
     rows = measure(sweep, scale, seeds, overrides, config_dir)
     cells = [sweep.cells(row) for row in sweep.rows]
-    metrics = [make_metric(column, [row[place] or "" for row in cells], rows) for place, column in enumerate(sweep.columns)]
+    metrics = [make_column(column, [row[place] or "" for row in cells], rows) for place, column in enumerate(sweep.columns)]
     if all(column.key != BITS_PER_TOKEN for column in sweep.columns):
-        metrics.append(make_metric(Column(key=BITS_PER_TOKEN, label="bits/token"), [""] * len(rows), rows))
+        metrics.append(make_column(Column(key=BITS_PER_TOKEN, label="bits/token"), [""] * len(rows), rows))
     published = published_values(sweep)
     return Report(
         title=sweep.title,

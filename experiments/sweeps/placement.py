@@ -6,7 +6,8 @@ from pathlib import Path
 from experiments.config.errors import ConfigError
 from experiments.config.settings import SweepSettings
 from experiments.sweeps.entries import Entry
-from experiments.sweeps.launchers import Launcher, LocalLauncher, QueueLauncher, gpus_of_a_slot
+from experiments.sweeps.launchers import Launcher, LocalLauncher, gpus_of_a_slot
+from experiments.sweeps.launchers_slurm import QueueLauncher
 
 
 def visible_gpus() -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs the entries of a sweep: starts what is left, keeps states, passes a request to end on, and says how it went."""
+"""Runs the entries of a sweep: starts those that are not done, tracks their states, and passes signals on."""
 
 import logging
 import signal
@@ -12,8 +12,8 @@ from experiments.sweeps.launchers import Handle, Launcher
 
 log = logging.getLogger(__name__)
 
+# Exit statuses of a training that was asked to end, before or after it could save.
 ENDED_BY_SIGNAL = {sign * number + offset for number in (*SIGNALS, signal.SIGUSR1) for sign, offset in ((1, 128), (-1, 0))}
-"""Exit statuses of a training that was asked to end, before or after it could save."""
 
 
 @dataclass
@@ -27,17 +27,16 @@ class _Started:
 class Runner:
     """Runs entries through a launcher until nothing is left.
 
-    An entry that another process holds is waited for. On SIGINT or SIGTERM the signal is passed to what runs, which saves and leaves,
-    and nothing more is started; a SIGINT after that ends everything at once.
+    An entry that another process holds is waited for. On SIGINT or SIGTERM the signal is passed to the running trainings, which save and
+    exit, and nothing more is started; a SIGINT after that kills everything.
     """
 
     def __init__(self, entries: list[Entry], launcher: Launcher, changed: Callable[[], None]) -> None:
-        """Take entries whose states were looked at.
-
+        """
         Args:
-            entries: all; those that are the same run are run once.
+            entries: all entries with their states; those that are the same run are run once.
             launcher: starts them.
-            changed: called at every look, to show the states.
+            changed: called after every poll, to show the states.
         """
         self.waiting = [entry for entry in without_duplicates(entries) if entry.state != "done"]
         self.launcher = launcher
@@ -49,7 +48,7 @@ class Runner:
         """Run them.
 
         Returns:
-            0, or 128 plus the number of the signal that asked for an end.
+            0, or 128 plus the number of the received signal.
         """
         with Requests() as requests:
             while self.started or (self.waiting and not requests.received):
@@ -95,20 +94,20 @@ class Runner:
                 each.entry.seconds = time.monotonic() - each.since
                 continue
             self.started.remove(each)
-            if not judge(each.entry, status, stopping):
+            if not conclude(each.entry, status, stopping):
                 self.waiting.append(each.entry)
 
 
-def judge(entry: Entry, status: int, stopping: bool) -> bool:
-    """Say how an entry ended, and write it down where its processes could not.
+def conclude(entry: Entry, status: int, stopping: bool) -> bool:
+    """Set the final state of an entry, and write it to its folder where its processes could not.
 
     Args:
-        entry: that ran.
-        status: of its last process.
-        stopping: it was asked to end.
+        entry: entry whose processes have ended.
+        status: exit status of its last process.
+        stopping: whether it was asked to end.
 
     Returns:
-        Whether that was its end; False if another process took its folder first, so that it has to wait for that.
+        Whether it is finished; False if another process holds its folder and has to be waited for.
     """
     entry.note = ""
     state = entry.look()
@@ -120,14 +119,14 @@ def judge(entry: Entry, status: int, stopping: bool) -> bool:
         entry.note = "" if stopping else f"exit {status}: it was asked to end"
         return True
     ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit {status}" if status else "exit 0 without a whole result"
-    said = last_line(entry.log)
-    entry.state, entry.note = "failed", f"{ended}: {said}" if said and not said.startswith("$") else ended
-    _write_down(entry)
+    line = last_line(entry.log)
+    entry.state, entry.note = "failed", f"{ended}: {line}" if line and not line.startswith("$") else ended
+    _record_failure(entry)
     return True
 
 
-def _write_down(entry: Entry) -> None:
-    """Mark the stage that failed: a training that could not do it itself, or an evaluation, which keeps what an earlier one found."""
+def _record_failure(entry: Entry) -> None:
+    """Mark the failed stage: a training that could not do it itself, or an evaluation, which retains the numbers of an earlier one."""
     stage = next(stage for stage in entry.stages if not stage.done)
     result = stage.folder.result
     if stage is not entry.stages[0] or result.get("state") == "running":

@@ -16,7 +16,7 @@ from torch import Tensor
 from experiments.config.errors import ConfigError
 from experiments.data.loading import ImageData
 from experiments.data.transforms import normalize
-from experiments.evaluation.likelihood import Candidate, likelihoods, results
+from experiments.evaluation.likelihood import LikelihoodSubject, likelihoods, results
 from experiments.evaluation.preview import SamplePreview
 from experiments.evaluation.reconstruction import Evaluation
 from experiments.runs.model_folder import ModelFolder
@@ -172,9 +172,9 @@ class GeneratorTask(ClockedTask):
 
     def evaluate(self, data: ImageData) -> Evaluation:
         """Likelihood of the evaluation tokens under both weights, and samples of the averaged ones."""
-        trained = Candidate("val_raw" if self.average else "val", self.generator, "raw")
+        trained = LikelihoodSubject("val_raw" if self.average else "val", self.generator, "raw")
         averaged = cast(Generator, self.averaged)
-        candidates = [Candidate("val", averaged, "ema"), trained] if self.average else [trained]
+        candidates = [LikelihoodSubject("val", averaged, "ema"), trained] if self.average else [trained]
         measured = likelihoods(candidates, data.val_dataloader(), self.as_tokens, self.device)
         values, cards = results(candidates, measured, self.source, self.source.made_with["digest"], self.config["seed"])
         samples = torch.empty(0) if self.preview is None else self.preview.generate(averaged, self.device)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from experiments.evaluation.guidance import Try, search_guidance, usual_start
+from experiments.evaluation.guidance import Trial, search_guidance, usual_start
 
 
 def recorded(function):
@@ -22,8 +22,8 @@ def test_a_valley_is_found_and_every_try_is_kept_with_its_number_of_samples():
     score, asked = recorded(lambda scale: (scale - 1.6) ** 2)
     found = search_guidance(score, start=2.0, coarse=10, final=50)
     assert asked == [(2.0, 10), (1.75, 10), (1.5, 10), (1.25, 10), (1.5, 50)]
-    assert found.best == Try(1.5, 50, pytest.approx(0.01))
-    assert [(each.scale, each.n) for each in found.tries] == asked
+    assert found.best == Trial(1.5, 50, pytest.approx(0.01))
+    assert [(each.scale, each.n) for each in found.trials] == asked
 
 
 def test_the_search_turns_where_its_first_neighbour_is_worse():
@@ -35,7 +35,7 @@ def test_the_search_turns_where_its_first_neighbour_is_worse():
 
 def test_a_flat_score_stays_at_the_start_after_both_neighbours():
     score, asked = recorded(lambda scale: 3.0)
-    assert search_guidance(score, start=2.0, coarse=10, final=50).best == Try(2.0, 50, 3.0)
+    assert search_guidance(score, start=2.0, coarse=10, final=50).best == Trial(2.0, 50, 3.0)
     assert asked == [(2.0, 10), (1.75, 10), (2.25, 10), (2.0, 50)]
 
 
@@ -48,8 +48,8 @@ def test_nothing_below_the_floor_is_tried():
 def test_with_all_samples_from_the_beginning_nothing_is_drawn_twice():
     score, asked = recorded(lambda scale: (scale - 2.0) ** 2)
     found = search_guidance(score, start=2.0, coarse=50, final=50)
-    assert len(asked) == len(set(asked)) == len(found.tries) == 3
-    assert found.tries[-1] is found.best
+    assert len(asked) == len(set(asked)) == len(found.trials) == 3
+    assert found.trials[-1] is found.best
 
 
 @pytest.mark.parametrize(

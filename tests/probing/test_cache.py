@@ -1,11 +1,11 @@
-"""Results kept by their inputs."""
+"""Results cache by their inputs."""
 
 import json
 
 import pytest
 
 from experiments.evaluation.results import Results, joined
-from experiments.probing.cache import KeptResults, renamed
+from experiments.probing.cache import ResultCache, renamed
 from tokenizer.weights import FILES
 
 
@@ -22,16 +22,16 @@ class Computing:
 
 
 def test_the_same_inputs_are_computed_once_and_others_apart(tmp_path):
-    kept, work = KeptResults(tmp_path), Computing()
-    first = kept.get("stage", {"seed": 0}, work)
-    assert KeptResults(tmp_path).get("stage", {"seed": 0}, work) == first
+    cache, work = ResultCache(tmp_path), Computing()
+    first = cache.get("stage", {"seed": 0}, work)
+    assert ResultCache(tmp_path).get("stage", {"seed": 0}, work) == first
     assert work.times == 1
-    assert kept.get("stage", {"seed": 1}, work).values == {"a": 2.0}
-    assert kept.get("other", {"seed": 0}, work).values == {"a": 3.0}
+    assert cache.get("stage", {"seed": 1}, work).values == {"a": 2.0}
+    assert cache.get("other", {"seed": 0}, work).values == {"a": 3.0}
 
 
 def test_the_file_says_what_it_was_computed_from(tmp_path):
-    KeptResults(tmp_path).get("stage", {"seed": 7}, Computing())
+    ResultCache(tmp_path).get("stage", {"seed": 7}, Computing())
     (file,) = (tmp_path / "stage").iterdir()
     assert json.loads(file.read_text())["inputs"] == {"seed": 7}
 
@@ -39,12 +39,12 @@ def test_the_file_says_what_it_was_computed_from(tmp_path):
 def test_what_lacked_weights_is_computed_again_once_they_are_there(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     name = FILES["inception"].filename
-    kept, work = KeptResults(tmp_path / "kept"), Computing({"gfid": f"gFID needs {name}, expected at {tmp_path}"})
-    kept.get("stage", {}, work)
-    kept.get("stage", {}, work)
+    cache, work = ResultCache(tmp_path / "cache"), Computing({"gfid": f"gFID needs {name}, expected at {tmp_path}"})
+    cache.get("stage", {}, work)
+    cache.get("stage", {}, work)
     assert work.times == 1
     FILES["inception"].path.write_bytes(b"weights")
-    kept.get("stage", {}, work)
+    cache.get("stage", {}, work)
     assert work.times == 2
 
 
@@ -53,8 +53,8 @@ def test_a_failed_stage_keeps_nothing(tmp_path):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        KeptResults(tmp_path).get("stage", {}, fail)
-    assert KeptResults(tmp_path).get("stage", {}, Computing()).values == {"a": 1.0}
+        ResultCache(tmp_path).get("stage", {}, fail)
+    assert ResultCache(tmp_path).get("stage", {}, Computing()).values == {"a": 1.0}
 
 
 def test_joined_results_skip_nothing_that_one_of_them_has():

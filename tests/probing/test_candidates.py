@@ -1,4 +1,4 @@
-"""What is said of a tokenizer that cannot be probed, before torch is there."""
+"""Tokenizers that can be probed, and the errors for others, without torch."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import yaml
 
 from experiments.config.compose import CONF, compose
 from experiments.config.errors import ConfigError
-from experiments.probing.candidates import Entrant, find_places, training_words
+from experiments.probing.candidates import Candidate, find_locations, training_overrides
 from tests.tokens.made_caches import write_cache
 
 DATA = {"_target_": "experiments.data.digits.Digits", "image_size": 16}
@@ -23,33 +23,34 @@ def run_of(folder: Path, part: str = "tokenizer", image_size: int = 16, checkpoi
 
 
 def test_places_have_the_shortest_names_that_tell_them_apart_and_the_data_of_their_runs(tmp_path):
-    places = find_places([run_of(tmp_path / "x" / "gsq" / "1"), run_of(tmp_path / "y" / "gsq" / "1")], None, 16, 0)
-    assert [place.name for place in places] == ["x/gsq/1", "y/gsq/1"]
-    assert places[0].data == DATA
-    assert find_places(run_of(tmp_path / "gsq" / "2"), None, 16, 0)[0].name == "gsq/2"
+    locations = find_locations([run_of(tmp_path / "x" / "gsq" / "1"), run_of(tmp_path / "y" / "gsq" / "1")], None, 16, 0)
+    assert [location.name for location in locations] == ["x/gsq/1", "y/gsq/1"]
+    assert locations[0].data == DATA
+    assert find_locations(run_of(tmp_path / "gsq" / "2"), None, 16, 0)[0].name == "gsq/2"
 
 
 def test_named_data_serves_all(tmp_path):
     folders = [run_of(tmp_path / "a"), run_of(tmp_path / "b", image_size=32)]
-    assert [place.data["image_size"] for place in find_places(folders, {**DATA, "image_size": 24}, 24, 0)] == [24, 24]
-    with pytest.raises(ConfigError, match=r"a and .*b were trained on different pictures \(image_size: 16 -> 32\).*choose data="):
-        find_places(folders, None, 16, 0)
+    assert [location.data["image_size"] for location in find_locations(folders, {**DATA, "image_size": 24}, 24, 0)] == [24, 24]
+    with pytest.raises(ConfigError, match=r"a and .*b were trained on different images \(image_size: 16 -> 32\).*choose data="):
+        find_locations(folders, None, 16, 0)
 
 
 def test_pictures_of_two_runs_are_cut_alike_wherever_they_lie(tmp_path):
     """The runs had seeds of their own, the crops of a probe have the probe's; other crops are other pictures."""
     folders = [run_of(tmp_path / name, seed=seed, flip=False) for name, seed in (("a", 3), ("b", 4))]
-    assert [place.data["seed"] for place in find_places(folders, None, 16, 7)] == [7, 7]
+    assert [location.data["seed"] for location in find_locations(folders, None, 16, 7)] == [7, 7]
     with pytest.raises(ConfigError, match="flip: False -> True"):
-        find_places([folders[0], run_of(tmp_path / "c", seed=3, flip=True)], None, 16, 7)
+        find_locations([folders[0], run_of(tmp_path / "c", seed=3, flip=True)], None, 16, 7)
 
 
 def test_a_setting_that_would_change_nothing_and_data_that_is_no_pictures_are_refused(tmp_path):
     folder = run_of(tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"image_size=24: .* pictures of 16 pixels; add data="):
-        find_places(folder, None, 24, 0)
+    with pytest.raises(ConfigError, match="trained on 16 pixels; add data=") as caught:
+        find_locations(folder, None, 24, 0)
+    assert (caught.value.key, caught.value.value) == ("image_size", 24)
     with pytest.raises(ValueError, match="data=indices: expected pictures"):
-        find_places(folder, {"_target_": "experiments.tokens.cached.CachedTokens", "file": "c", "seed": 0}, 16, 0)
+        find_locations(folder, {"_target_": "experiments.tokens.cached.CachedTokens", "file": "c", "seed": 0}, 16, 0)
 
 
 def test_every_folder_that_cannot_be_probed_is_named_with_its_reason(tmp_path):
@@ -59,16 +60,16 @@ def test_every_folder_that_cannot_be_probed_is_named_with_its_reason(tmp_path):
         tmp_path / "nothing": "expected a run folder or an exported tokenizer",
         Path(run_of(tmp_path / "ar", part="generator")): "is the run of a generator",
         Path(run_of(tmp_path / "young", checkpoint=False)): "has no checkpoint",
-        tmp_path / "export": "does not say what it was trained on; add data=",
+        tmp_path / "export": "does not record its training data; add data=",
     }
     good = run_of(tmp_path / "good")
     for folder, reason in wrong.items():
         with pytest.raises(ConfigError, match=f"tokenizer={folder}.*{reason}"):
-            find_places([good, str(folder)], None, 16, 0)
+            find_locations([good, str(folder)], None, 16, 0)
     with pytest.raises(ConfigError, match="named twice"):
-        find_places([good, f"{good}/"], None, 16, 0)
+        find_locations([good, f"{good}/"], None, 16, 0)
     with pytest.raises(ConfigError, match="expected a run or exported folder"):
-        find_places([], None, 16, 0)
+        find_locations([], None, 16, 0)
 
 
 @pytest.mark.parametrize("protocol", sorted(path.stem for path in (CONF / "protocol").glob("*.yaml")))
@@ -77,10 +78,10 @@ def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protoc
     folder = tmp_path / "it's (a) run,=1"
     run_of(folder)
     write_cache(folder / "tokens")
-    (place,) = find_places(str(folder), DATA, 16, 0)
+    (location,) = find_locations(str(folder), DATA, 16, 0)
     settings = compose("probe", ["tokenizer=nothing", "image_size=16", f"protocol={protocol}", "seed=5"]).config
-    entrant = Entrant(place, None, "ema", "", None, None)
-    composition = compose("train", training_words(entrant, folder / "tokens", settings, "auto"))
+    candidate = Candidate(location, None, "ema", "", None, None)
+    composition = compose("train", training_overrides(candidate, folder / "tokens", settings, "auto"))
     config, wanted = composition.config, settings["training"]
     assert {group: composition.choices[group] for group in wanted["groups"]} == wanted["groups"]
     assert all(config[key] == value for key, value in wanted["settings"].items() if not isinstance(value, dict))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.probing import measures
-from experiments.probing.candidates import Entrant, Place
+from experiments.probing.candidates import Candidate, TokenizerLocation
 from experiments.probing.measures import linear_of_generator
 from experiments.tokens.cache import TokenCache
 from tests.tokens.made_caches import CLASSES, write_cache
@@ -32,15 +32,15 @@ class Watched(torch.nn.Module):
 
 
 @pytest.fixture
-def entrant(tmp_path):
+def candidate(tmp_path):
     write_cache(tmp_path / "tokens", images=30, val_images=9)
     source = SimpleNamespace(classes=CLASSES, image_size=16, transform="whole", reference="made")
-    return Entrant(Place(tmp_path, "a", {}), None, "ema", "", source, TokenSpec(16, 2, 4, (2, 2), "raster", 3))
+    return Candidate(TokenizerLocation(tmp_path, "a", {}), None, "ema", "", source, TokenSpec(16, 2, 4, (2, 2), "raster", 3))
 
 
-def test_a_generator_is_asked_without_classes_after_half_of_its_blocks_and_without_dropout(entrant, tmp_path):
+def test_a_generator_is_asked_without_classes_after_half_of_its_blocks_and_without_dropout(candidate, tmp_path):
     generator = Watched(depth=7).train()
-    found = linear_of_generator(entrant, generator, tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
+    found = linear_of_generator(candidate, generator, tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
     assert {(block, training) for _, block, training in generator.asked} == {(3, False)}
     assert all((batch.labels == -1).all() for batch, _, _ in generator.asked)
     assert sum(len(batch.indices) for batch, _, _ in generator.asked) == 2 * 30 + 9
@@ -49,19 +49,19 @@ def test_a_generator_is_asked_without_classes_after_half_of_its_blocks_and_witho
     assert "after block 3" in found.cards["acc1"]["subject"]
 
 
-def test_what_has_no_classes_or_no_half_is_left_out_by_name(entrant, tmp_path):
-    assert "one block" in linear_of_generator(entrant, Watched(1), tmp_path / "tokens", "it", CONFIG, torch.device("cpu")).skipped["acc1"]
+def test_what_has_no_classes_or_no_half_is_left_out_by_name(candidate, tmp_path):
+    assert "one block" in linear_of_generator(candidate, Watched(1), tmp_path / "tokens", "it", CONFIG, torch.device("cpu")).skipped["acc1"]
     for classes in (None, ["one"]):
-        entrant.source.classes = classes
-        found = linear_of_generator(entrant, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
+        candidate.source.classes = classes
+        found = linear_of_generator(candidate, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
         assert "fewer than two classes" in found.skipped["acc1"]
 
 
-def test_the_features_of_every_picture_stay_beside_its_label(entrant, tmp_path, monkeypatch):
+def test_the_features_of_every_picture_stay_beside_its_label(candidate, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(measures, "linear_accuracy", lambda train, val, classes, settings: seen.update(train=train, val=val) or 0.5)
     stored = TokenCache(tmp_path / "tokens")
-    linear_of_generator(entrant, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
+    linear_of_generator(candidate, Watched(4), tmp_path / "tokens", "it", CONFIG, torch.device("cpu"))
     for split in ("train", "val"):
         indices, labels = (torch.from_numpy(stored.array(f"{split}/{name}").astype(int)) for name in ("indices", "labels"))
         expected = torch.nn.functional.one_hot(indices[:, :2, :, 0], 16).float().mean(2)

@@ -12,7 +12,8 @@ from experiments.config.errors import ConfigError
 from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, Stage
 from experiments.sweeps.jobs import Job
-from experiments.sweeps.launchers import QueuedStages, QueueLauncher, gpus_of_a_slot
+from experiments.sweeps.launchers import gpus_of_a_slot
+from experiments.sweeps.launchers_slurm import QueuedStages, QueueLauncher
 from experiments.sweeps.runner import Runner
 from experiments.tables.sweep_file import Row
 
@@ -162,7 +163,7 @@ def test_without_submitit_the_message_says_how_to_install_it(tmp_path, monkeypat
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ConfigError, match=r"launcher=slurm needs submitit: pip install .*\[slurm\]"):
+    with pytest.raises(ConfigError, match=r"launcher=slurm: needs submitit; pip install .*\[slurm\]"):
         QueueLauncher("slurm", tmp_path, 1, SLURM)
 
 
