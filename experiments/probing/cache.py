@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation.results import Results, computable
+from experiments.evaluation.results import Results, computable, plain, skipped_of
 from experiments.runs.folder import write_atomic
 from experiments.tokens.cache import short_hash
 
@@ -36,9 +36,9 @@ class KeptResults:
         if file.is_file():
             kept = json.loads(file.read_text())
             if not computable(kept):
-                return Results(kept["values"], kept["cards"], kept["skipped"])
+                return Results(kept["values"], kept["cards"], skipped_of(kept))
         results = compute()
-        kept = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": results.skipped}
+        kept = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": plain(results.skipped)}
         write_atomic(file, json.dumps(kept, indent=2, allow_nan=False) + "\n")
         return results
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.evaluation.cards import comparable
+from experiments.evaluation.results import not_computed, plain
 from experiments.probing.study import Probed
 from experiments.runs.folder import write_atomic
 
@@ -122,11 +123,7 @@ def notes(probed: Sequence[Probed]) -> list[str]:
     for metric in used(probed):
         if metric.better and (fields := differences(probed, metric)):
             found.append(f"{metric.label} ranks nobody: the cards differ in {', '.join(fields)}")
-    reasons: dict[str, dict[str, None]] = {}
-    for each in probed:
-        for key, why in each.results.skipped.items():
-            reasons.setdefault(why, {})[key] = None
-    return [*found, *(f"not computed: {', '.join(keys)}. {why}" for why, keys in reasons.items())]
+    return [*found, *not_computed(entry for each in probed for entry in each.results.skipped.items())]
 
 
 def show(probed: Sequence[Probed], console: Console | None = None) -> None:
@@ -162,7 +159,7 @@ def _plain(probed: Probed) -> dict[str, Any]:
         "state": "failed" if probed.failed else "done",
         "failed": probed.failed,
     }
-    return {**found, "metrics": results.values, "cards": results.cards, "skipped": results.skipped, "guidance_tries": tries}
+    return {**found, "metrics": results.values, "cards": results.cards, "skipped": plain(results.skipped), "guidance_tries": tries}
 
 
 def markdown(probed: Sequence[Probed], protocol: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Try
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, joined, skipped_of
 from experiments.probing import measures
 from experiments.probing.cache import KeptResults, renamed
 from experiments.probing.candidates import Entrant, Place, load_entrant, training_words
@@ -134,7 +134,7 @@ class Study:
     def _likelihood(self, run: RunFolder) -> Results:
         """What its own validation found, the cards naming the protocol."""
         result = run.result
-        found = renamed(Results(result["metrics"], result["cards"], result.get("skipped", {})), LIKELIHOOD)
+        found = renamed(Results(result["metrics"], result["cards"], skipped_of(result)), LIKELIHOOD)
         cards = {name: {**card, "subject": self.subject} for name, card in found.cards.items()}
         return Results(found.values, cards, found.skipped)
 

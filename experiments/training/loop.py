@@ -16,6 +16,7 @@ from experiments.config.command_line import is_first_process
 from experiments.config.signatures import PACKAGES
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
+from experiments.evaluation.results import plain
 from experiments.evaluation.results_table import show
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of
@@ -161,7 +162,7 @@ def _fit(
     if trainer.is_global_zero and evaluation is not None:
         metrics = evaluation.values | {"perf/seconds": task.seconds + time.monotonic() - started}
         metrics["model/parameters"] = sum(parameter.numel() for parameter in task.trained.parameters())
-        folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
+        folder.write_result("done", metrics, evaluation.cards, skipped=plain(evaluation.skipped), unreadable=evaluation.unreadable)
         show(folder.result)
         if validation.picture:
             log.info("picture %s", validation.picture)
