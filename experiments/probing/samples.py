@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from experiments.evaluation.guidance import Search, search_guidance, usual_start
-from experiments.evaluation.metrics.generation import all_skipped
+from experiments.evaluation.metrics.samples import without_network
 from experiments.evaluation.results import Results, Skipped, joined
-from experiments.evaluation.sample_metrics import SampleJudges
+from experiments.evaluation.sample_evaluators import SampleEvaluators
 from experiments.evaluation.samples import draw_labels, generate_images
 from experiments.probing.cache import KeptResults
 from experiments.probing.candidates import Entrant
@@ -52,7 +52,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         config, reference = self.config, self.config["reference"]
-        self.judges = SampleJudges(
+        self.evaluators = SampleEvaluators(
             self.entrant.source,
             None if reference is None else Path(reference),
             self.entrant.model.to(self.device),
@@ -64,8 +64,8 @@ class Sampler:
 
     def best(self) -> tuple[Results, Search | None]:
         """The numbers at the best guidance scale, and the search; None if there is nothing to search by."""
-        if self.judges.of_data is None and isinstance(missing := self.judges.inception, MissingWeightsError):
-            return joined([all_skipped(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
+        if self.evaluators.classifier is None and isinstance(missing := self.evaluators.inception, MissingWeightsError):
+            return joined([without_network(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
         settings, samples = self.config["guidance"], self.config["samples"]
         parameters = sum(parameter.numel() for parameter in self.generator.parameters())
         start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]
@@ -109,8 +109,8 @@ class Sampler:
         tokens = self.entrant.tokens
         labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
         batch_size = self.config["batch_size"]
-        metrics = self.judges.metrics(self.entrant.source.image_size, self.subject, sampling.seed, self.said_of_guidance)
-        made = generate_images(self.generator, self.judges.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size)
+        metrics = self.evaluators.metrics(self.entrant.source.image_size, self.subject, sampling.seed, self.said_of_guidance)
+        made = generate_images(self.generator, self.evaluators.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size)
         for (_, images), wanted in zip(made, torch.split(labels, batch_size), strict=True):
             metrics.update(images, wanted)
         return metrics.compute()

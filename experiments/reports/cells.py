@@ -55,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Metric:
+class MeasuredColumn:
     """A column of the table with its cells, a row each.
 
     Attributes:
@@ -89,7 +89,9 @@ def decimals_of(cell: str) -> int:
     return len(cell.partition(".")[2]) if number(cell) is not None else 0
 
 
-def make_metric(column: Column, printed: list[str], rows: list[MeasuredRow], digits: int = DIGITS, same_rate: bool = True) -> Metric:
+def make_metric(
+    column: Column, printed: list[str], rows: list[MeasuredRow], digits: int = DIGITS, same_rate: bool = True
+) -> MeasuredColumn:
     """Fill one column.
 
     Args:
@@ -102,7 +104,7 @@ def make_metric(column: Column, printed: list[str], rows: list[MeasuredRow], dig
     finest = max((decimals_of(cell) for cell in printed), default=0)
     cells = [_cell(column, cell, finest, row, digits) for cell, row in zip(printed, rows, strict=True)]
     why, best = _ranking(column, rows, cells, same_rate)
-    return Metric(column, [replace(cell, best=at in best) for at, cell in enumerate(cells)], why)
+    return MeasuredColumn(column, [replace(cell, best=at in best) for at, cell in enumerate(cells)], why)
 
 
 def _cell(column: Column, printed: str, finest: int, row: MeasuredRow, digits: int) -> Cell:

@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import dataclass
 
-from experiments.reports.cells import MISPRINT, Metric
+from experiments.reports.cells import MISPRINT, MeasuredColumn
 from experiments.reports.report import Report, TextTable
 
 PLOT = "plot.png"
@@ -44,7 +44,7 @@ class Block:
     strips: list[Strip]
 
 
-def head_of(metric: Metric) -> str:
+def head_of(metric: MeasuredColumn) -> str:
     """The paper's head, with the unit of the cells."""
     return metric.column.label + (f" ({metric.column.unit})" if metric.column.unit else "")
 
@@ -56,7 +56,7 @@ def blocks(report: Report) -> list[Block]:
     return [Block("", labels), *(_block(report, metric) for metric in report.metrics), Block("", [states])]
 
 
-def _block(report: Report, metric: Metric) -> Block:
+def _block(report: Report, metric: MeasuredColumn) -> Block:
     strips, both = [], report.is_measured and report.is_published
     if metric.has_published or not metric.has_measured:
         strips.append(Strip("published" if both else "", [(cell.published_text, False) for cell in metric.cells]))

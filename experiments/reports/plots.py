@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.reports.cells import Metric
+from experiments.reports.cells import MeasuredColumn
 from experiments.reports.formats import head_of
 from experiments.reports.law import spaced
 from experiments.reports.report import Report
@@ -85,7 +85,7 @@ def points(report: Report, kind: str) -> Points:
     return {name: sorted(line) for name, line in lines.items()}
 
 
-def _metric(report: Report, key: str) -> Metric:
+def _metric(report: Report, key: str) -> MeasuredColumn:
     return next(metric for metric in report.metrics if metric.column.key == key)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 
 from experiments.config.errors import spelled
-from experiments.reports.cells import MISPRINT, Metric
+from experiments.reports.cells import MISPRINT, MeasuredColumn
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.sweep_file import SweepFile
 
 
-def run_remarks(rows: list[MeasuredRow], metrics: list[Metric]) -> list[str]:
+def run_remarks(rows: list[MeasuredRow], metrics: list[MeasuredColumn]) -> list[str]:
     """Failures of runs, why numbers are absent, and why a column has no best."""
     return [*_failures(rows), *_unmeasured(metrics, rows), *_unranked(metrics)]
 
@@ -54,7 +54,7 @@ def _failures(rows: list[MeasuredRow]) -> list[str]:
     return lines
 
 
-def _unmeasured(metrics: list[Metric], rows: list[MeasuredRow]) -> list[str]:
+def _unmeasured(metrics: list[MeasuredColumn], rows: list[MeasuredRow]) -> list[str]:
     """Why rows that were run lack a number, the metrics of one reason together."""
     ran = [row for row in rows if row.measured]
     reasons: dict[str, list[str]] = {}
@@ -67,7 +67,7 @@ def _unmeasured(metrics: list[Metric], rows: list[MeasuredRow]) -> list[str]:
     return [f"Not measured: {', '.join(labels)}. {' '.join(why.split())}" for why, labels in reasons.items()]
 
 
-def _unranked(metrics: list[Metric]) -> list[str]:
+def _unranked(metrics: list[MeasuredColumn]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for metric in metrics:
         if metric.unranked:

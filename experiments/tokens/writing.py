@@ -21,7 +21,7 @@ from experiments.data.source import ImageSource
 from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
-from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
+from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts, usage
 from experiments.runs.terminal import progress
 from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for
 from experiments.tokens.cached import spec_of
@@ -119,12 +119,12 @@ class Tokenizing:
                 keys.update("".join(f"{key}\n" for key in batch.keys).encode(errors="surrogateescape"))
                 indices = self._encode(batch)
                 if counts is not None:
-                    counts.update(torch.from_numpy(indices).flatten(0, 1))
+                    counts.count(torch.from_numpy(indices).flatten(0, 1))
                 writer.append(f"{split}/indices", indices)
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
             raise ValueError(f"no {split} picture of this data could be read; left out: {', '.join(left_out[:10])}; change `data`")
-        used = None if counts is None else counts.compute()["codebook_usage"]
+        used = None if counts is None else float(usage(counts.counts.sum(0)))
         return {"keys": keys.hexdigest()[:12], "left_out": left_out, "codebook_usage": used}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
