@@ -136,7 +136,7 @@ class Study:
     def _likelihood(self, run: RunFolder) -> Results:
         """Numbers of its own validation, with cards that name the protocol."""
         result = run.result
-        likelihood = renamed(Results(result["metrics"], result["cards"], result.get("skipped", {})), LIKELIHOOD)
+        likelihood = renamed(Results(result["metrics"], result["cards"], skipped_of(result)), LIKELIHOOD)
         cards = {name: {**card, "subject": self.subject} for name, card in likelihood.cards.items()}
         return Results(likelihood.values, cards, likelihood.skipped)
 

@@ -115,13 +115,13 @@ class Tokenizing:
                 keys.update("".join(f"{key}\n" for key in batch.keys).encode(errors="surrogateescape"))
                 indices = self._encode(batch)
                 if counts is not None:
-                    counts.update(torch.from_numpy(indices).flatten(0, 1))
+                    counts.count(torch.from_numpy(indices).flatten(0, 1))
                 writer.append(f"{split}/indices", indices)
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
             raise DataError(None, f"no {split} image can be read; left out: {', '.join(left_out[:10])}", "data")
-        usage = None if counts is None else counts.compute()["codebook_usage"]
-        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": usage}
+        used = None if counts is None else float(usage(counts.counts.sum(0)))
+        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": used}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
         """(B, views, N, G) of images (B, views, 3, H, W)."""

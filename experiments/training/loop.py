@@ -176,7 +176,7 @@ def _write_result(folder: RunFolder, task: ClockedTask, validation: Validation, 
     assert evaluation is not None
     parameters = sum(parameter.numel() for parameter in task.trained.parameters())
     metrics = {**evaluation.values, "perf/seconds": seconds, "model/parameters": parameters}
-    folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
+    folder.write_result("done", metrics, evaluation.cards, skipped=plain(evaluation.skipped), unreadable=evaluation.unreadable)
     show(folder.result)
     if validation.figure:
         log.info("figure %s", validation.figure)

@@ -1,16 +1,18 @@
 """All metrics of a tokenizer together."""
 
-import functools
 import json
 import multiprocessing
 import os
 import types
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from experiments.evaluation.cards import comparable
+from experiments.evaluation.metrics.frechet import FeatureMoments
 from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
+from experiments.evaluation.results import Skipped
 from tokenizer.interfaces import DecoderOutput, EncoderOutput, QuantizerOutput, TokenizerOutput, TokenLayout
 from tokenizer.weights import FILES, sha256
 
@@ -52,9 +54,11 @@ def test_every_number_has_a_card_and_what_lacks_weights_is_skipped_in_one_line()
     assert {"psnr", "psnr_bicubic", "ssim", "l1", "codebook_usage", "perplexity", "bits_per_token", "bits_per_pixel"} <= set(results.values)
     assert set(results.skipped) == {"lpips", "rfid", "inception_score"}
     for name, file in {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}.items():
-        assert "\n" not in results.skipped[name]
-        assert str(FILES[file].path) in results.skipped[name]
-        assert f"fetch {file}" in results.skipped[name]
+        skipped = results.skipped[name]
+        assert skipped.weights == file
+        assert "\n" not in skipped.reason
+        assert str(FILES[file].path) in skipped.reason
+        assert f"fetch {file}" in skipped.reason
 
 
 def test_cards_say_what_was_measured_on_how_many_images():
@@ -80,7 +84,7 @@ def test_an_empty_batch_changes_nothing():
 def test_without_images_only_the_rate_of_a_token_is_known():
     results = make_metrics().compute()
     assert results.values == {"bits_per_token": 6.0}
-    assert results.skipped["psnr"] == "no image was evaluated"
+    assert results.skipped["psnr"] == Skipped("no image was evaluated")
 
 
 def test_reset_forgets_the_images():
@@ -106,13 +110,13 @@ def test_autocast_around_it_does_not_change_the_numbers():
 def test_codes_beyond_counting_are_named_and_the_rest_is_computed():
     huge = types.SimpleNamespace(groups=1, codebook_size=2**30, bits_per_token=30.0)
     results = computed(make_batch(2), quantizer=huge)
-    assert results.skipped["perplexity"] == "not counted: codebook_size 1073741824 is above 16777216"
+    assert results.skipped["perplexity"] == Skipped("not counted: codebook_size 1073741824 is above 16777216")
     assert "psnr" in results.values
 
 
 def test_images_too_small_for_a_metric_are_named():
     results = computed(make_batch(2, size=8), image_size=8)
-    assert results.skipped["ssim"] == "ssim needs images of at least 11 pixels, image_size is 8"
+    assert results.skipped["ssim"] == Skipped("ssim needs images of at least 11 pixels, image_size is 8")
     assert "psnr" in results.values
 
 
@@ -153,20 +157,18 @@ def small_inception(tmp_path, monkeypatch):
             means = images.float().mean((2, 3))
             return (means @ projection).sin(), (means @ projection[:, :1008]).cos()
 
-    monkeypatch.setattr("experiments.evaluation.metrics.tokenizer.LOADERS", {"inception": Network})
-    # The distance of 2048 features takes seconds: 8 of them tell as much.
-    monkeypatch.setattr("experiments.evaluation.metrics.tokenizer.FeatureMoments", functools.partial(narrow_moments))
+    monkeypatch.setattr("experiments.evaluation.metrics.inception.load_inception", Network)
+    # The distance of 2048 features takes seconds: 8 of them are enough.
+    monkeypatch.setattr("experiments.evaluation.metrics.frechet.FeatureMoments", narrow_moments)
     return calls
 
 
-def narrow_moments(width=8):
-    from experiments.evaluation.metrics.inception import FeatureMoments
-
-    class Narrow(FeatureMoments):
+def narrow_moments(width, moments=FeatureMoments):
+    class Narrow(moments):
         def update(self, features):
             super().update(features[:, :8])
 
-    return Narrow(width)
+    return Narrow(8)
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path, small_inception):
@@ -192,33 +194,34 @@ def test_weights_that_only_one_machine_has_are_skipped_on_both(tmp_path, small_i
         if rank == 1:
             os.environ["TESSERA_WEIGHTS"] = str(tmp_path / "elsewhere")
         results = computed(make_batch(12), make_batch(12, 1))
-        return sorted(results.values), results.skipped["rfid"]
+        return sorted(results.values), asdict(results.skipped["rfid"])
 
     first, second = on_two_ranks(tmp_path, in_rank)
     assert first[0] == second[0]
     assert "rfid" not in first[0]
-    assert first[1].endswith("is absent on another machine")
-    assert "expected at" in second[1]
+    assert first[1] == {"reason": f"{FILES['inception'].filename} is absent on another machine", "weights": "inception"}
+    assert second[1]["weights"] == "inception"
+    assert "fetch inception" in second[1]["reason"]
 
 
 def test_two_subjects_share_the_pass_over_the_real_images(small_inception):
     ema = make_metrics()
-    raw = make_metrics(subject="raw", same_images_as=ema)
+    raw = make_metrics(subject="raw", cache=ema.cache)
     images, output = make_batch(24)
     for metrics in (ema, raw):
         metrics.update(images, output)
     assert small_inception == [24, 24, 24]
     assert raw.compute().values["rfid"] == ema.compute().values["rfid"]
-    assert "psnr_bicubic" not in raw.compute().values
-    ema.update(images, output)
-    with pytest.raises(ValueError, match="24 images were evaluated, but the metrics that share their real features saw 48"):
-        raw.compute()
+    assert "psnr_bicubic" not in {*raw.compute().values, *raw.compute().skipped}
+    for count, metrics in ((4, ema), (5, raw)):
+        metrics.update(*make_batch(24, seed=count))
+        assert len(small_inception) == 2 * count - 3  # images of another batch are features of their own
 
 
 def test_too_few_images_for_a_distance_or_a_score_are_named(small_inception):
     one = computed(make_batch(1))
-    assert one.skipped["rfid"] == "rfid needs at least 2 images, 1 were evaluated"
-    assert one.skipped["inception_score"] == "inception_score needs at least 20 images, 1 were evaluated"
+    assert one.skipped["rfid"] == Skipped("rfid needs at least 2 images, 1 were evaluated")
+    assert one.skipped["inception_score"] == Skipped("inception_score needs at least 20 images, 1 were evaluated")
 
 
 def test_the_card_of_a_network_names_its_file_with_the_hash_of_what_lies_there(small_inception):
@@ -231,14 +234,15 @@ def test_networks_whose_files_cannot_be_read_are_skipped_and_named(content):
     for file in ("alexnet", "inception"):
         FILES[file].path.write_bytes(content)
     ema = make_metrics()
-    raw = make_metrics(subject="raw", same_images_as=ema)
+    raw = make_metrics(subject="raw", cache=ema.cache)
     for metrics in (ema, raw):
         metrics.update(*make_batch(24))
         results = metrics.compute()
         assert "psnr" in results.values
         for name, file in {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}.items():
             assert name not in results.values
-            assert results.skipped[name].startswith(f"{FILES[file].path} cannot be read")
+            assert results.skipped[name].reason.startswith(f"{FILES[file].path} cannot be read")
+            assert results.skipped[name].weights is None
 
 
 def test_a_number_that_is_not_finite_is_named_instead_of_reported():
@@ -246,15 +250,9 @@ def test_a_number_that_is_not_finite_is_named_instead_of_reported():
     perfect = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images))
     broken = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images * float("nan")))
     results = computed((images, perfect))
-    assert results.skipped["psnr"] == "its value with the ema weights is inf"
+    assert results.skipped["psnr"] == Skipped("its value with the ema weights is inf")
     assert results.values["psnr_image_mean"] == 100
     results = computed((images, broken), subject="raw")
-    assert results.skipped["psnr"] == "its value with the raw weights is nan"
+    assert results.skipped["psnr"] == Skipped("its value with the raw weights is nan")
     assert not {"psnr", "l1", "ssim"} & {*results.values, *results.cards}
     json.dumps(results.values, allow_nan=False)
-
-
-def test_rfid_can_be_left_out_without_being_called_skipped(small_inception):
-    results = computed(make_batch(24), rfid=False)
-    assert not {"rfid", "inception_score"} & {*results.values, *results.skipped}
-    assert small_inception == []
