@@ -14,7 +14,7 @@ import torch
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Trial
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, joined, skipped_of
 from experiments.probing import measures
 from experiments.probing.cache import ResultCache, renamed
 from experiments.probing.candidates import Candidate, TokenizerLocation, load_candidate, training_overrides

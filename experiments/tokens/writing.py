@@ -21,7 +21,7 @@ from experiments.data.source import ImageSource
 from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
-from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
+from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts, usage
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
 from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for, identity_of, looks_like_cache, read_header

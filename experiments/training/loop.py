@@ -17,6 +17,7 @@ from experiments.config.errors import ConfigError, config_errors
 from experiments.config.packages import buildable_packages
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
+from experiments.evaluation.results import plain
 from experiments.evaluation.results_table import show
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of

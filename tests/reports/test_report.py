@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.config.compose import compose
 from experiments.config.signatures import CONF, ROOT
-from experiments.report import FORMATS, run
+from experiments.report import run
 from experiments.reports.formats import latex, markdown
 from experiments.reports.report import make_report
 from experiments.reports.terminal import show_report
@@ -219,10 +220,9 @@ def test_the_terminal_folds_what_is_too_wide_and_loses_nothing():
     assert all(column.label in text for column in SWEEP.columns)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["terminal", "markdown", "csv", "latex"])
 def test_each_format_is_printed_and_all_files_are_written(name, capsys):
-    settings = {"table": "gsq/table01", "scale": "mini", "seeds": 10, "format": name, "output": None}
-    assert run(settings, ["runs_folder=elsewhere"]) == 0
+    assert run(compose("report", ["table=gsq/table01", "seeds=10", f"format={name}", "runs_folder=elsewhere"])) == 0
     folder = Path("elsewhere/reports/gsq/table01_codebook/mini")
     assert sorted(file.name for file in folder.iterdir()) == ["report.csv", "report.md", "report.tex"]
     printed = capsys.readouterr().out
@@ -232,15 +232,16 @@ def test_each_format_is_printed_and_all_files_are_written(name, capsys):
 
 
 def test_a_report_is_written_where_asked():
-    run({"table": "gsq/table01", "scale": "mini", "seeds": 1, "format": "csv", "output": "here"}, [])
+    run(compose("report", ["table=gsq/table01", "format=csv", "output=here"]))
     assert (Path("here") / "report.md").is_file()
 
 
 def test_printed_cells_are_reported_without_torch_and_without_matplotlib():
     code = """
 import sys
+from experiments.config.compose import compose
 from experiments.report import run
-run({"table": "gsq/table01", "scale": "mini", "seeds": 10, "format": "markdown", "output": sys.argv[1]}, ["runs_folder=nowhere"])
+run(compose("report", ["table=gsq/table01", "seeds=10", "format=markdown", f"output={sys.argv[1]}", "runs_folder=nowhere"]))
 sys.stderr.write(" ".join(sorted({"torch", "matplotlib", "scipy", "lightning"} & set(sys.modules))))
 """
     done = subprocess.run([sys.executable, "-c", code, "out"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
