@@ -1,4 +1,4 @@
-"""One torch thread a process: tests run side by side. Weights of other people's networks are random ones."""
+"""One torch thread per process, since tests run in parallel. Weights of pretrained networks are random."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ torch.set_num_threads(1)
 
 
 def pytest_runtest_setup(item):
-    """Tests of an accelerator run where there is one."""
+    """Tests marked gpu run where there is an accelerator."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch finds no GPU on this machine")
 
 
 @pytest.fixture(scope="session")
 def weights_files(tmp_path_factory):
-    """A folder with a random file for every published one, not to be changed."""
+    """A folder with a random file for every published one; tests do not change it."""
     from tests.weights_files import write_random_weights
 
     folder = tmp_path_factory.mktemp("weights")
@@ -24,6 +24,6 @@ def weights_files(tmp_path_factory):
 
 @pytest.fixture
 def random_weights(weights_files, monkeypatch):
-    """The same folder, and the weights are looked for there."""
+    """The same folder, set as the folder of weights."""
     monkeypatch.setenv("TESSERA_WEIGHTS", str(weights_files))
     return weights_files

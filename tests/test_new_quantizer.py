@@ -15,16 +15,16 @@ from experiments.config.packages import ROOT
 NEW = ("tokenizer/quantizers/rounding.py", "conf/quantizer/rounding.yaml")
 
 
-def shown_in_readme(name: str) -> str:
+def example(name: str) -> str:
     """The block of code that follows a file's name."""
-    found = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = re.search(rf"`{re.escape(name)}`:\n\n```\w+\n(.*?)```", (ROOT / ".github/CONTRIBUTING.md").read_text(), re.DOTALL)
     assert found, name
     return found[1]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """A copy of the repository with the two files of the README."""
+    """A copy of the repository with the two files of CONTRIBUTING.md."""
     copy = tmp_path_factory.mktemp("copy")
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("tokenizer", "experiments", "conf", "tests/quantizers"):
@@ -33,7 +33,7 @@ def copy(tmp_path_factory) -> Path:
         shutil.copy(ROOT / file, copy / file)
     for name in NEW:
         assert not (copy / name).exists()
-        (copy / name).write_text(shown_in_readme(name))
+        (copy / name).write_text(example(name))
     return copy
 
 

@@ -37,15 +37,15 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with a trained run, pictures and ImageNet's layout, under the names that the README uses."""
+    """A folder with a trained run, images and ImageNet's layout, under the names that the README uses."""
     from PIL import Image
 
     place = tmp_path_factory.mktemp("place")
-    picture = Image.fromarray(data.astronaut()).resize((256, 256))
+    image = Image.fromarray(data.astronaut()).resize((256, 256))
     for name in ("photos/a.png", "photos/b.png", "IMAGENET/train/cat/a.png", "IMAGENET/val/cat/b.png"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(place / name)
-    picture.save(place / "photo.jpg")
+        image.save(place / name)
+    image.save(place / "photo.jpg")
     words = ["scale=smoke", f"runs_folder={place / 'runs'}"]
     assert train_run(compose("train", words).config, words, "gsq") == 0
     rename(place / "runs/gsq")
@@ -72,7 +72,7 @@ def rename(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.search(rf"experiments\.({'|'.join(VERBS)})", c)])
-def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
+def test_a_command_runs_as_the_readme_states(command, place, monkeypatch):
     monkeypatch.chdir(place)
     python, option, module, *words = shlex.split(command)
     assert (python, option) == (".venv/bin/python", "-m")
@@ -88,8 +88,8 @@ def test_a_command_does_what_the_readme_says(command, place, monkeypatch):
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.search(r"experiments\.(sweep|report)", c)])
-def test_a_command_over_a_table_does_what_the_readme_says(command, place, monkeypatch, random_weights, capsys):
-    """Rows are composed as the command would and not run: that is tests/sweeps's."""
+def test_a_command_over_a_table_runs_as_the_readme_states(command, place, monkeypatch, random_weights, capsys):
+    """Rows are composed as by the command and not run; tests/sweeps runs them."""
     monkeypatch.chdir(place)
     verb, *words = shlex.split(command.partition("experiments.")[2])
     composition = compose(verb, words)
@@ -103,16 +103,10 @@ def test_a_command_over_a_table_does_what_the_readme_says(command, place, monkey
         assert len(jobs) == len(table.runs) * settings.seeds
 
 
-def test_the_experiment_and_the_table_that_the_text_names_compose(place, monkeypatch, random_weights):
-    monkeypatch.chdir(place)
-    named = re.findall(r"`python -m experiments\.train ([^`]+)`", README)
-    (experiment,) = [words.split() for words in named if "experiment=" in words]
-    assert compose("train", experiment).choices["experiment"] == "gsq/scale_f16"
-    (table,) = [words.split() for words in named if "sweep=" in words]
-    assert table.pop(0) == "--multirun"
+def test_multirun_over_a_table_is_passed_to_the_verb_sweep(monkeypatch):
     commands = []
     monkeypatch.setattr(command_line, "run_process", lambda command: commands.append(command) or 0)
-    monkeypatch.setattr(sys, "argv", ["train", "--multirun", *table])
+    monkeypatch.setattr(sys, "argv", ["train", "--multirun", "sweep=gsq/table01_codebook"])
     with pytest.raises(SystemExit) as caught:
         main("train", lambda composition: pytest.fail("one run"), "Train.")
     assert caught.value.code == 0
@@ -131,7 +125,7 @@ def test_the_python_example_runs_on_an_export(place, monkeypatch, capsys):
     (example,) = [block for block in blocks("python") if "from_pretrained" in block]
     exec(compile(example, "README.md", "exec"), {})
     assert "torch.Size([1, 1024, 16])" in capsys.readouterr().out
-    assert (place / "again.png").is_file()
+    assert (place / "reconstruction.png").is_file()
 
 
 def test_the_weights_that_the_readme_fetches_are_known():
