@@ -73,9 +73,9 @@ def lab(tmp_path_factory) -> Path:
     lab = tmp_path_factory.mktemp("lab")
     (lab / "a_lab").mkdir()
     (lab / "a_lab" / "__init__.py").touch()
-    (lab / "a_lab" / "rounding.py").write_text(shown_in_readme(NEW[0]))
+    (lab / "a_lab" / "rounding.py").write_text(example(NEW[0]))
     (lab / "files" / "quantizer").mkdir(parents=True)
-    text = shown_in_readme(NEW[1]).replace("tokenizer.quantizers.rounding", "a_lab.rounding")
+    text = example(NEW[1]).replace("tokenizer.quantizers.rounding", "a_lab.rounding")
     (lab / "files" / "quantizer" / "rounding.yaml").write_text(text)
     return lab
 
