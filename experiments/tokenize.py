@@ -1,10 +1,10 @@
 """Tokenize images into one file: `python -m experiments.tokenize tokenizer=RUN_FOLDER data=digits`; inspect=FILE shows such a file."""
 
 import logging
-from typing import Any
 
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
+from experiments.config.settings import TokenizeSettings
 from experiments.runs.model_folder import ModelFolder
 from experiments.tokens.cache import TokenCache
 from experiments.tokens.checks import check
@@ -15,19 +15,19 @@ log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
 
 def run(composition: Composition) -> int:
     """Write a cache, or show one."""
-    check(composition.config)
-    if composition.config["inspect"]:
-        inspect(composition.config)
+    check(composition.settings)
+    if composition.settings.inspect:
+        inspect(composition.settings)
     else:
-        tokenize(composition.config, str(composition.choices["data"]))
+        tokenize(composition.settings, str(composition.choices["data"]))
     return 0
 
 
-def tokenize(config: dict[str, Any], data: str) -> None:
+def tokenize(settings: TokenizeSettings, data: str) -> None:
     """Write the cache of a tokenizer and data, unless it exists.
 
     Args:
-        config: resolved configuration.
+        settings: checked settings.
         data: chosen file of that group.
     """
     from experiments.data.source import ImageSource
@@ -37,26 +37,27 @@ def tokenize(config: dict[str, Any], data: str) -> None:
     from experiments.tokens.crops import training_views, view_settings
     from experiments.tokens.writing import Tokenizing, describe_cache, is_written, output_file, tokens_of
 
-    device = choose_device(config["device"])
-    source = build(config["data"], "data")
+    device = choose_device(settings.device)
+    folder = ModelFolder(str(settings.tokenizer), "tokenizer")
+    source = build(settings.data, "data")
     if not isinstance(source, ImageSource):
         raise ConfigError("data", data, expected="images")
-    model = load_tokenizer(config["tokenizer"], config["weights"])[0]
-    views = view_settings(config["crops"], config["passes"], config["flip"], config["ten_crop_shares"])
+    model = load_tokenizer(folder.path, settings.weights)[0]
+    views = view_settings(settings.crops, settings.passes, settings.flip, settings.ten_crop_shares)
     about = describe_cache(
         source,
         tokens_of(model, source),
         views,
-        data={"name": data, "config": config["data"]},
-        tokenizer={"folder": config["tokenizer"], "digest": digest_of(model), "weights": config["weights"]},
-        seed=config["seed"],
-        precision=config["precision"],
+        data={"name": data, "config": settings.data},
+        tokenizer={"folder": str(settings.tokenizer), "digest": digest_of(model), "weights": settings.weights},
+        seed=settings.seed,
+        precision=settings.precision,
     )
-    path = output_file(config["output"], ModelFolder(config["tokenizer"]), about)
-    if is_written(path, about, config["rerun"]):
+    path = output_file(settings.output, folder, about)
+    if is_written(path, about, settings.rerun):
         log.info("%s is done; rerun=true repeats it", path)
     else:
-        tokenizing = Tokenizing(model, device, config["precision"], config["batch_size"], config["workers"])
+        tokenizing = Tokenizing(model, device, settings.precision, settings.batch_size, settings.workers)
         tokenizing.write(path, source, training_views(source, views), about)
     show(TokenCache(path, "output"))
     log.info("token cache %s", path)

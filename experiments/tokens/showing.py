@@ -3,12 +3,12 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from experiments.config.errors import ConfigError
+from experiments.config.settings import TokenizeSettings
 from experiments.runs.terminal import console, print_line
 from experiments.tokens.cache import SPLITS, CacheHeader, TokenCache
 
@@ -17,16 +17,17 @@ log = logging.getLogger(__name__)
 MAX_NAMES = 20
 
 
-def inspect(config: dict[str, Any]) -> None:
+def inspect(settings: TokenizeSettings) -> None:
     """Print a cache's header; decode one training image, if the tokenizer still exists."""
-    cache, row = TokenCache(config["inspect"], "inspect"), config["sample"]
+    file, row = str(settings.inspect), settings.sample
+    cache = TokenCache(file, "inspect")
     show(cache)
     show_header(cache.header)
     images = cache.header.arrays["train/labels"].shape[0]
     if not 0 <= row < images:
         raise ConfigError("sample", row, expected=f"number of a training image, 0 .. {images - 1}")
     recorded = cache.header.about["tokenizer"]
-    if not config["tokenizer"] and not Path(recorded["folder"]).is_dir():
+    if not settings.tokenizer and not Path(recorded["folder"]).is_dir():
         log.warning("the tokenizer %s does not exist, no image is decoded; set tokenizer=FOLDER if it was moved", recorded["folder"])
         return
     from experiments.evaluation.figures import save_picture
@@ -34,10 +35,10 @@ def inspect(config: dict[str, Any]) -> None:
     from experiments.runs.models import recorded_tokenizer
     from experiments.tokens.writing import decode_row
 
-    model = recorded_tokenizer(recorded, config["tokenizer"], f"the cache {config['inspect']}")
-    file = Path(config["output"] or f"{config['inspect']}.train{row}.png")
-    save_picture(decode_row(model.to(choose_device(config["device"])), cache, "train", row), file)
-    log.info("image %s", file)
+    model = recorded_tokenizer(recorded, settings.tokenizer, f"the cache {file}")
+    output = Path(settings.output or f"{file}.train{row}.png")
+    save_picture(decode_row(model.to(choose_device(settings.device)), cache, "train", row), output)
+    log.info("image %s", output)
 
 
 def show(cache: TokenCache) -> None:

@@ -3,26 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config.checks import check_setting
 from experiments.data.files import check_data
 from experiments.training.schedules import in_updates
 
-MINIMA = {"seed": 0, "workers": 0, "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
-
 
 def check(config: dict[str, Any]) -> None:
-    """Check the settings of a composed configuration.
+    """Check what the types and bounds of the settings leave.
 
     Raises:
-        ConfigError: a setting out of its range.
+        ConfigError: a start of the discriminator that is neither a fraction nor a number of updates.
         DataError: data that does not exist.
     """
-    for key, minimum in MINIMA.items():
-        check_setting(config, key, minimum=minimum)
     if "discriminator_start" in config:
         in_updates(config["discriminator_start"], config["updates"], "discriminator_start")
-    if "samples_shown" in config:
-        check_setting(config, "samples_shown", minimum=0)
     check_data(config["data"])
 
 

@@ -108,7 +108,7 @@ def message_of(line: str, monkeypatch, capsys) -> str:
         ("train schedule.warmup=2.5", ["warmup=2.5", "from 0.0 to 1.0", "change `schedule.warmup` or `discriminator_schedule.warmup`"]),
         ("train image_size=512", ["image_size=512", "1 .. 300"]),
         ("train resume=/nonexistent", ["resume=/nonexistent", "expected a run folder", "change `resume`"]),
-        ("train init_from=/nonexistent", ["init_from=/nonexistent", "neither a run folder nor", "change `init_from`"]),
+        ("train init_from=/nonexistent", ["init_from=/nonexistent", "expected a file or folder that exists", "change `init_from`"]),
         ("train loss.weights.perceptual=1", ["loss.weights.perceptual=1", "set the weight to 0", "loss=lpips"]),
         ("train trainer=cpu trainer.devices=2 batch_size=3", ["batch_size=3", "multiple of 2", "2 devices", "change `batch_size`"]),
         (

@@ -63,7 +63,7 @@ def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys,
     [
         ("config.json", "not: [json", "its config.json cannot be read"),
         ("config.json", "[]", "its config.json is not that of a run or of a model"),
-        ("config.json", "{}", "its config.json does not say `image_size`"),
+        ("config.json", "{}", "does not record `image_size`"),
         ("config.yaml", "", "its config.yaml is not that of a run or of a model"),
     ],
 )
@@ -116,9 +116,9 @@ def test_tokens_that_cannot_be_known_are_one_clear_message(tmp_path):
     assert "data=Photos: it has no tokens; expected data=indices" in reason("tokens_of:groups", data={"_target_": "a.Photos"})
     assert "data.file=/nowhere: expected a token cache" in reason("tokens_of:groups", data={"file": "/nowhere"})
     assert "data.tokenizer=/nowhere: expected a file or folder that exists" in reason("tokens_of:groups", data={"tokenizer": "/nowhere"})
-    assert "it has no environment.json and no config.json" in reason("tokens_of:groups", data={"tokenizer": str(tmp_path)})
+    assert "it has no config.yaml and no config.json" in reason("tokens_of:groups", data={"tokenizer": str(tmp_path)})
     (tmp_path / "run" / "environment.json").write_text("{}")
-    assert "its environment.json does not say `tokens`" in reason("tokens_of:groups", data=online)
+    assert "does not record `tokens`" in reason("tokens_of:groups", data=online)
 
 
 def test_a_setting_comes_from_a_cache_where_no_model_is_named(tmp_path):

@@ -49,7 +49,7 @@ def test_a_setting_that_would_change_nothing_and_data_that_is_no_pictures_are_re
     with pytest.raises(ConfigError, match="trained on 16 pixels; add data=") as caught:
         find_locations(folder, None, 24, 0)
     assert (caught.value.key, caught.value.value) == ("image_size", 24)
-    with pytest.raises(ValueError, match="data=indices: expected pictures"):
+    with pytest.raises(ValueError, match="data=indices: expected images"):
         find_locations(folder, {"_target_": "experiments.tokens.cached.CachedTokens", "file": "c", "seed": 0}, 16, 0)
 
 

@@ -232,7 +232,7 @@ def test_a_sweep_that_was_stopped_and_killed_ends_as_one_that_was_not(tmp_path):
     assert "sphere: failed, ended by SIGKILL" in told
     assert (ours["uniform"].state, ours["sphere"].state) == ("done", "failed")
     log = (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/uniform.log").read_text()
-    assert f"going on from update {int(saved_at[8:16])}" in log
+    assert f"resuming from update {int(saved_at[8:16])}" in log
 
     untouched = (ours["uniform"].path / "environment.json").stat().st_mtime_ns
     again = start(tmp_path / "broken")
@@ -241,7 +241,7 @@ def test_a_sweep_that_was_stopped_and_killed_ends_as_one_that_was_not(tmp_path):
     assert "done: uniform" in told
     assert "sphere: done" in told
     assert (ours["uniform"].path / "environment.json").stat().st_mtime_ns == untouched
-    assert "going on from update" in (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/sphere.log").read_text()
+    assert "resuming from update" in (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/sphere.log").read_text()
     for name, folder in ours.items():
         plain = functools.partial(filter, lambda item: not item[0].startswith("perf/"))
         assert dict(plain(folder.result["metrics"].items())) == dict(plain(expected[name]["metrics"].items()))

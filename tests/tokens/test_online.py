@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from experiments.config.arguments import check_tree
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError, DataError
 from experiments.data.digits import Digits
@@ -27,8 +28,9 @@ def test_another_number_of_classes_is_refused_with_the_right_one(number):
 
 
 def test_the_number_of_classes_must_be_given():
-    with pytest.raises(ConfigError, match=r"data\.num_classes=null: expected a whole number"):
-        compose("train", ["data=online", "data.tokenizer=runs/a"])
+    with pytest.raises(ConfigError) as caught:
+        check_tree(compose("train", ["data=online", "data.tokenizer=runs/a"]).config)
+    assert (caught.value.key, caught.value.value) == ("data.num_classes", None)
 
 
 def test_the_pictures_are_chosen_like_any_data():
