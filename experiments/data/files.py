@@ -50,7 +50,7 @@ def check_images(config: Mapping[str, Any]) -> None:
 def image_files(root: Path) -> Iterator[tuple[str, int]]:
     """Name relative to `root` and size in bytes of each image file below it, in no stated order.
 
-    A file as `root` is itself the one image, whatever its name. Links are followed, hidden files and folders left out.
+    A file as `root` is itself the one image, with any name. Links are followed, hidden files and folders left out.
     """
     if root.is_file():
         yield root.name, root.stat().st_size

@@ -132,7 +132,7 @@ class WholeBatches(Dataset[Any]):
 
 
 class Loader(DataLoader[Any]):
-    """A loader of `WholeBatches` that raises their errors in this process: torch would make them anew from their text, without fields."""
+    """A loader of `WholeBatches` that raises their errors in this process: torch would re-create them from their text, without fields."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read without running code, the newest readable one found."""
+"""Checkpoint files: written whole or not at all, read without running code; search for the newest readable one."""
 
 import logging
 import shutil

@@ -1,7 +1,7 @@
 """The run folder: a run's identity, its files and its state. Imports no torch.
 
-The identity is a hash of everything that changes numbers, so that the same command finds its folder again and one run
-serves every table whose rows are the same run. Every file is written beside its place and renamed.
+The identity is a hash of everything that changes numbers, so that the same command finds its folder again and rows of
+several tables share a run. Every file is written beside its place and renamed.
 """
 
 import fcntl
@@ -40,28 +40,28 @@ Change = tuple[str, Any, Any]  # key, old value, new value
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers or names, nothing without effect."""
+    """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers, names, or settings without effect."""
     task, data = effective(config["task"]), _without_paths(config["data"])
     return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
 
 
 def _without_paths(node: Any) -> Any:
-    """A configuration's data without the places of files: what they hold is known by fingerprints."""
+    """A configuration's data without the paths of files: fingerprints identify their content."""
     if isinstance(node, Mapping):
         return {key: _without_paths(value) for key, value in node.items() if key not in PATHS}
     return node
 
 
 def effective(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task without the losses that weigh nothing and, where there is no discriminator, without all that is for one."""
+    """A task without the losses of weight zero and, if there is no discriminator, without its settings."""
     if "objective" not in task:
         return dict(task)
     objective, alone = task["objective"], task["discriminator"] is None
     counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in ADVERSARIAL_TERMS)}
     idle = {name for name in objective["weights"] if name not in counted and (alone or name != "adversarial")}
-    kept = {key: value for key, value in objective.items() if key not in idle and not (alone and key == "adaptive_limit")}
+    losses = {key: value for key, value in objective.items() if key not in idle and not (alone and key == "adaptive_limit")}
     others = {key: value for key, value in task.items() if not (alone and key.startswith("discriminator_"))}
-    return {**others, "objective": {**kept, "weights": counted}}
+    return {**others, "objective": {**losses, "weights": counted}}
 
 
 def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:
@@ -75,18 +75,18 @@ def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> s
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the settings that change a run's numbers, whatever the files that they name contain."""
+    """Twelve hexadecimal digits of the settings that change a run's numbers, without the content of files."""
     return short_hash(relevant(config))
 
 
 def find_run(runs_folder: Path, identity: str) -> "RunFolder | None":
-    """The run folder of an identity, under whatever experiment it was made: one run serves every table whose rows are the same run."""
-    found = sorted(file.parent for pattern in PLACES for file in runs_folder.glob(f"{pattern}/{identity}/{CONFIG}"))
-    return RunFolder(found[0]) if found else None
+    """The run folder of an identity, under any experiment; None if there is none."""
+    paths = sorted(file.parent for pattern in PLACES for file in runs_folder.glob(f"{pattern}/{identity}/{CONFIG}"))
+    return RunFolder(paths[0]) if paths else None
 
 
 def runs_by_config(runs_folder: Path) -> "dict[str, RunFolder]":
-    """Run folders by `digest_of_config`; the one started last, where there are several because the data changed in between."""
+    """Run folders by `digest_of_config`; of several, with different data, the one that started last."""
     files = [file for pattern in PLACES for file in runs_folder.glob(f"{pattern}/*/{ENVIRONMENT}")]
     folders = [RunFolder(file.parent) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
     return {str(folder.described.get("config_digest")): folder for folder in folders}
@@ -129,7 +129,7 @@ class RunFolder:
 
     @property
     def in_use(self) -> bool:
-        """Whether a living process holds it."""
+        """Whether a process holds its lock."""
         file = self.path / LOCK
         if not file.is_file():
             return False
@@ -154,7 +154,7 @@ class RunFolder:
 
     @property
     def contents(self) -> dict[str, Any]:
-        """What the run was made from besides its configuration, see `identity`."""
+        """Digests of the files of the run, see `identity`."""
         return dict(self.described.get("contents", {}))
 
     @property
@@ -166,9 +166,16 @@ class RunFolder:
     def start(
         self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None], about: Mapping[str, Any] = NOTHING
     ) -> None:
-        """Write what describes the run, and mark it as running; `about` tells others of the model: `tokens`, `classes`, `tokenizer`."""
-        made_from = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
-        described = {**environment(), **made_from, **about}
+        """Write the files that describe the run, and mark it as running.
+
+        Args:
+            config: resolved configuration.
+            overrides: overrides of the command line.
+            contents: see `identity`; those of an earlier start remain.
+            about: description of the model: `tokens`, `classes`, `tokenizer`.
+        """
+        digests = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
+        described = {**environment(), **digests, **about}
         write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         write_text(self.path / "overrides.yaml", yaml.safe_dump(overrides))
         write_text(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
@@ -177,7 +184,7 @@ class RunFolder:
         self.write_result("running", {}, {})
 
     def write_result(self, state: str, metrics: Mapping[str, float], cards: Mapping[str, Any], **more: Any) -> None:
-        """Write `result.json`; all numbers are finite, JSON has no word for others."""
+        """Write `result.json`; all numbers are finite, as JSON requires."""
         result = {"state": state, "metrics": dict(metrics), "cards": dict(cards), **more}
         write_text(self.path / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
@@ -189,7 +196,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. The system frees it when the process ends, however it ends.
+        """Lock the folder for this process. The system releases the lock when the process ends.
 
         Raises:
             RunFolderError: another process holds it; names host, process and time.
@@ -197,7 +204,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / LOCK
         with _locked(file) as opened:
-            os.register_at_fork(after_in_child=opened.close)  # a reader of pictures that outlives us must not hold it
+            os.register_at_fork(after_in_child=opened.close)  # a reading process that outlives this one must not hold it
             opened.truncate(0)
             json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, opened)
             opened.flush()
@@ -213,7 +220,7 @@ def _locked(file: Path) -> Iterator[IO[str]]:
     while True:
         with open(file, "a+") as opened:
             _lock(opened, file)
-            # Its last owner may have removed the file after we opened it: then our lock is on a file that nobody else finds.
+            # Its last owner may have removed the file after it was opened here: then the lock is on a file without a name.
             if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
                 yield opened
                 return
@@ -230,7 +237,7 @@ def _lock(opened: IO[str], file: Path) -> None:
 
 
 def _owner(text: str) -> str:
-    """Who a lock file says holds it."""
+    """Description of the owner in the text of a lock file."""
     try:
         owner = json.loads(text)
         return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
@@ -239,7 +246,7 @@ def _owner(text: str) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What the run ran on."""
+    """Date, machine and package versions."""
     packages = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics", "torch-fidelity", "lpips", "timm")
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),

@@ -29,12 +29,12 @@ class TokenizerGoneError(TesseraError):
     Args:
         folder: the recorded folder.
         digest: digest of the tokenizer.
-        owner: what was made with it.
+        owner: description of the data or model that depends on it.
     """
 
     def __init__(self, folder: str, digest: str, owner: str) -> None:
         self.folder, self.digest, self.owner = folder, digest, owner
-        super().__init__(f"{owner} was made with the tokenizer {digest} in {folder}, which does not exist; set `tokenizer`")
+        super().__init__(f"{owner} needs the tokenizer {digest} in {folder}, which does not exist; set `tokenizer`")
 
 
 def load_tokenizer(path: str | Path, weights: Weights = "ema", key: str = "tokenizer") -> tuple[ImageTokenizer, dict[str, Any]]:
@@ -131,12 +131,12 @@ def tokenizer_of(path: str | Path, override: str | None = None) -> ImageTokenize
 
 
 def recorded_tokenizer(recorded: Mapping[str, Any], override: str | None, owner: str) -> ImageTokenizer:
-    """The tokenizer that something was made with.
+    """The tokenizer that data or a generator depends on.
 
     Args:
         recorded: `folder`, `digest` and `weights` of the tokenizer.
         override: the folder that it is in now; None for the recorded one.
-        owner: what was made with it, for messages.
+        owner: description of the data or generator, for messages.
 
     Raises:
         TokenizerGoneError: no folder is given and the recorded one does not exist.
@@ -147,6 +147,6 @@ def recorded_tokenizer(recorded: Mapping[str, Any], override: str | None, owner:
         raise TokenizerGoneError(folder, digest, owner)
     model = load_tokenizer(folder, "raw" if recorded["weights"] == "raw" else "ema")[0]
     if digest_of(model) != digest:
-        reason = f"it has the digest {digest_of(model)}, but {owner} was made with the tokenizer {digest}"
+        reason = f"it has the digest {digest_of(model)}, but {owner} needs the tokenizer {digest}"
         raise ConfigError("tokenizer", folder, reason=reason)
     return model

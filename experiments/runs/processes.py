@@ -1,4 +1,4 @@
-"""Process trees that this process starts, with their logs, and the signals that it passes on to them."""
+"""Process trees with their logs, and the signals that are passed on to them."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ END_OF_LOG = 4096  # bytes
 
 
 class ProcessTree:
-    """A process with all that it starts, in a session of its own so that a Ctrl-C at the terminal does not reach it by itself."""
+    """A process and its descendants, in a new session: a Ctrl-C at the terminal does not reach them."""
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
         """Start `command`; its output is appended to `log`."""

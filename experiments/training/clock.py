@@ -76,7 +76,7 @@ class ClockedTask(LightningModule):
 
     @abstractmethod
     def prepare(self, config: Mapping[str, Any], source: Any) -> None:
-        """Check the built parts against each other and prepare evaluation; before a folder is made.
+        """Check the built parts against each other and prepare evaluation, before the run folder exists.
 
         Args:
             config: resolved configuration of the run.
@@ -125,8 +125,8 @@ class ClockedTask(LightningModule):
 
     def seed_noise(self) -> None:
         """Noise inside a step is a function of (seed, batch, rank), so that its state is not saved."""
-        words = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
-        torch.manual_seed(int(words[0]))
+        state = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
 
     def step(self, terms: dict[str, Tensor], count: int = 1) -> tuple[list[Tensor], Tensor]:
         """Clip, check and step the first `count` optimizers, and advance the clock.

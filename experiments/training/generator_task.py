@@ -122,7 +122,7 @@ class GeneratorTask(ClockedTask):
 
     @torch.no_grad()
     def as_tokens(self, batch: TokenBatch | ImageBatch) -> TokenBatch:
-        """A batch of indices; images are encoded here, in fp32 whatever the trainer's precision."""
+        """A batch of indices; images are encoded here, in fp32 for every precision of the trainer."""
         if isinstance(batch, TokenBatch):
             return batch
         if self.encoder is None:

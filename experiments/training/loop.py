@@ -1,4 +1,4 @@
-"""One training run from start to end: find or make its folder, train or resume, evaluate, write the result."""
+"""One training run from start to end: locate its folder, train or resume, evaluate, write the result."""
 
 import logging
 import shutil
@@ -56,7 +56,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     folder, contents = find_folder(config, source, name)
     if _is_done(folder, config):
         return _report(folder)
-    task = build_task(config, source, _checkpoint(folder, config))  # before a folder is made: what does not fit leaves nothing behind
+    task = build_task(config, source, _checkpoint(folder, config))  # may fail: nothing is written yet
     with _locked(folder):
         if _is_done(folder, config):  # another process may have finished it before this one held the lock
             return _report(folder)

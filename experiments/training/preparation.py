@@ -1,4 +1,4 @@
-"""Steps before a run folder is made: sizes are checked on the meta device, and the folder is found. Imports no Lightning."""
+"""Before training: check sizes on the meta device, and locate the run folder. Imports no Lightning."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -30,7 +30,7 @@ def trainer(
     strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
     return partial(
         lightning.Trainer,
-        accelerator="cuda" if gpus else "cpu",  # never Apple's, which lacks the float64 that sums are kept in
+        accelerator="cuda" if gpus else "cpu",  # never Apple's, which lacks float64, the dtype of sums
         devices=count,
         num_nodes=num_nodes,
         precision=precision,

@@ -29,7 +29,7 @@ WORDS = [
 
 
 class Killed(BaseException):
-    """Stands for a process that ends without a word."""
+    """Stands for a process that is killed."""
 
 
 def run(folder: Path, *words: str) -> int:

@@ -1,4 +1,4 @@
-"""Going on with a run: with the same data, the same first weights, the same length, and to the same bits."""
+"""Resuming a run: with the same data, the same first weights, the same length, and to the same bits."""
 
 import json
 import logging
@@ -14,6 +14,7 @@ from experiments.config.compose import compose
 from experiments.config.errors import RunFolderError
 from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
+from experiments.training import loop
 from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
 from experiments.training.tokenizer_task import TokenizerTask
@@ -25,7 +26,7 @@ WORDS = [
 
 
 class Killed(BaseException):
-    """Stands for a process that ends without a word."""
+    """Stands for a process that is killed."""
 
 
 def run(folder: Path, *words: str) -> int:
@@ -182,4 +183,24 @@ def test_a_repeated_run_looks_at_no_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr("experiments.training.loop.newest_checkpoint", refuse)
     assert run(tmp_path, "updates=1", "rerun=true") == 0
+    assert folder.state == "done"
+
+
+def test_a_run_that_another_process_finishes_before_the_lock_is_reported(tmp_path, monkeypatch):
+    assert run(tmp_path, "updates=1") == 0
+    (folder,) = folders(tmp_path)
+    result = (folder.path / "result.json").read_text()
+    folder.write_result("running", {}, {})
+    build_task = loop.build_task
+
+    def finished_meanwhile(*arguments):
+        task = build_task(*arguments)
+        (folder.path / "result.json").write_text(result)
+        return task
+
+    monkeypatch.setattr(loop, "build_task", finished_meanwhile)
+    files = [path for path in folder.path.rglob("*.*") if path.name != "result.json"]
+    before = [path.stat().st_mtime_ns for path in files]
+    assert run(tmp_path, "updates=1") == 0
+    assert [path.stat().st_mtime_ns for path in files] == before
     assert folder.state == "done"
