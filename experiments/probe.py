@@ -1,10 +1,11 @@
 """Compare tokenizers by generating from their tokens: `python -m experiments.probe tokenizer=[RUN,RUN,RUN]`."""
 
 import logging
+from pathlib import Path
 
 from experiments.config.compose import Composition, main
+from experiments.config.errors import ConfigError
 from experiments.probing.candidates import find_locations
-from experiments.probing.checks import check
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
 
@@ -16,7 +17,8 @@ def run(composition: Composition) -> int:
         0, or 1 if a stage of a tokenizer failed.
     """
     config = composition.config
-    check(config)
+    if config["reference"] and not Path(config["reference"]).is_file():
+        raise ConfigError("reference", config["reference"], expected="an npz file of ADM")
     locations = find_locations(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments.probing.report import line, make_report, write
     from experiments.probing.study import Study

@@ -48,9 +48,9 @@ def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers
     (report,) = runs.glob("probes/*/results.json")
     found = json.loads(report.read_text())["tokenizers"]
     assert sorted(found) == [f"tok/{tokenizer.name}" for tokenizer in tokenizers]
-    wanted = {"val/psnr", "probe/nll", "probe/bits_per_pixel", "probe/frechet_digits", "probe/class_accuracy", "probe/guidance"}
+    expected = {"val/psnr", "probe/nll", "probe/bits_per_pixel", "probe/frechet_digits", "probe/class_accuracy", "probe/guidance"}
     for each in found.values():
-        assert wanted | {"probe/acc1", "probe/tokenizer_acc1"} <= set(each["metrics"])
+        assert expected | {"probe/acc1", "probe/tokenizer_acc1"} <= set(each["metrics"])
         assert set(each["cards"]) == set(each["metrics"])
         assert "probe/gfid" in each["skipped"]
         assert [tried["n"] for tried in each["guidance_tries"]] == [12] * (len(each["guidance_tries"]) - 1) + [24]
@@ -62,13 +62,13 @@ def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers
     assert probe.run(compose("probe", words_for(tokenizers))) == 0
     assert capsys.readouterr().out == printed
     assert files == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
-    _a_failed_training_is_named_and_the_others_go_on(tokenizers, monkeypatch, capsys)
+    _a_failed_training_is_named_and_the_others_continue(tokenizers, monkeypatch, capsys)
 
 
-def _a_failed_training_is_named_and_the_others_go_on(tokenizers, monkeypatch, capsys):
+def _a_failed_training_is_named_and_the_others_continue(tokenizers, monkeypatch, capsys):
     """The second tokenizer is known from before; the training of the first, with another seed, ends with an error."""
 
-    def fail(words, said):
+    def fail(overrides, output):
         raise ConfigError("its training ended with status 1: out of memory")
 
     monkeypatch.setattr(study, "run_training", fail)
@@ -82,28 +82,19 @@ def test_a_command_that_cannot_be_run_is_one_message_before_torch(tmp_path):
     command = [sys.executable, "-m", "experiments.probe", f"tokenizer={tmp_path}/nothing", "image_size=32"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: tokenizer={tmp_path}/nothing: expected a run folder or an exported tokenizer; change `tokenizer`\n"
+    assert done.stderr.startswith(f"error: tokenizer={tmp_path}/nothing: expected ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("word", "named"),
+    "override",
     [
-        ("samples=1", "samples=1"),
-        ("guidance.schedule=linaer", r"guidance\.schedule=linaer"),
-        ("guidance.start=0.5", r"guidance\.start=0\.5"),
-        ("guidance.step=0", r"guidance\.step=0"),
-        ("guidance.floor=-3", r"guidance\.floor=-3: expected a number of at least 0"),
-        ("guidance.unguided=2", r"guidance\.unguided=2"),
-        ("linear.warmup_epochs=91", r"at most linear\.epochs=90"),
-        ("linear.epochs=many", r"linear\.epochs=many: expected a whole number of at least 1"),
-        ("linear.learning_rate=-1", r"linear\.learning_rate=-1: expected a number above 0"),
-        ("linear.momentum=1", r"linear\.momentum=1"),
-        ("linear.trust=0", r"linear\.trust=0"),
-        ("device=tpu", "device=tpu"),
-        ("reference=nothing.npz", r"reference=nothing\.npz"),
+        "samples=1", "guidance.schedule=linaer", "guidance.start=0.5", "guidance.step=0", "guidance.floor=-3", "guidance.unguided=2",
+        "linear.warmup_epochs=91", "linear.epochs=many", "linear.learning_rate=-1", "linear.momentum=1", "linear.trust=0", "device=tpu",
+        "reference=nothing.npz",
     ],
-)
-def test_a_wrong_setting_is_named(word, named):
-    composition = compose("probe", ["tokenizer=nothing", "image_size=32", word])
-    with pytest.raises(ConfigError, match=named):
-        probe.run(composition)
+)  # fmt: skip
+def test_a_wrong_setting_is_named(override):
+    with pytest.raises(ConfigError) as caught:
+        probe.run(compose("probe", ["tokenizer=nothing", "image_size=32", override]))
+    assert f"{caught.value.key}={caught.value.value}" == override

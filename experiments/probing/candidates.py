@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config.errors import ConfigError, TesseraError, spelled
 from experiments.data.files import check_data, check_images
-from experiments.runs.folder import CONFIG, RunFolder
 from experiments.runs.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     from experiments.data.source import ImageSource
     from tokenizer.image_tokenizer import ImageTokenizer
     from tokenizer.interfaces import TokenSpec
-
-EXPORTED = "config.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def find_locations(tokenizer: str | list[str], data: dict[str, Any] | None, imag
     if not folders:
         raise ConfigError("tokenizer", [], expected="a run or exported folder, or several")
     for number, folder in enumerate(folders):
-        _check_folder(folder)
+        ModelFolder(folder, "tokenizer").require("tokenizer")
         if any(folder.resolve() == other.resolve() for other in folders[:number]):
             raise ConfigError("tokenizer", folder, reason="is named twice")
     names = zip(folders, _names(folders), strict=True)
@@ -94,20 +91,6 @@ def _check_same_images(first: TokenizerLocation, other: TokenizerLocation) -> No
         raise ConfigError("tokenizer", reason=reason, expected="the same images for all", advice="choose data=... and image_size=...")
 
 
-def _check_folder(folder: Path) -> None:
-    if (folder / EXPORTED).is_file():
-        return
-    if not (folder / CONFIG).is_file():
-        raise ConfigError("tokenizer", folder, expected="a run folder or an exported tokenizer")
-    run = RunFolder(folder)
-    if "tokenizer" not in run.config["task"]:
-        raise ConfigError("tokenizer", folder, reason="is the run of a generator", expected="the run of a tokenizer")
-    if not run.checkpoint_files:
-        raise ConfigError(
-            "tokenizer", folder, reason=f"has no checkpoint, its run is {run.state}", advice="train `checkpoint_every` updates"
-        )
-
-
 def _names(folders: list[Path]) -> list[str]:
     """The shortest ends of the paths that differ, with at least two parts."""
     parts = [folder.resolve().parts[1:] for folder in folders]
@@ -120,9 +103,10 @@ def _names(folders: list[Path]) -> list[str]:
 
 def _training_data(folder: Path, seed: int) -> dict[str, Any]:
     """The configuration of the images that a run's tokenizer was trained on, with the seed of the probe."""
-    if (folder / EXPORTED).is_file():
-        raise ConfigError("tokenizer", folder, reason="an export does not record its training data", advice="add data=...")
-    data = RunFolder(folder).config["data"]
+    run = ModelFolder(folder, "tokenizer")
+    if run.is_export:
+        raise run.error("an export does not record its training data", advice="add data=...")
+    data = run.config["data"]
     return {**data, "seed": seed} if "seed" in data else dict(data)
 
 
@@ -145,7 +129,7 @@ def load_candidate(location: TokenizerLocation) -> Candidate:
         model, _ = load_tokenizer(folder)
         tokens = tokens_of(model, source)
         weights = ModelFolder(folder).weights or "ema"
-    except (TesseraError, ValueError, FileNotFoundError) as error:
+    except TesseraError as error:
         raise ConfigError("tokenizer", folder, reason=str(error)) from error
     if len(source.train) == 0 or len(source.val) == 0:
         reason = f"its data has {len(source.train)} training and {len(source.val)} evaluation images"

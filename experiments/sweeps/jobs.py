@@ -85,7 +85,7 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
             raise MissingWeightsError(f"{place}: {error}", error.name) from error
         return replace(job, absent=str(error))
     except ConfigError as error:
-        is_extra = error.key.partition("=")[0] in [override.partition("=")[0].lstrip("+~") for override in extra]
+        is_extra = error.key in [override.partition("=")[0].lstrip("+~") for override in extra]
         raise error.at("for the training of every row" if is_extra else place) from error
     except DataError as error:
         raise ConfigError(place=place, reason=str(error)) from error

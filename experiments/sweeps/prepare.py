@@ -41,7 +41,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
             entries.append(_entry(sweep, scale, job, sources, folders, gpus, is_checked))
         except ConfigError as error:
             raise error.at(sweep.place_of(job.row)) from error
-        except (TesseraError, ValueError) as error:
+        except TesseraError as error:
             raise ConfigError(place=sweep.place_of(job.row), reason=str(error)) from error
     for entry in entries:
         entry.look()

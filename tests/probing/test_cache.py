@@ -30,7 +30,7 @@ def test_the_same_inputs_are_computed_once_and_others_apart(tmp_path):
     assert cache.get("other", {"seed": 0}, work).values == {"a": 3.0}
 
 
-def test_the_file_says_what_it_was_computed_from(tmp_path):
+def test_the_file_has_its_inputs(tmp_path):
     ResultCache(tmp_path).get("stage", {"seed": 7}, Computing())
     (file,) = (tmp_path / "stage").iterdir()
     assert json.loads(file.read_text())["inputs"] == {"seed": 7}
@@ -47,7 +47,7 @@ def test_what_lacked_weights_is_computed_again_once_they_are_there(tmp_path, mon
     assert work.times == 2
 
 
-def test_a_failed_stage_keeps_nothing(tmp_path):
+def test_a_failed_stage_stores_nothing(tmp_path):
     def fail() -> Results:
         raise ValueError("no")
 

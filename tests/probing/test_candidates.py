@@ -22,7 +22,7 @@ def run_of(folder: Path, part: str = "tokenizer", image_size: int = 16, checkpoi
     return str(folder)
 
 
-def test_places_have_the_shortest_names_that_tell_them_apart_and_the_data_of_their_runs(tmp_path):
+def test_locations_have_the_shortest_different_names_and_the_data_of_their_runs(tmp_path):
     locations = find_locations([run_of(tmp_path / "x" / "gsq" / "1"), run_of(tmp_path / "y" / "gsq" / "1")], None, 16, 0)
     assert [location.name for location in locations] == ["x/gsq/1", "y/gsq/1"]
     assert locations[0].data == DATA
@@ -36,15 +36,15 @@ def test_named_data_serves_all(tmp_path):
         find_locations(folders, None, 16, 0)
 
 
-def test_pictures_of_two_runs_are_cut_alike_wherever_they_lie(tmp_path):
-    """The runs had seeds of their own, the crops of a probe have the probe's; other crops are other pictures."""
+def test_images_of_two_runs_are_cut_alike_wherever_they_are(tmp_path):
+    """The runs had seeds of their own, the crops of a probe have the probe's; other crops are other images."""
     folders = [run_of(tmp_path / name, seed=seed, flip=False) for name, seed in (("a", 3), ("b", 4))]
     assert [location.data["seed"] for location in find_locations(folders, None, 16, 7)] == [7, 7]
     with pytest.raises(ConfigError, match="flip: False -> True"):
         find_locations([folders[0], run_of(tmp_path / "c", seed=3, flip=True)], None, 16, 7)
 
 
-def test_a_setting_that_would_change_nothing_and_data_that_is_no_pictures_are_refused(tmp_path):
+def test_a_setting_that_would_change_nothing_and_data_without_images_are_refused(tmp_path):
     folder = run_of(tmp_path / "a")
     with pytest.raises(ConfigError, match="trained on 16 pixels; add data=") as caught:
         find_locations(folder, None, 24, 0)
@@ -82,8 +82,8 @@ def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protoc
     settings = compose("probe", ["tokenizer=nothing", "image_size=16", f"protocol={protocol}", "seed=5"]).config
     candidate = Candidate(location, None, "ema", "", None, None)
     composition = compose("train", training_overrides(candidate, folder / "tokens", settings, "auto"))
-    config, wanted = composition.config, settings["training"]
-    assert {group: composition.choices[group] for group in wanted["groups"]} == wanted["groups"]
-    assert all(config[key] == value for key, value in wanted["settings"].items() if not isinstance(value, dict))
-    assert all(config["generator"][key] == value for key, value in wanted["settings"].get("generator", {}).items())
+    config, training = composition.config, settings["training"]
+    assert {group: composition.choices[group] for group in training["groups"]} == training["groups"]
+    assert all(config[key] == value for key, value in training["settings"].items() if not isinstance(value, dict))
+    assert all(config["generator"][key] == value for key, value in training["settings"].get("generator", {}).items())
     assert (config["seed"], config["tokenizer"], config["data"]["file"]) == (5, str(folder), str(folder / "tokens"))

@@ -17,7 +17,7 @@ CONFIG = {"linear": LINEAR, "seed": 0, "batch_size": 4}
 
 
 class Watched(torch.nn.Module):
-    """Stands for a generator and keeps what it is asked."""
+    """Replaces a generator and records its calls."""
 
     width = 16
 

@@ -16,7 +16,7 @@ from experiments.reports.formats import markdown
 
 
 def probed(name, tokenizer="", failed="", skipped=None, **values):
-    """A tokenizer with numbers; `bits` and `acc` and so on stand for log keys."""
+    """A tokenizer with numbers; `bits` and `acc` and so on are short for log keys."""
     keys = {"bits": "probe/bits_per_pixel", "acc": "probe/acc1", "nll": "probe/nll", "psnr": "val/psnr", "gfid": "probe/gfid"}
     keys["rate"] = "val/bits_per_token"
     numbers = {keys[key]: value for key, value in values.items()}

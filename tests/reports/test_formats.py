@@ -1,4 +1,4 @@
-"""The layouts that are files: what each says of a table, and how it keeps odd signs and wide tables."""
+"""The layouts that are files: content, special characters and wide tables."""
 
 import csv
 import io
@@ -76,6 +76,6 @@ def test_latex_reads_no_cell_as_an_argument_of_the_row_before():
     assert "\n{[}8, 8] & none & " in latex(report(replace(TWO, rows=[SPHERE, replace(UNIFORM, label=["[8, 8]", "none"])])))
 
 
-def test_markdown_keeps_a_cell_in_its_column():
+def test_markdown_has_a_cell_in_its_column():
     odd = replace(UNIFORM, label=["16x1*", "a|b"])
     assert r"| 16x1\* | a\|b | 11.37 |" in markdown(report(replace(TWO, rows=[odd])))

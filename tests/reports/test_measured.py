@@ -1,4 +1,4 @@
-"""What was measured: runs found by configuration, their states, means and spreads over seeds."""
+"""Measured numbers: runs found by configuration, their states, means and spreads over seeds."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_of_two_runs_of_one_configuration_the_newer_counts():
 
 
 def test_why_a_number_is_missing_names_no_place_on_a_machine():
-    absent = Skipped("the network needs a file, expected at /home/somebody/inception.pth: fetch it", "inception")
+    absent = Skipped("the network needs a file, expected at /home/someone/inception.pth: fetch it", "inception")
     skipped = plain({"rfid": absent, "ssim": Skipped("images are too small")})
     write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=skipped)
     (row,) = measure(FIRST, "mini", 1, [])
@@ -140,7 +140,7 @@ def test_what_training_skipped_is_read_from_the_evaluation_that_completed_it():
     assert run.description == "done"
 
 
-def test_a_failed_evaluation_is_told_beside_the_state_and_leaves_the_other_numbers():
+def test_a_failed_evaluation_is_named_beside_the_state_and_leaves_the_other_numbers():
     sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
     for seed in range(2):
         folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, seed)
@@ -155,14 +155,14 @@ def test_a_failed_evaluation_is_told_beside_the_state_and_leaves_the_other_numbe
     assert [mean.seeds for mean in (row.mean("val/psnr"), row.mean("val_twice/rfid")) if mean] == [2, 1]
 
 
-def test_a_completion_that_failed_says_why_numbers_are_missing():
+def test_a_completion_that_failed_is_why_numbers_are_missing():
     folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=plain({"rfid": Skipped("it needs x", "inception")}))
     evaluated(folder, "completed", state="failed", error="killed")
     (row,) = measure(FIRST, "mini", 1, [])
     assert (row.state, row.why_missing("val/rfid")) == ("done, evaluation completed failed", "evaluation completed failed")
 
 
-def test_a_row_whose_weights_are_absent_is_told_apart(tmp_path, monkeypatch):
+def test_a_row_whose_weights_are_absent_is_marked(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "none"))
     write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0})
     needy = replace(ROWS["sphere"], overrides={**ROWS["sphere"].overrides, "loss": "lpips", "loss.weights.perceptual": 1.0})
@@ -183,7 +183,7 @@ def test_a_wrong_word_names_file_and_row():
 
 
 @pytest.mark.parametrize("scale", ["paper", "mini", "smoke"])
-def test_a_wrong_word_is_told_though_nothing_was_run(scale):
+def test_a_wrong_word_is_named_though_nothing_was_run(scale):
     with pytest.raises(ConfigError, match=r"row 1 \(uniform\): runs_foldr=/x: .*nearest: `runs_folder`"):
         measure(SWEEP, scale, 1, ["runs_foldr=/x"])
     with pytest.raises(ConfigError, match=r"row sphere_l1 of .* sets this itself"):

@@ -1,4 +1,4 @@
-"""Pictures of tables: what may be asked for, what is drawn, and the law of GSQ's figure 4."""
+"""Figures of tables: their settings, what is drawn, and the law of GSQ's figure 4."""
 
 import dataclasses
 
@@ -165,7 +165,7 @@ def test_a_curve_is_read_from_the_lines_that_have_the_metric(tmp_path):
 
 @pytest.mark.parametrize("sweep", [LINES, SCATTER, CURVES, LAW], ids=lambda sweep: sweep.plot.kind)
 @pytest.mark.parametrize("scale", ["mini", "paper"])
-def test_a_picture_shows_what_was_published_and_what_was_measured(sweep, scale, tmp_path, monkeypatch):
+def test_a_figure_shows_what_was_published_and_what_was_measured(sweep, scale, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: _remember(figure, drawn, _[0]))
     few = replace(sweep, rows=sweep.rows[:2])
@@ -194,7 +194,7 @@ def _remember(figure, drawn, path):
     path.write_text("drawn")
 
 
-def test_a_figure_without_any_number_says_so(tmp_path):
+def test_a_figure_without_any_number_is_drawn(tmp_path):
     empty = figure(CURVES.plot.model_dump(), [Row(name="one", label=["2", "8"])])
     draw(make_report(empty, "mini", 1, []), tmp_path / "deep/plot.png")
     assert (tmp_path / "deep/plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -77,7 +77,7 @@ def test_a_misprint_is_printed_marked_and_explained():
     assert line_of(report(replace(TWO, rows=[wrong, SPHERE])), "uniform")["rFID difference (mini - paper)"] == "+0.17"
 
 
-def test_measured_numbers_stand_beside_printed_ones_in_their_unit():
+def test_measured_numbers_are_beside_printed_ones_in_their_unit():
     for seed, (usage, psnr) in enumerate([(0.05, 20.0), (0.07, 21.0), (0.09, 25.0)]):
         write_run(SWEEP, UNIFORM, {"val/codebook_usage": usage, "val/psnr": psnr, "val/ssim": 0.5, **BITS}, seed)
     made = report()
@@ -142,7 +142,7 @@ def test_nothing_is_ranked_where_bits_per_token_differ():
     assert "No best is marked under PSNR: bits per token differ, 13 to 104" in made.remarks
 
 
-def test_cards_are_said_once_and_losses_and_code_by_row_where_they_differ():
+def test_cards_are_listed_once_and_losses_and_code_by_row_where_they_differ():
     write_run(SWEEP, UNIFORM, {"val/psnr": 20.0, **BITS}, card={"code_version": "old", "losses": "reconstruction 1; lpips"})
     write_run(SWEEP, SPHERE, {"val/psnr": 21.0, **BITS}, seed=3)
     basis = report().basis

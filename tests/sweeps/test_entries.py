@@ -1,4 +1,4 @@
-"""States of a sweep's jobs, read from what their processes left."""
+"""States of a sweep's jobs, read from the files of their processes."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def test_an_evaluation_is_not_done_while_it_lacks_what_can_be_computed(entry, tm
     assert entry.look() == "interrupted"
 
 
-def test_a_failed_evaluation_is_a_failed_row_and_says_why(entry):
+def test_a_failed_evaluation_is_a_failed_row_with_its_reason(entry):
     assert entry.look() == "interrupted"
-    entry.stages[1].folder.write_result("failed", {}, {}, error="exit 1: no pictures")
-    assert (entry.look(), entry.note) == ("failed", "exit 1: no pictures")
+    entry.stages[1].folder.write_result("failed", {}, {}, error="exit 1: no images")
+    assert (entry.look(), entry.note) == ("failed", "exit 1: no images")

@@ -1,4 +1,4 @@
-"""Rows with seeds as training commands, all judged before the first could start."""
+"""Rows with seeds as training commands, all checked before the first starts."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SLURM's way, tried with submitit's executor on this machine."""
+"""The SLURM launcher with submitit's local executor."""
 
 import builtins
 import json
@@ -44,7 +44,7 @@ def test_jobs_of_the_queue_end_as_local_ones_do(launcher, tmp_path):
     assert ["running", "running"] not in seen
 
 
-def test_a_job_that_is_put_back_into_the_queue_lets_its_training_save_and_goes_on(launcher, tmp_path):
+def test_a_job_that_is_put_back_into_the_queue_lets_its_training_save_and_resumes(launcher, tmp_path):
     program = f"""
 def leave(number, frame):
     time.sleep(0.3)  # it saves
@@ -94,8 +94,8 @@ def wait_until(met, seconds=40.0):  # a busy machine starts processes slowly
         time.sleep(0.05)
 
 
-class Standing:
-    """Stands for a submitit job that an earlier sweep submitted."""
+class FakeJob:
+    """Replaces a submitit job that an earlier sweep submitted."""
 
     state = "PENDING"
     looks = 3
@@ -120,14 +120,14 @@ def test_a_sweep_that_is_started_again_watches_the_jobs_of_the_first_one(launche
     first = entry(tmp_path, "a", program)
     with launcher.together():
         handle = launcher.start(first, 0)
-    kept = json.loads((tmp_path / "a.job").read_text())
-    assert kept == {"folder": str(tmp_path / "submitit"), "job": handle.job.job_id}
+    stored = json.loads((tmp_path / "a.job").read_text())
+    assert stored == {"folder": str(tmp_path / "submitit"), "job": handle.job.job_id}
     handle.interrupt(15)
     assert not (tmp_path / "a.job").exists()
 
     (tmp_path / "a.job").write_text(json.dumps({"folder": str(tmp_path / "a"), "job": "17_0"}))
-    monkeypatch.setattr(Standing, "looks", 3)
-    monkeypatch.setattr(launcher, "job_class", Standing)
+    monkeypatch.setattr(FakeJob, "looks", 3)
+    monkeypatch.setattr(launcher, "job_class", FakeJob)
     monkeypatch.setattr(launcher.executor, "submit", lambda stages: pytest.fail("submitted twice"))
     row = entry(tmp_path, "a", program)
     seen = []
@@ -142,7 +142,7 @@ def test_a_job_that_is_over_is_submitted_again_and_one_of_unknown_state_is_not(l
     Runner([row], launcher, lambda: None).run()
     assert row.state == "done"
     (tmp_path / "b.job").write_text(json.dumps({"folder": str(tmp_path / "submitit"), "job": "17_0"}))
-    monkeypatch.setattr(launcher, "job_class", type("Lost", (Standing,), {"state": "UNKNOWN", "looks": 3}))
+    monkeypatch.setattr(launcher, "job_class", type("Lost", (FakeJob,), {"state": "UNKNOWN", "looks": 3}))
     with pytest.raises(ConfigError, match=r"b\.job: SLURM does not know the state of job 17_0; .*remove this file"):
         Runner([entry(tmp_path, "b")], launcher, lambda: None).run()
 
@@ -154,7 +154,7 @@ def test_finished_steps_are_not_repeated(tmp_path):
     assert not row.log.exists()
 
 
-def test_without_submitit_the_message_says_how_to_install_it(tmp_path, monkeypatch):
+def test_without_submitit_the_message_has_the_command_to_install_it(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def absent(name, *rest):
@@ -167,7 +167,7 @@ def test_without_submitit_the_message_says_how_to_install_it(tmp_path, monkeypat
         QueueLauncher("slurm", tmp_path, 1, SLURM)
 
 
-def test_without_slurm_the_message_says_where_to_start_it(tmp_path, monkeypatch):
+def test_without_slurm_the_message_has_the_place_to_start_it(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"launcher=slurm: .*start it where sbatch is"):

@@ -1,4 +1,4 @@
-"""The runner over small programs that stand for trainings: states, failures, requests to end, rows that are the same run."""
+"""The runner over small programs instead of trainings: states, failures, requests to end, rows that are the same run."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def run(entries: list[Entry], slots: int = 1) -> list[list[str]]:
     return seen
 
 
-def test_rows_run_one_after_another_and_each_says_what_it_took(tmp_path):
+def test_rows_run_one_after_another_and_each_has_its_duration(tmp_path):
     entries = [entry(tmp_path, "a"), entry(tmp_path, "b")]
     seen = run(entries)
     assert [(each.state, each.seconds) for each in entries] == [("done", 2.5)] * 2
@@ -63,7 +63,7 @@ def test_what_is_done_is_not_started_again(tmp_path):
     assert (finished.state, finished.log.exists()) == ("done", False)
 
 
-def test_a_row_that_crashes_is_marked_with_its_last_words_and_the_others_run(tmp_path):
+def test_a_row_that_crashes_is_marked_with_its_last_line_and_the_others_run(tmp_path):
     entries = [entry(tmp_path, "a", "write('running'); raise ValueError('too wide')"), entry(tmp_path, "b")]
     run(entries)
     assert [each.state for each in entries] == ["failed", "done"]
@@ -91,7 +91,7 @@ def test_a_row_that_ends_well_without_a_result_is_failed(tmp_path):
     assert silent.state == "failed"
 
 
-def test_a_row_that_somebody_asked_to_end_is_interrupted_and_goes_on_the_next_time(tmp_path):
+def test_a_row_that_was_asked_to_end_is_interrupted_and_resumes_the_next_time(tmp_path):
     stopped = entry(tmp_path, "a", "done = folder.state == 'running'; write('done' if done else 'running'); sys.exit(0 if done else 143)")
     run([stopped])
     assert (stopped.state, stopped.note) == ("interrupted", "exit 143: it was asked to end")
@@ -119,18 +119,18 @@ def test_extra_evaluations_follow_the_training_and_alone_where_it_is_done(tmp_pa
 
 
 def test_a_failed_evaluation_fails_the_row_and_leaves_the_training(tmp_path):
-    row = entry(tmp_path, "a", DONE, "raise SystemExit('no pictures')")
+    row = entry(tmp_path, "a", DONE, "raise SystemExit('no images')")
     run([row])
-    assert (row.state, row.note) == ("failed", "exit 1: no pictures")
+    assert (row.state, row.note) == ("failed", "exit 1: no images")
     assert row.folder.state == "done"
-    assert row.stages[1].folder.result == {"state": "failed", "metrics": {}, "cards": {}, "error": "exit 1: no pictures"}
+    assert row.stages[1].folder.result == {"state": "failed", "metrics": {}, "cards": {}, "error": "exit 1: no images"}
     again = entry(tmp_path, "a", "raise SystemExit(1)", DONE)
-    assert (again.look(), again.note) == ("failed", "exit 1: no pictures")
+    assert (again.look(), again.note) == ("failed", "exit 1: no images")
     run([again])
     assert (again.state, again.note) == ("done", "")
 
 
-def test_an_evaluation_that_fails_when_it_is_repeated_keeps_what_it_found_before(tmp_path):
+def test_an_evaluation_that_fails_when_it_is_repeated_retains_its_earlier_numbers(tmp_path):
     row = entry(tmp_path, "a", DONE, "raise SystemExit('no memory')")
     row.folder.write_result("done", {"perf/seconds": 1.0}, {})
     row.stages[1].folder.write_result("failed", {"val/psnr": 20.0}, {}, skipped={"rfid": {"reason": "absent", "weights": None}})
@@ -208,7 +208,7 @@ with folder.lock():
 
 
 def test_a_row_that_another_process_took_first_is_waited_for(tmp_path):
-    """The other one takes the folder while ours is starting, and ours says so and ends."""
+    """The other one takes the folder while ours is starting, and ours reports that and exits."""
     other = f"""
 import time
 from experiments.runs.folder import RunFolder

@@ -1,4 +1,4 @@
-"""Every row of every GSQ table through its whole training at scale=smoke: two steps of each player, validation, saving, loading again."""
+"""Every row of every GSQ table through its whole training at scale=smoke: two steps of each optimizer, validation, saving, loading again."""
 
 from pathlib import Path
 
@@ -41,9 +41,9 @@ def weights_of_losses(weights_files, tmp_path, monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
+def images(tmp_path_factory) -> Path:
     """As few as a batch needs: most of the time of so short a run would go into its validations."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for part in ("train", "val"):
         (folder / part / "noise").mkdir(parents=True)
@@ -53,20 +53,20 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
-def run_row(name: str, row: str, runs: Path, pictures: Path) -> None:
+def run_row(name: str, row: str, runs: Path, images: Path) -> None:
     """Train a row and look at what it leaves."""
     sweep = read_sweep(name, CONF)
-    (job,) = compose_jobs(sweep, "smoke", [0], [f"runs_folder={runs}", "data=image_folder", f"data.root={pictures}"], [row])
+    (job,) = compose_jobs(sweep, "smoke", [0], [f"runs_folder={runs}", "data=image_folder", f"data.root={images}"], [row])
     config = job.composition.config
     assert train(config, job.overrides, "row") == 0
     (path,) = (runs / "row").iterdir()
     folder = RunFolder(path)
     assert folder.state == "done"
     assert {"val/psnr", "val/ssim", "val/codebook_usage", "val/bits_per_token", "model/parameters"} <= set(folder.result["metrics"])
-    players = 1 if config["discriminator"] is None else 2
+    optimizers = 1 if config["discriminator"] is None else 2
     checkpoint = load_checkpoint(folder.checkpoint_files[-1])
-    steps = [{int(state["step"]) for state in player["state"].values()} for player in checkpoint["optimizer_states"]]
-    assert (checkpoint[STATE]["updates"], steps) == (2, [{2}] * players)
+    steps = [{int(state["step"]) for state in optimizer["state"].values()} for optimizer in checkpoint["optimizer_states"]]
+    assert (checkpoint[STATE]["updates"], steps) == (2, [{2}] * optimizers)
     check_loaded(path, config, [1, *sweep.evaluate.values()])
 
 
@@ -84,11 +84,11 @@ def check_loaded(path: Path, config: dict, factors: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("name", "row"), QUICK, ids=[f"{name}-{row}" for name, row in QUICK])
-def test_a_row_trains_saves_and_loads(name, row, tmp_path, pictures, weights_of_losses):
-    run_row(name, row, tmp_path / "runs", pictures)
+def test_a_row_trains_saves_and_loads(name, row, tmp_path, images, weights_of_losses):
+    run_row(name, row, tmp_path / "runs", images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "row"), [pair for pair in ROWS if pair not in QUICK])
-def test_every_row_trains_saves_and_loads(name, row, tmp_path, pictures, weights_of_losses):
-    run_row(name, row, tmp_path / "runs", pictures)
+def test_every_row_trains_saves_and_loads(name, row, tmp_path, images, weights_of_losses):
+    run_row(name, row, tmp_path / "runs", images)

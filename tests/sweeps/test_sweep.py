@@ -1,4 +1,4 @@
-"""The verb sweep: judged before anything starts, then rows in processes of their own; killed and started again."""
+"""The verb sweep: checked before anything starts, then rows in processes of their own; killed and started again."""
 
 import csv
 import functools
@@ -74,7 +74,7 @@ def test_parts_that_do_not_fit_are_the_rows_fault_and_nothing_is_written(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_is_trained_by_its_words_and_then_judged_at_other_sizes(tmp_path, monkeypatch):
+def test_a_row_is_trained_by_its_words_and_then_evaluated_at_other_sizes(tmp_path, monkeypatch):
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     file = conf / "sweep" / f"{TABLE}.yaml"
@@ -136,7 +136,7 @@ def stand_in(folder: Path, name: str, program: str) -> Entry:
 
 
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
-def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_status(broken, status, tmp_path, monkeypatch, capsys, caplog):
+def test_the_table_at_the_end_has_all_rows_and_a_failed_one_makes_the_exit_status(broken, status, tmp_path, monkeypatch, capsys, caplog):
     done = f"import os, json; os.mkdir({str(tmp_path / 'a')!r}); open({str(tmp_path / 'a' / 'result.json')!r}, 'w')"
     done += ".write(json.dumps({'state': 'done', 'metrics': {'perf/seconds': 3.2}}))"
     absent = Entry(Job(Row(name="c"), 0, [], None, "weights absent"), state="weights absent")
@@ -146,8 +146,8 @@ def test_the_table_at_the_end_tells_all_rows_and_a_failed_one_makes_the_exit_sta
     caplog.set_level("INFO", "experiments")
     assert sweep.run(compose("sweep", [TABLE, "scale=smoke", "seeds=2", "only=uniform"])) == status
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
-    told = [["a", "0", "done", "3", str(tmp_path / "a")], ["c", "0", "weights absent", "", ""]]
-    assert [row[:3] for row in rows] == [row[:3] for row in told] + [["b", "0", "failed"]] * broken
+    text = [["a", "0", "done", "3", str(tmp_path / "a")], ["c", "0", "weights absent", "", ""]]
+    assert [row[:3] for row in rows] == [row[:3] for row in text] + [["b", "0", "failed"]] * broken
     assert "python -m experiments.report gsq/table01_codebook scale=smoke seeds=2" in caplog.text
     assert ("b failed, exit 1: too wide" in caplog.text) == broken
 
@@ -218,28 +218,28 @@ def test_a_sweep_that_was_stopped_and_killed_ends_as_one_that_was_not(tmp_path):
     stopped = start(tmp_path / "broken")
     wait_for_updates(ours["uniform"], 6, stopped)
     stopped.send_signal(signal.SIGTERM)
-    told = stopped.communicate(timeout=120)[0]
+    text = stopped.communicate(timeout=120)[0]
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert "uniform: interrupted" in told
+    assert "uniform: interrupted" in text
     assert (ours["uniform"].state, ours["sphere"].state) == ("running", "absent")
     saved_at = ours["uniform"].checkpoint_files[-1].name
 
     killed = start(tmp_path / "broken")
     wait_for_updates(ours["sphere"], 6, killed)
     os.kill(json.loads((ours["sphere"].path / LOCK).read_text())["pid"], signal.SIGKILL)
-    told = killed.communicate(timeout=120)[0]
+    text = killed.communicate(timeout=120)[0]
     assert killed.returncode == 1
-    assert "sphere: failed, ended by SIGKILL" in told
+    assert "sphere: failed, ended by SIGKILL" in text
     assert (ours["uniform"].state, ours["sphere"].state) == ("done", "failed")
     log = (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/uniform.log").read_text()
     assert f"resuming from update {int(saved_at[8:16])}" in log
 
     untouched = (ours["uniform"].path / "environment.json").stat().st_mtime_ns
     again = start(tmp_path / "broken")
-    told = again.communicate(timeout=120)[0]
-    assert again.returncode == 0, told
-    assert "done: uniform" in told
-    assert "sphere: done" in told
+    text = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, text
+    assert "done: uniform" in text
+    assert "sphere: done" in text
     assert (ours["uniform"].path / "environment.json").stat().st_mtime_ns == untouched
     assert "resuming from update" in (tmp_path / "broken/runs/sweeps" / TABLE / "smoke/sphere.log").read_text()
     for name, folder in ours.items():

@@ -42,14 +42,14 @@ class NotPrintedError(Exception):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("images")
     Image.new("RGB", (8, 8)).save(folder / "one.png")
     return f"data.root={folder}"
 
 
-def paper_job(name: str, row: str, pictures: str) -> Job:
-    (job,) = compose_jobs(read_sweep(name, CONF), "paper", [0], [pictures], [row])
+def paper_job(name: str, row: str, images: str) -> Job:
+    (job,) = compose_jobs(read_sweep(name, CONF), "paper", [0], [images], [row])
     return job
 
 
@@ -136,8 +136,8 @@ def test_what_the_paper_concludes_holds_in_the_numbers_that_it_prints(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_row_composes_at_the_papers_scale(name, pictures, random_weights):
-    jobs = compose_jobs(read_sweep(name, CONF), "paper", [0], [pictures])
+def test_every_row_composes_at_the_papers_scale(name, images, random_weights):
+    jobs = compose_jobs(read_sweep(name, CONF), "paper", [0], [images])
     assert len(jobs) == ROWS[name][0]
     configs = [job.composition.config for job in jobs]
     image_size = 256 if name in ("gsq/table13_groups", "gsq/table14_comparison") or re.search("figure0[1345]", name) else 128
@@ -155,7 +155,7 @@ def test_every_row_composes_at_the_small_scales(name, scale, random_weights):
     assert len({str(job.composition.config) for job in jobs}) == ROWS[name][0]
 
 
-def test_rows_about_networks_of_others_are_told_apart_where_the_weights_are_absent(tmp_path, monkeypatch):
+def test_rows_about_networks_of_others_are_marked_where_the_weights_are_absent(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     states = {job.row.name: job.why_not for job in compose_jobs(read_sweep("gsq/table08_augmentation", CONF), "mini", [0])}
     assert set(states.values()) == {"weights absent"}
@@ -183,9 +183,9 @@ def test_batches_of_table_10_keep_their_ratios_at_every_scale():
 def test_tables_of_the_same_tokenizer_share_their_small_codebook_with_table_1():
     """So that equal rows of two tables are one run."""
     for scale in ("gpu", "mini"):
-        wanted = read_sweep("gsq/table01_codebook", CONF).budget(scale)["codebook_size"]
+        expected = read_sweep("gsq/table01_codebook", CONF).budget(scale)["codebook_size"]
         sizes = {name: read_sweep(name, CONF).budget(scale)["codebook_size"] for name in ROWS if re.search(r"table(0[2-9]|1[0-2])", name)}
-        assert set(sizes.values()) == {wanted}, sizes
+        assert set(sizes.values()) == {expected}, sizes
 
 
 def at(config, path):
@@ -245,13 +245,13 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("name", "row", "expected"), SETTINGS, ids=[f"{name}-{row}" for name, row, _ in SETTINGS])
-def test_settings_at_the_papers_scale_are_those_of_the_paper(name, row, expected, pictures, random_weights):
-    config = paper_job(f"gsq/{name}", row, pictures).composition.config
+def test_settings_at_the_papers_scale_are_those_of_the_paper(name, row, expected, images, random_weights):
+    config = paper_job(f"gsq/{name}", row, images).composition.config
     assert {path: at(config, path) for path in expected} == expected
 
 
-def test_quantizers_of_figure_2_have_the_same_vocabulary(pictures, random_weights):
-    jobs = compose_jobs(read_sweep("gsq/figure02_quantizers", CONF), "paper", [0], [pictures])
+def test_quantizers_of_figure_2_have_the_same_vocabulary(images, random_weights):
+    jobs = compose_jobs(read_sweep("gsq/figure02_quantizers", CONF), "paper", [0], [images])
     quantizers = {job.row.name: job.composition.config["task"]["tokenizer"]["quantizer"] for job in jobs}
     assert prod(quantizers.pop("fsq")["levels_per_dim"]) == 8192
     assert {quantizer["codebook_size"] for quantizer in quantizers.values()} == {8192}
@@ -265,8 +265,8 @@ COUNTED = {  # millions of parameters of encoder, decoder and codebook, in the r
 
 
 @pytest.mark.parametrize("row", COUNTED)
-def test_networks_of_figure_3_have_the_parameters_of_the_released_ones(row, pictures, random_weights):
-    config = paper_job("gsq/figure03_networks", row, pictures).composition.config
+def test_networks_of_figure_3_have_the_parameters_of_the_released_ones(row, images, random_weights):
+    config = paper_job("gsq/figure03_networks", row, images).composition.config
     with torch.device("meta"):
         tokenizer = build(config["task"]["tokenizer"])
     count = sum(parameter.numel() for parameter in tokenizer.parameters()) / 1e6
