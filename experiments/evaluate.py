@@ -23,6 +23,7 @@ def run(composition: Composition) -> int:
     from experiments.data.loading import ImageData
     from experiments.evaluation.figures import comparison, save_picture
     from experiments.evaluation.reconstruction import evaluate
+    from experiments.evaluation.results import plain
     from experiments.evaluation.results_table import show
     from experiments.evaluation.subjects import subjects_of
     from experiments.runs.build import build
@@ -37,7 +38,7 @@ def run(composition: Composition) -> int:
     loader = ImageData(source, config["batch_size"], config["seed"], config["workers"]).val_dataloader()
     evaluation = evaluate(subjects, loader, device, config["shown"])
     result: dict[str, Any] = {"state": "done", "metrics": evaluation.values, "cards": evaluation.cards}
-    result |= {"skipped": evaluation.skipped, "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
+    result |= {"skipped": plain(evaluation.skipped), "unreadable": evaluation.unreadable, "data": composition.choices["data"]}
     weights = ModelFolder(config["model"]).weights_digest()
     result |= {"model": {"folder": config["model"], "weights": weights}}
     folder = _output(config, source.fingerprint(), weights)

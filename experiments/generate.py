@@ -15,6 +15,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.signatures import show
 from experiments.data.files import check_data, check_images
 from experiments.evaluation.metrics.samples import check_samples
+from experiments.evaluation.results import not_computed, plain, skipped_of
 from experiments.runs.folder import CONFIG, RESULT, RunFolder
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
@@ -266,18 +267,15 @@ def _judged(metrics: "SampleMetrics | None") -> dict[str, Any]:
     if metrics is None:
         return {"metrics": {}, "cards": {}, "skipped": {}}
     found = metrics.compute()
-    groups: dict[str, dict[str, Any]] = {"metrics": found.values, "cards": found.cards, "skipped": found.skipped}
+    groups: dict[str, dict[str, Any]] = {"metrics": found.values, "cards": found.cards, "skipped": plain(found.skipped)}
     return {group: {f"gen/{name}": entry for name, entry in entries.items()} for group, entries in groups.items()}
 
 
 def _summary(result: Mapping[str, Any]) -> str:
     """One line on how it went, and one for each number."""
     speed = f"{result['settings']['n']} samples in {result['seconds']:.1f} s, {result['tokens_per_second']:.0f} tokens a second"
-    reasons: dict[str, list[str]] = {}
-    for name, why in result["skipped"].items():
-        reasons.setdefault(why, []).append(name)
     numbers = [f"{name} {value:.4g}" for name, value in result["metrics"].items()]
-    return "\n".join([speed, *numbers, *(f"not computed: {', '.join(names)}. {why}" for why, names in reasons.items())])
+    return "\n".join([speed, *numbers, *not_computed(skipped_of(result).items())])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class MissingWeightsError(FileNotFoundError):
-    """The weights of a network are not on this machine."""
+    """The weights of a network are not on this machine.
+
+    Args:
+        message: one line.
+        name: key of `FILES`.
+    """
+
+    def __init__(self, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ def find_weights(name: str, without: str = "") -> Path:
     instead = f"; {without} does without it" if without else ""
     raise MissingWeightsError(
         f"{file.purpose} needs {file.filename}, expected at {file.path}: run `python -m experiments.weights fetch {name}`, "
-        f"or copy it there from {file.source}{instead}"
+        f"or copy it there from {file.source}{instead}",
+        name,
     )
 
 

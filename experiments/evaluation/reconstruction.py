@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.transforms import normalize
+from experiments.evaluation.results import Skipped
 from experiments.evaluation.subjects import Subject
 from tokenizer.interfaces import ImageBatch
 from tokenizer.layers.distributed import is_distributed, sum_over_ranks, world_size
@@ -25,7 +26,7 @@ class Evaluation:
 
     values: dict[str, float]
     cards: dict[str, dict[str, Any]]
-    skipped: dict[str, str]
+    skipped: dict[str, Skipped]
     unreadable: list[str]
     images: Tensor
     reconstructions: Tensor

@@ -1,34 +1,70 @@
-"""What a set of metrics hands back."""
+"""Values of metrics, their cards, and the metrics that are absent. Imports no torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tokenizer.weights import FILES
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """Why a metric is absent.
+
+    Attributes:
+        reason: one line.
+        weights: name in `tokenizer.weights.FILES` of the file that is missing, None for any other reason.
+    """
+
+    reason: str
+    weights: str | None = None
+
+
 @dataclass
 class Results:
-    """Numbers by metric, the card of each, and why the others are absent, one line each."""
+    """Values by metric, the card of each, and why other metrics are absent."""
 
     values: dict[str, float] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, Skipped] = field(default_factory=dict)
 
 
 def joined(parts: list[Results]) -> Results:
-    """All results in one; what one part has, no other skips."""
+    """All results in one; a metric that one part has is skipped by no other."""
     whole = Results()
     for part in parts:
         whole.values |= part.values
         whole.cards |= part.cards
         whole.skipped |= part.skipped
-    whole.skipped = {name: why for name, why in whole.skipped.items() if name not in whole.values}
+    whole.skipped = {name: skipped for name, skipped in whole.skipped.items() if name not in whole.values}
     return whole
 
 
+def plain(skipped: Mapping[str, Skipped]) -> dict[str, dict[str, Any]]:
+    """Plain containers for JSON, read again by `skipped_of`."""
+    return {name: asdict(entry) for name, entry in skipped.items()}
+
+
+def skipped_of(result: Mapping[str, Any]) -> dict[str, Skipped]:
+    """The skipped metrics of the content of a JSON file; in files of older versions they are reasons alone."""
+    entries = result.get("skipped", {}).items()
+    return {name: Skipped(**entry) if isinstance(entry, Mapping) else Skipped(str(entry)) for name, entry in entries}
+
+
 def computable(result: Mapping[str, Any]) -> list[str]:
-    """The metrics that a result lacks for want of weights which lie on this machine now."""
-    here = [file.filename for file in FILES.values() if file.path.is_file()]
-    said = [text for name in here for text in (f"{name}, expected at", f"{name} is absent")]  # of a file that is not there
-    return [metric for metric, why in result.get("skipped", {}).items() if any(text in why for text in said)]
+    """The metrics that a result lacks because of weights that are on this machine now."""
+    return [name for name, skipped in skipped_of(result).items() if skipped.weights and FILES[skipped.weights].path.is_file()]
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names by reason, from (name, reason), each name once."""
+    names: dict[str, dict[str, None]] = {}
+    for name, reason in pairs:
+        names.setdefault(reason, {})[name] = None
+    return {reason: list(group) for reason, group in names.items()}
+
+
+def not_computed(skipped: Iterable[tuple[str, Skipped]]) -> list[str]:
+    """A line for each reason with all its metrics."""
+    groups = grouped((name, entry.reason) for name, entry in skipped)
+    return [f"not computed: {', '.join(names)}. {reason}" for reason, names in groups.items()]

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.evaluation.results import not_computed, skipped_of
+
 ROWS = (
     "nll",
     "psnr",
@@ -31,11 +33,8 @@ def show(result: Mapping[str, Any]) -> None:
     """
     console = Console()
     console.print(_table(result))
-    reasons: dict[str, list[str]] = {}
-    for name, why in result.get("skipped", {}).items():
-        reasons.setdefault(why, []).append(name)
-    for why, names in reasons.items():
-        console.print(f"not computed: {', '.join(names)}. {why}", soft_wrap=True, highlight=False, markup=False)
+    for line in not_computed(skipped_of(result).items()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     for key in result.get("unreadable", []):
         console.print(f"left out, could not be read: {key}", soft_wrap=True, highlight=False, markup=False)
 

@@ -13,7 +13,7 @@ from experiments.evaluation.metrics.digits import DigitsJudge, DigitsMetrics, Re
 from experiments.evaluation.metrics.generation import GenerationMetrics, all_skipped
 from experiments.evaluation.metrics.inception import Inception
 from experiments.evaluation.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, Skipped, joined
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import TokenizerOutput
 from tokenizer.weights import MissingWeightsError, sha256
@@ -116,7 +116,7 @@ class SampleJudges:
         if isinstance(self.inception, MissingWeightsError):
             if of_data is None:
                 raise self.inception
-            return SampleMetrics(None, of_data, all_skipped(str(self.inception)))
+            return SampleMetrics(None, of_data, all_skipped(Skipped(str(self.inception), self.inception.name)))
         transform = "not recorded" if self.source is None else self.source.transform
         metrics = GenerationMetrics(self.inception, self.statistics, image_size, subject, seed, guidance, transform)
         return SampleMetrics(metrics, of_data, Results())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation.results import Results, computable
+from experiments.evaluation.results import Results, computable, plain, skipped_of
 from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class ResultCache:
         if file.is_file():
             cached = json.loads(file.read_text())
             if not computable(cached):
-                return Results(cached["values"], cached["cards"], cached["skipped"])
+                return Results(cached["values"], cached["cards"], skipped_of(cached))
         results = compute()
-        cached = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": results.skipped}
+        cached = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": plain(results.skipped)}
         write_text(file, json.dumps(cached, indent=2, allow_nan=False) + "\n")
         return results
 

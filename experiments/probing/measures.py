@@ -18,14 +18,14 @@ from experiments.data.transforms import normalize
 from experiments.evaluation.cards import Card
 from experiments.evaluation.linear import ProbeSettings, linear_accuracy
 from experiments.evaluation.reconstruction import evaluate
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 from experiments.evaluation.subjects import make_subject
 from experiments.probing.candidates import Candidate
 from experiments.tokens.cache import TokenCache
 from experiments.tokens.crops import EvaluationViews, Views
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 
-TOO_FEW_CLASSES = "the data has fewer than two classes"
+TOO_FEW_CLASSES = Skipped("the data has fewer than two classes")
 Part = tuple[Tensor, Tensor]  # features (n, views, W) and labels (n,)
 
 
@@ -67,7 +67,7 @@ def linear_of_generator(
         return Results(skipped={"acc1": TOO_FEW_CLASSES})
     block, most = generator.depth // 2, config["linear"]["views"]
     if block == 0:
-        return Results(skipped={"acc1": "the generator has one block, its probe needs two at least"})
+        return Results(skipped={"acc1": Skipped("the generator has one block, its probe needs two at least")})
     stored = TokenCache(cache)
     parts = []
     for split in ("train", "val"):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.evaluation.results import plain
 from experiments.probing.study import ProbeResult
 from experiments.reports.cards import card_lines
 from experiments.reports.cells import MeasuredColumn, make_column
@@ -97,7 +98,8 @@ def plane(results: Sequence[ProbeResult]) -> Plot | None:
 
 def _row(result: ProbeResult, seed: int) -> MeasuredRow:
     name, results, state = result.location.name, result.results, "failed" if result.failed else "done"
-    run = Run(seed, result.location.folder, state, results.values, results.cards, results.skipped, result.failed)
+    reasons = {name: skipped.reason for name, skipped in results.skipped.items()}
+    run = Run(seed, result.location.folder, state, results.values, results.cards, reasons, result.failed)
     return MeasuredRow(Row(name=name, label=[name, result.tokens]), [run])
 
 
@@ -131,6 +133,6 @@ def _plain(result: ProbeResult) -> dict[str, Any]:
         "failed": result.failed,
         "metrics": results.values,
         "cards": results.cards,
-        "skipped": results.skipped,
+        "skipped": plain(results.skipped),
         "guidance_tries": [asdict(trial) for trial in result.trials],
     }

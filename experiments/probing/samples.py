@@ -14,7 +14,7 @@ import torch
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Search, search_guidance, usual_start
 from experiments.evaluation.metrics.generation import all_skipped
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, Skipped, joined
 from experiments.evaluation.sample_metrics import SampleJudges
 from experiments.evaluation.samples import draw_labels, generate_images
 from experiments.probing.cache import ResultCache
@@ -27,7 +27,7 @@ from tokenizer.weights import MissingWeightsError
 log = logging.getLogger(__name__)
 
 SCORES = ("gfid", "frechet_digits")
-NO_SCORE = "the data has no evaluator of its own and Inception cannot be used, so there is no number to choose a guidance scale by"
+NO_SCORE = Skipped("the data has no evaluator of its own and Inception cannot be used: no number to choose a guidance scale by")
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Sampler:
     def best(self) -> tuple[Results, Search | None]:
         """The numbers at the best guidance scale, and the search; None if there is no score to search by."""
         if self.judges.of_data is None and isinstance(missing := self.judges.inception, MissingWeightsError):
-            return joined([all_skipped(str(missing)), Results(skipped={"guidance": NO_SCORE})]), None
+            return joined([all_skipped(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
         settings, samples = self.config["guidance"], self.config["samples"]
         parameters = sum(parameter.numel() for parameter in self.generator.parameters())
         start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]

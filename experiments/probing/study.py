@@ -14,7 +14,7 @@ import torch
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Trial
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, joined, skipped_of
 from experiments.probing import measures
 from experiments.probing.cache import ResultCache, renamed
 from experiments.probing.candidates import Candidate, TokenizerLocation, load_candidate, training_overrides
@@ -136,7 +136,7 @@ class Study:
     def _likelihood(self, run: RunFolder) -> Results:
         """Numbers of its own validation, with cards that name the protocol."""
         result = run.result
-        likelihood = renamed(Results(result["metrics"], result["cards"], result.get("skipped", {})), LIKELIHOOD)
+        likelihood = renamed(Results(result["metrics"], result["cards"], skipped_of(result)), LIKELIHOOD)
         cards = {name: {**card, "subject": self.subject} for name, card in likelihood.cards.items()}
         return Results(likelihood.values, cards, likelihood.skipped)
 

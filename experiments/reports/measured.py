@@ -12,11 +12,12 @@ import yaml
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import CONF
+from experiments.evaluation.results import Skipped, skipped_of
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
 from experiments.tables.numbers import number
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile
-from tokenizer.weights import MissingWeightsError
+from tokenizer.weights import FILES, MissingWeightsError
 
 
 @dataclass(frozen=True)
@@ -203,13 +204,13 @@ def _renamed(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _skipped(result: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    return {f"{prefix}/{name}": _reason(why) for name, why in result.get("skipped", {}).items()}
+    return {f"{prefix}/{name}": _reason(skipped) for name, skipped in skipped_of(result).items()}
 
 
-def _reason(why: str) -> str:
-    """Why a metric was left out, without where on that machine a file was looked for."""
-    what, looked_for, _ = why.partition(", expected at ")
-    return f"weights absent: {what}" if looked_for else what
+def _reason(skipped: Skipped) -> str:
+    """Why a metric was left out, without the place on that machine where a file was expected."""
+    file = FILES[skipped.weights] if skipped.weights else None
+    return f"weights absent: {file.purpose} needs {file.filename}" if file else skipped.reason
 
 
 def published_values(sweep: SweepFile) -> dict[Operand, float]:

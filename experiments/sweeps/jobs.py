@@ -82,7 +82,7 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
         check(composition.config)
     except MissingWeightsError as error:
         if scale == "paper":
-            raise MissingWeightsError(f"{place}: {error}") from error
+            raise MissingWeightsError(f"{place}: {error}", error.name) from error
         return replace(job, absent=str(error))
     except ConfigError as error:
         is_extra = error.key.partition("=")[0] in [override.partition("=")[0].lstrip("+~") for override in extra]

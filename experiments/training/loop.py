@@ -17,6 +17,7 @@ from experiments.config.errors import ConfigError, config_errors
 from experiments.config.packages import buildable_packages
 from experiments.data.loading import ImageData
 from experiments.data.source import DataSource
+from experiments.evaluation.results import plain
 from experiments.evaluation.results_table import show
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of
@@ -176,7 +177,7 @@ def _write_result(folder: RunFolder, task: ClockedTask, validation: Validation, 
     assert evaluation is not None
     parameters = sum(parameter.numel() for parameter in task.trained.parameters())
     metrics = {**evaluation.values, "perf/seconds": seconds, "model/parameters": parameters}
-    folder.write_result("done", metrics, evaluation.cards, skipped=evaluation.skipped, unreadable=evaluation.unreadable)
+    folder.write_result("done", metrics, evaluation.cards, skipped=plain(evaluation.skipped), unreadable=evaluation.unreadable)
     show(folder.result)
     if validation.figure:
         log.info("figure %s", validation.figure)

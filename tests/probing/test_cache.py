@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.evaluation.results import Results, joined
+from experiments.evaluation.results import Results, Skipped, joined
 from experiments.probing.cache import ResultCache, renamed
 from tokenizer.weights import FILES
 
@@ -38,8 +38,7 @@ def test_the_file_says_what_it_was_computed_from(tmp_path):
 
 def test_what_lacked_weights_is_computed_again_once_they_are_there(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
-    name = FILES["inception"].filename
-    cache, work = ResultCache(tmp_path / "cache"), Computing({"gfid": f"gFID needs {name}, expected at {tmp_path}"})
+    cache, work = ResultCache(tmp_path / "cache"), Computing({"gfid": Skipped("no file", "inception")})
     cache.get("stage", {}, work)
     cache.get("stage", {}, work)
     assert work.times == 1
@@ -58,10 +57,11 @@ def test_a_failed_stage_keeps_nothing(tmp_path):
 
 
 def test_joined_results_skip_nothing_that_one_of_them_has():
-    whole = joined([Results(skipped={"a": "absent", "b": "absent"}), Results({"a": 1.0}, {"a": {}})])
-    assert (whole.values, whole.skipped) == ({"a": 1.0}, {"b": "absent"})
+    whole = joined([Results(skipped={"a": Skipped("absent"), "b": Skipped("absent")}), Results({"a": 1.0}, {"a": {}})])
+    assert (whole.values, whole.skipped) == ({"a": 1.0}, {"b": Skipped("absent")})
 
 
 def test_renaming_leaves_out_what_it_does_not_name():
-    found = renamed(Results({"a": 1.0, "b": 2.0}, {"a": {"n": 1}, "b": {}}, {"c": "absent", "d": "absent"}), {"a": "x", "c": "y"})
-    assert found == Results({"x": 1.0}, {"x": {"n": 1}}, {"y": "absent"})
+    results = Results({"a": 1.0, "b": 2.0}, {"a": {"n": 1}, "b": {}}, {"c": Skipped("absent"), "d": Skipped("absent")})
+    found = renamed(results, {"a": "x", "c": "y"})
+    assert found == Results({"x": 1.0}, {"x": {"n": 1}}, {"y": Skipped("absent")})

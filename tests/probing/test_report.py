@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.evaluation.guidance import Trial
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 from experiments.probing.candidates import TokenizerLocation
 from experiments.probing.report import line, make_report, plane, write
 from experiments.probing.study import ProbeResult
@@ -64,7 +64,7 @@ def test_a_failed_tokenizer_is_named_and_has_its_numbers():
 
 
 def test_every_skipped_metric_has_its_reason():
-    skipped = {"probe/gfid": "no weights", "val/rfid": "no weights", "probe/inception_score": "no weights"}
+    skipped = dict.fromkeys(("probe/gfid", "val/rfid", "probe/inception_score"), Skipped("no weights", "inception"))
     made = report(probed("a", skipped=skipped, psnr=20.0), probed("b", psnr=21.0, gfid=3.0))
     assert "Not measured: gFID (a), rFID (a), probe/inception_score (a). no weights" in made.remarks
 

@@ -8,9 +8,11 @@ import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import CONF
+from experiments.evaluation.results import Skipped, plain
 from experiments.reports.measured import measure, published_values
 from experiments.tables.reading import read_sweep
 from tests.reports.made_runs import replace, share_compositions, write_run
+from tokenizer.weights import FILES
 
 SWEEP = read_sweep("gsq/table01_codebook", CONF)
 ROWS = {row.name: row for row in SWEEP.rows}
@@ -93,10 +95,11 @@ def test_of_two_runs_of_one_configuration_the_newer_counts():
 
 
 def test_why_a_number_is_missing_names_no_place_on_a_machine():
-    text = "the Inception network needs inception.pth, expected at /home/somebody/inception.pth: fetch it"
-    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": text, "ssim": "images are too small"})
+    absent = Skipped("the network needs a file, expected at /home/somebody/inception.pth: fetch it", "inception")
+    skipped = plain({"rfid": absent, "ssim": Skipped("images are too small")})
+    write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=skipped)
     (row,) = measure(FIRST, "mini", 1, [])
-    assert row.why_missing("val/rfid") == "weights absent: the Inception network needs inception.pth"
+    assert row.why_missing("val/rfid") == f"weights absent: {FILES['inception'].purpose} needs {FILES['inception'].filename}"
     assert row.why_missing("val/ssim") == "images are too small"
     assert row.why_missing("val/fvd") == "not in its results"
 
@@ -105,7 +108,11 @@ def test_an_extra_evaluation_is_read_under_its_name():
     sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
     folder = write_run(SWEEP, ROWS["uniform"], {"val/rfid": 5.0})
     assert measure(sweep, "mini", 1, [])[0].why_missing("val_twice/rfid") == "evaluation twice not run"
-    result = {"metrics": {"val/rfid": 2.0, "val_raw/rfid": 9.0}, "cards": {"val/rfid": {"n": 7}}, "skipped": {"lpips": "absent"}}
+    result = {
+        "metrics": {"val/rfid": 2.0, "val_raw/rfid": 9.0},
+        "cards": {"val/rfid": {"n": 7}},
+        "skipped": plain({"lpips": Skipped("absent")}),
+    }
     (folder.path / "evaluations/twice").mkdir(parents=True)
     (folder.path / "evaluations/twice/result.json").write_text(json.dumps(result))
     run = measure(sweep, "mini", 1, [])[0].runs[0]
@@ -121,14 +128,15 @@ def evaluated(folder, name, **result):
 
 
 def test_what_training_skipped_is_read_from_the_evaluation_that_completed_it():
-    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": "it needs x, expected at /x", "lpips": "it needs y"})
+    absent = plain({"rfid": Skipped("it needs x", "inception"), "lpips": Skipped("it needs y", "alexnet")})
+    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=absent)
     metrics = {"val/rfid": 2.0, "val/psnr": 99.0, "val_raw/rfid": 9.0}
     cards = {key: {"metric": key, "n": 7} for key in metrics}
-    evaluated(folder, "completed", state="done", metrics=metrics, cards=cards, skipped={"lpips": "it needs y, expected at /y"})
+    evaluated(folder, "completed", state="done", metrics=metrics, cards=cards, skipped={"lpips": absent["lpips"]})
     run = measure(FIRST, "mini", 1, [])[0].runs[0]
     assert run.metrics == {"val/psnr": 20.0, "val/rfid": 2.0}
     assert (run.cards["val/psnr"]["n"], run.cards["val/rfid"]) == (516, {"metric": "val/rfid", "n": 7})
-    assert run.skipped == {"val/lpips": "weights absent: it needs y"}
+    assert run.skipped == {"val/lpips": f"weights absent: {FILES['alexnet'].purpose} needs {FILES['alexnet'].filename}"}
     assert run.description == "done"
 
 
@@ -148,7 +156,7 @@ def test_a_failed_evaluation_is_told_beside_the_state_and_leaves_the_other_numbe
 
 
 def test_a_completion_that_failed_says_why_numbers_are_missing():
-    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped={"rfid": "it needs x, expected at /x"})
+    folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=plain({"rfid": Skipped("it needs x", "inception")}))
     evaluated(folder, "completed", state="failed", error="killed")
     (row,) = measure(FIRST, "mini", 1, [])
     assert (row.state, row.why_missing("val/rfid")) == ("done, evaluation completed failed", "evaluation completed failed")

@@ -17,6 +17,7 @@ from experiments.reports.terminal import show_report
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Correction
 from tests.reports.made_runs import replace, share_compositions, write_run
+from tokenizer.weights import FILES
 
 SWEEP = replace(read_sweep("gsq/table01_codebook", CONF), notes=["A note."])
 ROWS = {row.name: row for row in SWEEP.rows}
@@ -162,12 +163,12 @@ def test_what_the_scale_changes_is_listed():
 
 def test_failed_rows_and_absent_metrics_say_why():
     write_run(SWEEP, UNIFORM, {}, state="failed", error="loss is nan\nat update 3")
-    write_run(SWEEP, SPHERE, {"val/psnr": 20.0, **BITS}, skipped={"rfid": "it needs x.pth, expected at /a/x.pth: fetch it"})
+    write_run(SWEEP, SPHERE, {"val/psnr": 20.0, **BITS}, skipped={"rfid": {"reason": "no file", "weights": "inception"}})
     made = report()
     assert line_of(made, "uniform")["run"] == "uniform: failed"
     assert line_of(made, "uniform")["PSNR (dB) measured"] == ""
     assert "uniform, seed 0, failed: loss is nan at update 3 (runs/gsq/vae_f8_raw/uniform-0)" in made.remarks
-    assert "Not measured: rFID. weights absent: it needs x.pth" in made.remarks
+    assert f"Not measured: rFID. weights absent: {FILES['inception'].purpose} needs {FILES['inception'].filename}" in made.remarks
 
 
 def test_a_failed_evaluation_is_in_the_run_column_and_in_the_notes():
@@ -182,7 +183,7 @@ def test_a_failed_evaluation_is_in_the_run_column_and_in_the_notes():
 
 def test_claims_are_decided_on_cells_and_on_runs():
     write_run(SWEEP, UNIFORM, {"val/codebook_usage": 0.05, **BITS})
-    write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": "it needs x.pth, expected at /a/x.pth: fetch it"})
+    write_run(SWEEP, SPHERE, {"val/codebook_usage": 0.9, **BITS}, skipped={"rfid": {"reason": "no file", "weights": "inception"}})
     (table,) = report(replace(TWO, claims=[SWEEP.claims[0], SWEEP.claims[-1]])).tables
     (_, *usage), (_, *rfid) = table.rows
     assert usage == ["holds", "holds", "uniform usage 5 %, sphere_l2 usage 90 %"]

@@ -1,10 +1,11 @@
 """States of a sweep's jobs, read from what their processes left."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments.evaluation.results import computable
+from experiments.evaluation.results import Skipped, computable, plain, skipped_of
 from experiments.runs.folder import RunFolder
 from experiments.sweeps.entries import Entry, EvaluationStage, Stage
 from experiments.sweeps.jobs import Job
@@ -21,12 +22,13 @@ def entry(tmp_path) -> Entry:
     return Entry(Job(Row(name="a"), 0, [], None), None, folder, stages)
 
 
-def skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What a result says where no weights are there."""
+def skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Skipped metrics in a result where there are no weights."""
     monkeypatch.setenv("TESSERA_WEIGHTS", str(folder))
     with pytest.raises(MissingWeightsError) as caught:
         find_weights("inception")
-    return {"rfid": str(caught.value), "lpips": f"{FILES['alexnet'].filename} is absent on another machine", "ssim": "too small"}
+    elsewhere = Skipped(f"{FILES['alexnet'].filename} is absent on another machine", "alexnet")
+    return plain({"rfid": Skipped(str(caught.value), caught.value.name), "lpips": elsewhere, "ssim": Skipped("too small")})
 
 
 def test_what_was_left_out_can_be_computed_once_its_own_weights_are_there(tmp_path, monkeypatch):
@@ -38,7 +40,15 @@ def test_what_was_left_out_can_be_computed_once_its_own_weights_are_there(tmp_pa
     assert computable(result) == ["rfid"]
     FILES["alexnet"].path.touch()
     assert computable(result) == ["rfid", "lpips"]
-    assert computable({"skipped": {"rfid": f"{FILES['inception'].path} cannot be read as the weights of inception"}}) == []
+    assert computable({"skipped": {"rfid": {"reason": "the file cannot be read", "weights": None}}}) == []
+
+
+def test_a_result_of_an_older_version_holds_reasons_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
+    FILES["inception"].path.touch()
+    result = {"skipped": {"rfid": f"it needs {FILES['inception'].filename}, expected at x"}}
+    assert skipped_of(result) == {"rfid": Skipped(f"it needs {FILES['inception'].filename}, expected at x")}
+    assert computable(result) == []
 
 
 def test_an_evaluation_is_not_done_while_it_lacks_what_can_be_computed(entry, tmp_path, monkeypatch):

@@ -133,9 +133,15 @@ def test_a_failed_evaluation_fails_the_row_and_leaves_the_training(tmp_path):
 def test_an_evaluation_that_fails_when_it_is_repeated_keeps_what_it_found_before(tmp_path):
     row = entry(tmp_path, "a", DONE, "raise SystemExit('no memory')")
     row.folder.write_result("done", {"perf/seconds": 1.0}, {})
-    row.stages[1].folder.write_result("failed", {"val/psnr": 20.0}, {}, skipped={"rfid": "absent"})
+    row.stages[1].folder.write_result("failed", {"val/psnr": 20.0}, {}, skipped={"rfid": {"reason": "absent", "weights": None}})
     run([row])
-    expected = {"state": "failed", "metrics": {"val/psnr": 20.0}, "cards": {}, "skipped": {"rfid": "absent"}, "error": "exit 1: no memory"}
+    expected = {
+        "state": "failed",
+        "metrics": {"val/psnr": 20.0},
+        "cards": {},
+        "skipped": {"rfid": {"reason": "absent", "weights": None}},
+        "error": "exit 1: no memory",
+    }
     assert row.stages[1].folder.result == expected
 
 

@@ -19,6 +19,7 @@ from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.settings import SweepSettings
 from experiments.config.signatures import CONF, ROOT
+from experiments.evaluation.results import Skipped, plain
 from experiments.runs.folder import LOCK, RunFolder
 from experiments.sweeps import placement
 from experiments.sweeps import prepare as preparing
@@ -100,7 +101,9 @@ def test_what_a_training_left_out_for_want_of_weights_is_computed_once_they_are_
     with pytest.raises(MissingWeightsError) as caught:
         find_weights("alexnet")
     entry.folder.start(entry.config, [], {"data": entry.source.fingerprint(), "init_from": None})
-    entry.folder.write_result("done", {"val/psnr": 20.0}, {}, skipped={"lpips": str(caught.value), "ssim": "too small"})
+    entry.folder.write_result(
+        "done", {"val/psnr": 20.0}, {}, skipped=plain({"lpips": Skipped(str(caught.value), "alexnet"), "ssim": Skipped("too small")})
+    )
     assert [stage.done for stage in prepared(tmp_path / "runs")[0].stages] == [True]
     FILES["alexnet"].path.touch()
     found = prepared(tmp_path / "runs")[0]
@@ -108,7 +111,7 @@ def test_what_a_training_left_out_for_want_of_weights_is_computed_once_they_are_
     completed = found.stages[1]
     assert completed.result == entry.folder.path / "evaluations" / "completed" / "result.json"
     assert {f"model={entry.folder.path}", "image_size=32", "data=photos", "evaluated=held_out", "seed=0"} < set(completed.command)
-    completed.folder.write_result("done", {"val/lpips": 0.5}, {}, skipped={"ssim": "too small"})
+    completed.folder.write_result("done", {"val/lpips": 0.5}, {}, skipped=plain({"ssim": Skipped("too small")}))
     assert prepared(tmp_path / "runs")[0].state == "done"
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from experiments.data.digits import DigitImages, Digits
 from experiments.evaluation.cards import Card, library
 from experiments.evaluation.metrics.inception import FeatureMoments, frechet_distance
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 
 SIDE = 8
 HIDDEN = 64
@@ -164,7 +164,7 @@ class DigitsMetrics:
         """All metrics of the images so far."""
         judge, n = self.judge, sum(map(len, self.pixels))
         if n < 2:
-            return Results(skipped={name: f"{name} needs at least 2 images, {n} were generated" for name in AGGREGATES})
+            return Results(skipped={name: Skipped(f"{name} needs at least 2 images, {n} were generated") for name in AGGREGATES})
         pixels, labels = np.concatenate(self.pixels), np.concatenate(self.labels)
         generated, distances = _moments(judge.activations(pixels)), judge.distances(pixels)
         limit = float(np.percentile(judge.held_out_distances.numpy(), PERCENTILE))

@@ -16,15 +16,15 @@ from experiments.evaluation.metrics.neighbours import NEIGHBOURS, precision_reca
 from experiments.evaluation.metrics.reference import ReferenceStatistics, identity
 from experiments.evaluation.metrics.reservoir import Reservoir
 from experiments.evaluation.metrics.samples import FEWEST_SAMPLES, too_few
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 
 KEPT = 50_000
 """Features of generated pictures for precision and recall, as many as the papers generate: 410 MB in fp32."""
 
 
-def all_skipped(reason: str) -> Results:
-    """The results where there is no feature network, such as the message of the missing weights."""
-    return Results(skipped=dict.fromkeys(FEWEST_SAMPLES, reason))
+def all_skipped(skipped: Skipped) -> Results:
+    """The results where there is no feature network."""
+    return Results(skipped=dict.fromkeys(FEWEST_SAMPLES, skipped))
 
 
 class GenerationMetrics:
@@ -93,7 +93,7 @@ class GenerationMetrics:
     def compute(self) -> Results:
         """All metrics of the images so far. Computing twice gives the same."""
         few = {name: why for name in FEWEST_SAMPLES if (why := too_few(name, self.n)) is not None}
-        skipped = few | self.absent
+        skipped = {name: Skipped(why) for name, why in (few | self.absent).items()}
         values: dict[str, float] = {}
         if self.reference is not None and "gfid" not in skipped:
             values["gfid"] = frechet_distance(_on(self.network.device, self.reference.moments), self.pool.compute())

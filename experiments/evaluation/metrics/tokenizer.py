@@ -20,7 +20,7 @@ from experiments.evaluation.metrics.inception import (
 )
 from experiments.evaluation.metrics.reconstruction import SMALLEST_SIDE, ReconstructionErrors, to_unit
 from experiments.evaluation.metrics.sums import Sums
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 from tokenizer.interfaces import Quantizer, TokenizerOutput
 from tokenizer.layers.distributed import sum_over_ranks, world_size
 from tokenizer.losses.perceptual import LPIPSLoss
@@ -97,7 +97,7 @@ class TokenizerMetrics:
         self.card_fields |= {"image_size": image_size, "guidance": None, "losses": losses}
         self.owner = same_images_as
         self.device = torch.device("cpu")
-        self.unavailable: dict[str, str] = {}
+        self.unavailable: dict[str, Skipped] = {}
         self.networks: dict[str, nn.Module] = {}
         self.codebook = self._codebook(quantizer)
         wanted = self._available(image_size, rfid)
@@ -157,7 +157,7 @@ class TokenizerMetrics:
         n = round(rate["images"])
         skipped = self.unavailable | self._absent_elsewhere()
         if n == 0:
-            skipped = dict.fromkeys(self._all_metrics(), "no image was evaluated")
+            skipped = dict.fromkeys(self._all_metrics(), Skipped("no image was evaluated"))
         values = {"bits_per_token": self.bits_per_token}
         if n > 0:
             values["bits_per_pixel"] = self.bits_per_token * rate["tokens"] / rate["pixels"]
@@ -165,14 +165,15 @@ class TokenizerMetrics:
             values |= self.codebook.compute() if self.codebook is not None else {}
         for name, fewest in FEWEST_IMAGES.items():
             if self.with_inception and name not in skipped and n < fewest:
-                skipped[name] = f"{name} needs at least {fewest} images, {n} were evaluated"
+                skipped[name] = Skipped(f"{name} needs at least {fewest} images, {n} were evaluated")
         if self.with_inception and "rfid" not in skipped:
             values["rfid"] = frechet_distance(self._real_moments(n), self.fake.compute())
         if self.with_inception and "inception_score" not in skipped:
             values["inception_score"] = self.score.compute()
         subject = self.card_fields["subject"]
         not_finite = {name: value for name, value in values.items() if not math.isfinite(value)}
-        skipped |= {name: f"its value with the {subject} weights is {value}" for name, value in not_finite.items() if name not in skipped}
+        reasons = {name: Skipped(f"its value with the {subject} weights is {value}") for name, value in not_finite.items()}
+        skipped = reasons | skipped
         values = {name: value for name, value in values.items() if name not in skipped}
         return Results(values, {name: self._card(name, n) for name in values}, skipped)
 
@@ -180,7 +181,7 @@ class TokenizerMetrics:
         try:
             return CodebookCounts(quantizer.groups, quantizer.codebook_size)
         except ValueError as error:
-            self.unavailable |= dict.fromkeys(CODEBOOK, str(error))
+            self.unavailable |= dict.fromkeys(CODEBOOK, Skipped(str(error)))
             return None
 
     def _available(self, image_size: int, rfid: bool) -> set[str]:
@@ -195,12 +196,15 @@ class TokenizerMetrics:
         smallest = SMALLEST_SIDE | {"psnr_bicubic": self.factor}
         for name in sorted(wanted - set(self.unavailable)):
             if image_size < smallest.get(name, 1):
-                self.unavailable[name] = f"{name} needs images of at least {smallest[name]} pixels, image_size is {image_size}"
+                reason = f"{name} needs images of at least {smallest[name]} pixels, image_size is {image_size}"
+                self.unavailable[name] = Skipped(reason)
             elif name in NETWORKS:
                 try:
                     self._load(NETWORKS[name])
-                except (MissingWeightsError, ValueError) as error:
-                    self.unavailable[name] = str(error)
+                except MissingWeightsError as error:
+                    self.unavailable[name] = Skipped(str(error), error.name)
+                except ValueError as error:
+                    self.unavailable[name] = Skipped(str(error))
         return wanted - set(self.unavailable)
 
     def _feature_sums(self) -> tuple[FeatureMoments, FeatureMoments, InceptionScore]:
@@ -243,12 +247,13 @@ class TokenizerMetrics:
             raise ValueError(f"{n} images were evaluated, but the metrics that share their real features saw {seen}")
         return holder.real.compute()
 
-    def _absent_elsewhere(self) -> dict[str, str]:
+    def _absent_elsewhere(self) -> dict[str, Skipped]:
         """What another machine of this run cannot compute: all ranks must agree before they add up."""
         names = sorted(NETWORKS)
         present = torch.tensor([float(name not in self.unavailable) for name in names], device=self.device)
         lacking = [name for name, count in zip(names, sum_over_ranks(present).tolist(), strict=True) if count < world_size()]
-        return {name: self.unavailable.get(name, f"{FILES[NETWORKS[name]].filename} is absent on another machine") for name in lacking}
+        elsewhere = {name: f"{FILES[NETWORKS[name]].filename} is absent on another machine" for name in lacking}
+        return {name: self.unavailable.get(name, Skipped(reason, NETWORKS[name])) for name, reason in elsewhere.items()}
 
     def _card(self, metric: str, n: int) -> dict[str, Any]:
         network = NETWORKS.get(metric)

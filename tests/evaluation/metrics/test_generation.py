@@ -13,6 +13,7 @@ from experiments.evaluation.metrics.generation import GenerationMetrics, all_ski
 from experiments.evaluation.metrics.inception import frechet_distance
 from experiments.evaluation.metrics.reference import ReferenceStatistics
 from experiments.evaluation.metrics.samples import FEWEST_SAMPLES
+from experiments.evaluation.results import Skipped
 from tests.evaluation.metrics.extractor import SmallExtractor, pictures
 from tokenizer.interfaces import ImageBatch
 
@@ -73,14 +74,14 @@ def test_without_a_reference_only_the_inception_score_is_left():
 def test_what_the_reference_lacks_is_skipped_and_named(lacking, skipped):
     found = results(of=dataclasses.replace(reference(), **{lacking: None}))
     assert set(found.skipped) == skipped
-    assert all("noise, 60 pictures" in reason for reason in found.skipped.values())
+    assert all("noise, 60 pictures" in skipped.reason for skipped in found.skipped.values())
     assert set(found.values) == set(FEWEST_SAMPLES) - skipped
 
 
 def test_what_the_network_lacks_is_skipped_and_named():
     network = SmallExtractor(spatial_width=0, classes=0)
     found = results(of=reference(network=network), network=network)
-    assert found.skipped == {"sfid": "small has no spatial features", "inception_score": "small is no classifier"}
+    assert found.skipped == {"sfid": Skipped("small has no spatial features"), "inception_score": Skipped("small is no classifier")}
 
 
 @pytest.mark.parametrize(("count", "left"), [(0, set()), (1, set()), (3, {"gfid", "sfid"}), (19, {"gfid", "sfid", "precision", "recall"})])
@@ -88,7 +89,7 @@ def test_metrics_that_need_more_samples_are_skipped_and_named(count, left):
     found = results(count, of=reference())
     assert set(found.values) == left
     assert set(found.skipped) == set(FEWEST_SAMPLES) - left
-    assert f"{count} were generated" in found.skipped["inception_score"]
+    assert f"{count} were generated" in found.skipped["inception_score"].reason
 
 
 def test_cards_say_what_the_numbers_were_made_of():
@@ -109,7 +110,7 @@ def test_a_reference_of_another_network_is_refused():
 
 
 def test_a_missing_network_skips_and_names_everything():
-    assert all_skipped("no file").skipped == dict.fromkeys(FEWEST_SAMPLES, "no file")
+    assert all_skipped(Skipped("no file", "inception")).skipped == dict.fromkeys(FEWEST_SAMPLES, Skipped("no file", "inception"))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(200, 200), (20, 200), (200, 20), (20, 24)], ids=["full", "first", "second", "both"])

@@ -5,12 +5,14 @@ import json
 import multiprocessing
 import os
 import types
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from experiments.evaluation.cards import comparable
 from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
+from experiments.evaluation.results import Skipped
 from tokenizer.interfaces import DecoderOutput, EncoderOutput, QuantizerOutput, TokenizerOutput, TokenLayout
 from tokenizer.weights import FILES, sha256
 
@@ -52,9 +54,11 @@ def test_every_number_has_a_card_and_what_lacks_weights_is_skipped_in_one_line()
     assert {"psnr", "psnr_bicubic", "ssim", "l1", "codebook_usage", "perplexity", "bits_per_token", "bits_per_pixel"} <= set(results.values)
     assert set(results.skipped) == {"lpips", "rfid", "inception_score"}
     for name, file in {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}.items():
-        assert "\n" not in results.skipped[name]
-        assert str(FILES[file].path) in results.skipped[name]
-        assert f"fetch {file}" in results.skipped[name]
+        skipped = results.skipped[name]
+        assert skipped.weights == file
+        assert "\n" not in skipped.reason
+        assert str(FILES[file].path) in skipped.reason
+        assert f"fetch {file}" in skipped.reason
 
 
 def test_cards_say_what_was_measured_on_how_many_images():
@@ -80,7 +84,7 @@ def test_an_empty_batch_changes_nothing():
 def test_without_images_only_the_rate_of_a_token_is_known():
     results = make_metrics().compute()
     assert results.values == {"bits_per_token": 6.0}
-    assert results.skipped["psnr"] == "no image was evaluated"
+    assert results.skipped["psnr"] == Skipped("no image was evaluated")
 
 
 def test_reset_forgets_the_images():
@@ -106,13 +110,13 @@ def test_autocast_around_it_does_not_change_the_numbers():
 def test_codes_beyond_counting_are_named_and_the_rest_is_computed():
     huge = types.SimpleNamespace(groups=1, codebook_size=2**30, bits_per_token=30.0)
     results = computed(make_batch(2), quantizer=huge)
-    assert results.skipped["perplexity"] == "not counted: codebook_size 1073741824 is above 16777216"
+    assert results.skipped["perplexity"] == Skipped("not counted: codebook_size 1073741824 is above 16777216")
     assert "psnr" in results.values
 
 
 def test_images_too_small_for_a_metric_are_named():
     results = computed(make_batch(2, size=8), image_size=8)
-    assert results.skipped["ssim"] == "ssim needs images of at least 11 pixels, image_size is 8"
+    assert results.skipped["ssim"] == Skipped("ssim needs images of at least 11 pixels, image_size is 8")
     assert "psnr" in results.values
 
 
@@ -192,13 +196,14 @@ def test_weights_that_only_one_machine_has_are_skipped_on_both(tmp_path, small_i
         if rank == 1:
             os.environ["TESSERA_WEIGHTS"] = str(tmp_path / "elsewhere")
         results = computed(make_batch(12), make_batch(12, 1))
-        return sorted(results.values), results.skipped["rfid"]
+        return sorted(results.values), asdict(results.skipped["rfid"])
 
     first, second = on_two_ranks(tmp_path, in_rank)
     assert first[0] == second[0]
     assert "rfid" not in first[0]
-    assert first[1].endswith("is absent on another machine")
-    assert "expected at" in second[1]
+    assert first[1] == {"reason": f"{FILES['inception'].filename} is absent on another machine", "weights": "inception"}
+    assert second[1]["weights"] == "inception"
+    assert "fetch inception" in second[1]["reason"]
 
 
 def test_two_subjects_share_the_pass_over_the_real_images(small_inception):
@@ -217,8 +222,8 @@ def test_two_subjects_share_the_pass_over_the_real_images(small_inception):
 
 def test_too_few_images_for_a_distance_or_a_score_are_named(small_inception):
     one = computed(make_batch(1))
-    assert one.skipped["rfid"] == "rfid needs at least 2 images, 1 were evaluated"
-    assert one.skipped["inception_score"] == "inception_score needs at least 20 images, 1 were evaluated"
+    assert one.skipped["rfid"] == Skipped("rfid needs at least 2 images, 1 were evaluated")
+    assert one.skipped["inception_score"] == Skipped("inception_score needs at least 20 images, 1 were evaluated")
 
 
 def test_the_card_of_a_network_names_its_file_with_the_hash_of_what_lies_there(small_inception):
@@ -238,7 +243,8 @@ def test_networks_whose_files_cannot_be_read_are_skipped_and_named(content):
         assert "psnr" in results.values
         for name, file in {"lpips": "alexnet", "rfid": "inception", "inception_score": "inception"}.items():
             assert name not in results.values
-            assert results.skipped[name].startswith(f"{FILES[file].path} cannot be read")
+            assert results.skipped[name].reason.startswith(f"{FILES[file].path} cannot be read")
+            assert results.skipped[name].weights is None
 
 
 def test_a_number_that_is_not_finite_is_named_instead_of_reported():
@@ -246,10 +252,10 @@ def test_a_number_that_is_not_finite_is_named_instead_of_reported():
     perfect = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images))
     broken = TokenizerOutput(output.encoder, output.quantizer, DecoderOutput(images * float("nan")))
     results = computed((images, perfect))
-    assert results.skipped["psnr"] == "its value with the ema weights is inf"
+    assert results.skipped["psnr"] == Skipped("its value with the ema weights is inf")
     assert results.values["psnr_image_mean"] == 100
     results = computed((images, broken), subject="raw")
-    assert results.skipped["psnr"] == "its value with the raw weights is nan"
+    assert results.skipped["psnr"] == Skipped("its value with the raw weights is nan")
     assert not {"psnr", "l1", "ssim"} & {*results.values, *results.cards}
     json.dumps(results.values, allow_nan=False)
 
