@@ -14,7 +14,7 @@ from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import show
 from experiments.data.files import check_data, check_images
-from experiments.evaluation.metrics.samples import check_samples
+from experiments.evaluation.checks import check_samples
 from experiments.evaluation.results import not_computed, plain, skipped_of
 from experiments.runs.folder import CONFIG, RESULT, RunFolder
 from experiments.runs.model_folder import ModelFolder
@@ -26,7 +26,7 @@ from tokenizer.weights import find_weights, sha256
 if TYPE_CHECKING:
     import torch
 
-    from experiments.evaluation.sample_metrics import SampleMetrics
+    from experiments.evaluation.metrics.samples import SampleMetrics
     from tokenizer.image_tokenizer import ImageTokenizer
     from tokenizer.interfaces import Generator
 
@@ -245,13 +245,13 @@ def _metrics(
     config: Mapping[str, Any], subject: Any, tokenizer: "ImageTokenizer", sampling: Sampling, device: "torch.device"
 ) -> "SampleMetrics":
     """What the samples are judged by."""
-    from experiments.evaluation.sample_metrics import SampleJudges
+    from experiments.evaluation.sample_evaluators import SampleEvaluators
     from experiments.runs.build import build
 
     source = build(config["data"]) if config["data"] else None
     reference = Path(config["reference"]) if config["reference"] else None
-    judges = SampleJudges(source, reference, tokenizer, device, config["batch_size"], config["workers"])
-    return judges.metrics(config["image_size"], subject, sampling.seed, sampling.summary)
+    evaluators = SampleEvaluators(source, reference, tokenizer, device, config["batch_size"], config["workers"])
+    return evaluators.metrics(config["image_size"], subject, sampling.seed, sampling.summary)
 
 
 def _subject(config: Mapping[str, Any], about: Mapping[str, Any]) -> Any:

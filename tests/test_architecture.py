@@ -133,6 +133,10 @@ def test_importing_a_verb_loads_nothing_heavy():
     assert loaded_after(statement) & {"torch", "torchvision", "lightning", "wandb", "timm", "torchmetrics"} == set()
 
 
+def test_the_metric_classes_are_read_without_torch():
+    assert loaded_after("import experiments.evaluation.metrics") & {"torch", "torchmetrics", "lpips", "numpy", "sklearn"} == set()
+
+
 @pytest.mark.parametrize("path", [*CODE, *sorted(ROOT.glob("tests/**/*.py"))], ids=place)
 def test_a_file_is_short_enough_to_be_read_at_once(path):
     assert len(path.read_text().splitlines()) <= FILE_LINES

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments import evaluate
 from experiments.config.compose import compose, main
-from experiments.evaluation.reconstruction import Sample
+from experiments.evaluation.reconstruction import Preview
 from experiments.runs.folder import RunFolder
 from experiments.training.loop import train
 
@@ -122,11 +122,11 @@ def test_nothing_but_bad_files_is_one_message(root, pictures, tmp_path, monkeypa
 @pytest.mark.parametrize(("size", "expected"), [(0, []), (2, [0, 1]), (5, [0, 2, 4]), (100, [0, 64, 96]), (1000, [0, 512, 768])])
 def test_shown_pictures_are_spread_over_a_set_of_any_size(size, expected):
     """Three of them; at most six are kept and every batch may be the last. Of 1000, strides of 256 keep 0, 256, 512, 768."""
-    sample = Sample(3)
+    preview = Preview(3)
     numbers = torch.arange(size).float().reshape(-1, 1, 1, 1)
     for batch in numbers.split(7):
-        sample.add(batch, -batch)
-        assert len(sample.kept) <= 6
-    images, reconstructions = sample.pictures()
+        preview.add(batch, -batch)
+        assert len(preview.stored) <= 6
+    images, reconstructions = preview.images()
     assert images.flatten().tolist() == expected
     assert torch.equal(reconstructions, -images)

@@ -1,6 +1,5 @@
-"""How likely a generator finds the tokens of pictures that it never saw: nats a token, and bits a pixel."""
+"""Likelihood of the tokens of evaluation images under generators: nats per token, and bits per pixel."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,102 +7,84 @@ from typing import Any, Literal
 import torch
 
 from experiments.data.source import DataSource
-from experiments.evaluation.cards import Card
-from experiments.evaluation.reconstruction import over_ranks
+from experiments.evaluation import metrics
+from experiments.evaluation.metrics.metric_set import Context, MetricSet
+from experiments.evaluation.reconstruction import Evaluation, collect, evaluating
+from experiments.evaluation.subjects import Subject
 from tokenizer.interfaces import Generator, TokenBatch
-from tokenizer.layers.distributed import sum_over_ranks
+
+
+class LikelihoodContext(Context):
+    """A generator and the tokens that it is evaluated on.
+
+    Args:
+        num_tokens: tokens of an image.
+        tokenizer: digest of the tokenizer.
+        image_size: side of the images in pixels.
+        card_fields: see `Context`.
+    """
+
+    def __init__(self, num_tokens: int, tokenizer: str, image_size: int, card_fields: dict[str, Any]) -> None:
+        super().__init__(image_size, card_fields, "evaluated")
+        self.num_tokens, self.tokenizer = num_tokens, tokenizer
 
 
 @dataclass(frozen=True)
-class LikelihoodSubject:
-    """A generator to judge, the prefix of its log keys, and which weights it has."""
+class LikelihoodBatch:
+    """Tokens of some images: their number, and () float64 nats of all together."""
 
-    prefix: str
-    model: Generator
-    weights: Literal["ema", "raw"]
+    size: int
+    nats: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Of the sums."""
+        return self.nats.device
+
+    def __len__(self) -> int:
+        return self.size
 
 
-@dataclass(frozen=True)
-class Likelihoods:
-    """nats of an image under each candidate, the mean over `n` images; keys of the pictures that could not be read."""
+def likelihood_subject(
+    prefix: str, model: Generator, source: DataSource, seed: int, weights: Literal["ema", "raw"], tokenizer: str
+) -> Subject[Generator, MetricSet]:
+    """A generator with its metrics.
 
-    nats: list[float]
-    n: int
-    unreadable: list[str]
+    Args:
+        prefix: of its log keys.
+        model: the generator.
+        source: the evaluation data.
+        seed: run seed.
+        weights: which weights it has.
+        tokenizer: digest of the tokenizer.
+    """
+    fields = {"subject": weights, "seed": seed, "transform": source.transform, "reference": source.reference}
+    context = LikelihoodContext(model.tokens.num_tokens, tokenizer, source.image_size, fields)
+    return Subject(prefix, model, MetricSet(metrics.LIKELIHOOD_METRICS, context))
 
 
 @torch.no_grad()
-def likelihoods(
-    candidates: list[LikelihoodSubject], batches: Iterable[Any], as_tokens: Callable[[Any], TokenBatch], device: torch.device
-) -> Likelihoods:
-    """Run all candidates over the same tokens, given their true classes; sums are in float64.
+def evaluate_likelihood(
+    subjects: list[Subject[Generator, MetricSet]], batches: Iterable[Any], as_tokens: Callable[[Any], TokenBatch], device: torch.device
+) -> Evaluation:
+    """Run all subjects over the same tokens, given their true classes; sums are in float64.
 
     Args:
-        candidates: each is in eval mode meanwhile, so that nothing is dropped.
-        batches: of tokens, or of what `as_tokens` makes tokens of.
+        subjects: each is in eval mode meanwhile, without dropout.
+        batches: of tokens, or of images that `as_tokens` tokenizes.
         as_tokens: called with each batch.
-        device: where the models are.
+        device: device of the models.
 
     Raises:
-        ValueError: there is no image.
+        DataError: there is no image.
     """
-    were_training = [candidate.model.training for candidate in candidates]
-    for candidate in candidates:
-        candidate.model.eval()
-    sums = torch.zeros(len(candidates) + 1, dtype=torch.float64, device=device)
     unreadable: list[str] = []
-    for batch in batches:
-        unreadable += getattr(batch, "left_out", [])
-        if len(batch.labels) == 0:
-            continue
-        tokens = as_tokens(batch.to(device))
-        nats = [candidate.model.nll(tokens).sum(dtype=torch.float64) for candidate in candidates]
-        sums += torch.stack([*nats, torch.tensor(float(len(tokens.labels)), dtype=torch.float64, device=device)])
-    for candidate, training in zip(candidates, were_training, strict=True):
-        candidate.model.train(training)
-    *totals, n = sum_over_ranks(sums).tolist()
-    unreadable = over_ranks(unreadable)
-    if not n:
-        raise ValueError(f"this data has no evaluation picture that could be read; left out: {', '.join(unreadable[:10])}; change `data`")
-    return Likelihoods([total / n for total in totals], int(n), unreadable)
-
-
-def results(
-    candidates: list[LikelihoodSubject], measured: Likelihoods, source: DataSource, tokenizer: str, seed: int
-) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """Values and cards by log key: `nll` a token, summed over its sub-tokens, and `bits_per_pixel`.
-
-    Args:
-        candidates: as they were judged.
-        measured: what was found.
-        source: the evaluation data.
-        tokenizer: its digest; numbers a token are comparable for one tokenizer only.
-        seed: of the run.
-    """
-    values: dict[str, float] = {}
-    cards: dict[str, dict[str, Any]] = {}
-    pixels = source.image_size**2
-    for candidate, nats in zip(candidates, measured.nats, strict=True):
-        found = {"nll": nats / candidate.model.tokens.num_tokens, "bits_per_pixel": nats / math.log(2) / pixels}
-        for name, value in found.items():
-            by_token = name == "nll"
-            card = Card(
-                metric=name,
-                backend="tessera",
-                network="tokenizer" if by_token else None,
-                weights=tokenizer if by_token else None,
-                resize=None,
-                transform=source.transform,
-                image_size=source.image_size,
-                reference=source.reference,
-                n=measured.n,
-                aggregate="mean over tokens" if by_token else "mean over images",
-                dtype="float32",
-                subject=candidate.weights,
-                guidance=None,
-                losses=None,
-                seed=seed,
-            )
-            values[f"{candidate.prefix}/{name}"] = value
-            cards[f"{candidate.prefix}/{name}"] = card.to_dict()
-    return values, cards
+    with evaluating(subjects):
+        for batch in batches:
+            unreadable += getattr(batch, "left_out", [])
+            if len(batch.labels) == 0:
+                continue
+            tokens = as_tokens(batch.to(device))
+            for subject in subjects:
+                subject.metrics.add(LikelihoodBatch(len(tokens.labels), subject.model.nll(tokens).sum(dtype=torch.float64)))
+    return collect(subjects, unreadable)

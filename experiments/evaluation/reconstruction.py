@@ -1,25 +1,32 @@
-"""One way to judge tokenizers: while training, after it, and by `python -m experiments.evaluate`."""
+"""Evaluation of tokenizers: during training, after it, and by `python -m experiments.evaluate`."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.config.errors import DataError
 from experiments.data.transforms import normalize
 from experiments.evaluation.results import Skipped
-from experiments.evaluation.subjects import Subject
+from experiments.evaluation.subjects import Subject, TokenizerSubject
 from tokenizer.interfaces import ImageBatch
-from tokenizer.layers.distributed import is_distributed, sum_over_ranks, world_size
+from tokenizer.layers.distributed import is_distributed, world_size
+
+
+def _nothing() -> Tensor:
+    return torch.empty(0)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by log key, their cards, what was left out and why, and some pictures.
+    """Results by log key, their cards, absent metrics, and some images.
 
     Attributes:
-        images: that were judged; of a generator, samples.
+        unreadable: keys of images that could not be read.
+        images: evaluation images; samples of a generator; empty if there are none.
         reconstructions: of the images by the first subject; empty for samples.
         counts: (G, V) int64, how often the first subject chose each code of each group; None where codes are not counted.
     """
@@ -28,82 +35,98 @@ class Evaluation:
     cards: dict[str, dict[str, Any]]
     skipped: dict[str, Skipped]
     unreadable: list[str]
-    images: Tensor
-    reconstructions: Tensor
-    counts: Tensor | None
+    images: Tensor = field(default_factory=_nothing)
+    reconstructions: Tensor = field(default_factory=_nothing)
+    counts: Tensor | None = None
 
 
-class Sample:
-    """A few pictures for the eye, spread over a set of unknown size: every `stride`-th, and the stride doubles as the set grows."""
+class Preview:
+    """A few images, spread over a set of unknown size: every `stride`-th, and the stride doubles as the set grows.
+
+    Args:
+        count: largest number of images; up to twice as many are stored meanwhile.
+    """
 
     def __init__(self, count: int) -> None:
-        """Show at most `count`; up to twice as many are kept meanwhile."""
         self.count = count
         self.stride = 1
         self.seen = 0
-        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.stored: list[tuple[Tensor, Tensor]] = []
 
     def add(self, images: Tensor, reconstructions: Tensor) -> None:
-        """Look at a batch (B, 3, H, W)."""
+        """Choose from a batch (B, 3, H, W)."""
         for row in range(-self.seen % self.stride, len(images), self.stride):
-            self.kept.append((images[row].cpu(), reconstructions[row].cpu()))
+            self.stored.append((images[row].cpu(), reconstructions[row].cpu()))
         self.seen += len(images)
-        while len(self.kept) > 2 * self.count:
-            self.kept = self.kept[::2]
+        while len(self.stored) > 2 * self.count:
+            self.stored = self.stored[::2]
             self.stride *= 2
 
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """Images and reconstructions on the CPU, both (n, 3, H, W), n at most `count`; empty if none was seen."""
-        chosen = torch.linspace(0, len(self.kept) - 1, min(self.count, len(self.kept))).round().int().tolist()
-        columns = [[self.kept[place][side] for place in chosen] for side in (0, 1)]
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Images and reconstructions on the CPU, both (n, 3, H, W), n at most `count`; empty if there were none."""
+        chosen = torch.linspace(0, len(self.stored) - 1, min(self.count, len(self.stored))).round().int().tolist()
+        columns = [[self.stored[place][side] for place in chosen] for side in (0, 1)]
         images, reconstructions = (torch.stack(column) if column else torch.empty(0) for column in columns)
         return images, reconstructions
 
 
-@torch.no_grad()
-def evaluate(subjects: list[Subject], batches: Iterable[ImageBatch], device: torch.device, shown: int = 8) -> Evaluation:
-    """Run all subjects over the same pictures.
-
-    Args:
-        subjects: what is judged; each is in eval mode meanwhile.
-        batches: uint8 images.
-        device: where the models are.
-        shown: how many pictures to keep for the eye, spread over the set.
-
-    Raises:
-        ValueError: no picture could be read.
-    """
+@contextmanager
+def evaluating(subjects: Sequence[Subject[Any, Any]]) -> Iterator[None]:
+    """Models in eval mode and metrics without images; the modes return afterwards."""
     were_training = [subject.model.training for subject in subjects]
-    sample = Sample(shown)
-    unreadable: list[str] = []
     for subject in subjects:
         subject.model.eval()
         subject.metrics.reset()
-    for batch in batches:
-        pixels = normalize(batch.images.to(device))
-        unreadable += batch.left_out
-        if len(pixels) == 0:
-            continue
-        outputs = [subject.model(pixels) for subject in subjects]
-        for subject, output in zip(subjects, outputs, strict=True):
-            subject.metrics.update(pixels, output)
-        sample.add(pixels, outputs[0].decoder.reconstruction)
+    yield
     for subject, training in zip(subjects, were_training, strict=True):
         subject.model.train(training)
+
+
+@torch.no_grad()
+def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], device: torch.device, shown: int = 8) -> Evaluation:
+    """Run all subjects over the same images.
+
+    Args:
+        subjects: each is in eval mode meanwhile.
+        batches: uint8 images.
+        device: device of the models.
+        shown: number of images to return, spread over the set.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    preview = Preview(shown)
+    unreadable: list[str] = []
+    with evaluating(subjects):
+        for batch in batches:
+            pixels = normalize(batch.images.to(device))
+            unreadable += batch.left_out
+            if len(pixels) == 0:
+                continue
+            outputs = [subject.model(pixels) for subject in subjects]
+            for subject, output in zip(subjects, outputs, strict=True):
+                subject.metrics.update(pixels, output)
+            preview.add(pixels, outputs[0].decoder.reconstruction)
+    evaluation = collect(subjects, unreadable)
+    images, reconstructions = preview.images()
+    return replace(evaluation, images=images, reconstructions=reconstructions, counts=subjects[0].metrics.counts)
+
+
+def collect(subjects: Sequence[Subject[Any, Any]], unreadable: list[str]) -> Evaluation:
+    """The results of all subjects by log key.
+
+    Raises:
+        DataError: no image was evaluated on any rank.
+    """
     results = {subject.prefix: subject.metrics.compute() for subject in subjects}
     unreadable = over_ranks(unreadable)
     if not any(card["n"] for result in results.values() for card in result.cards.values()):
-        raise ValueError(f"no evaluation picture of this data could be read; left out: {', '.join(unreadable[:10])}; change `data`")
-    images, reconstructions = sample.pictures()
-    codebook = subjects[0].metrics.codebook
+        raise DataError(None, f"no evaluation image could be read; left out: {', '.join(unreadable[:10])}", "data")
     return Evaluation(
         values={f"{prefix}/{name}": value for prefix, result in results.items() for name, value in result.values.items()},
         cards={f"{prefix}/{name}": card for prefix, result in results.items() for name, card in result.cards.items()},
-        skipped={name: why for result in results.values() for name, why in result.skipped.items()},
+        skipped={name: skipped for result in results.values() for name, skipped in result.skipped.items()},
         unreadable=unreadable,
-        images=images,
-        reconstructions=reconstructions,
-        counts=None if codebook is None else sum_over_ranks(codebook.counts.clone()),
     )
 
 

@@ -6,22 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.evaluation import metrics
+from experiments.evaluation.metrics.metric import Metric
 from experiments.evaluation.results import not_computed, skipped_of
 
-ROWS = (
-    "nll",
-    "psnr",
-    "psnr_bicubic",
-    "ssim",
-    "lpips",
-    "rfid",
-    "inception_score",
-    "codebook_usage",
-    "perplexity",
-    "bits_per_token",
-    "bits_per_pixel",
-)
-"""What the terminal shows, in this order; `result.json` holds the rest too."""
 PREFIXES = ("val", "val_raw")
 
 
@@ -41,23 +29,29 @@ def show(result: Mapping[str, Any]) -> None:
 
 def _table(result: Mapping[str, Any]) -> Table:
     """A row a metric, a column for averaged and one for trained weights."""
-    metrics, cards = result["metrics"], result["cards"]
-    prefixes = [prefix for prefix in PREFIXES if any(key.startswith(f"{prefix}/") for key in metrics)]
+    values, cards = result["metrics"], result["cards"]
+    prefixes = [prefix for prefix in PREFIXES if any(key.startswith(f"{prefix}/") for key in values)]
     table = Table()
     table.add_column("metric")
     for prefix in prefixes:
         subjects = [card.get("subject") for key, card in cards.items() if key.startswith(f"{prefix}/")]
         table.add_column("raw" if prefix == "val_raw" or "raw" in subjects else "EMA", justify="right")
     table.add_column("n", justify="right")
-    for name in ROWS:
-        if not any(f"{prefix}/{name}" in metrics for prefix in prefixes):
+    for metric in _rows():
+        if not any(f"{prefix}/{metric.key}" in values for prefix in prefixes):
             continue
-        card = cards.get(f"val/{name}", {})
-        table.add_row(name, *(_printed(name, metrics.get(f"{prefix}/{name}")) for prefix in prefixes), str(card.get("n", "")))
+        card = cards.get(f"val/{metric.key}", {})
+        table.add_row(metric.key, *(_printed(metric, values.get(f"{prefix}/{metric.key}")) for prefix in prefixes), str(card.get("n", "")))
     return table
 
 
-def _printed(name: str, value: float | None) -> str:
+def _rows() -> list[type[Metric]]:
+    """The metrics that the table shows, each key once; `result.json` has the others too."""
+    listed = [each for each in (*metrics.LIKELIHOOD_METRICS, *metrics.METRICS) if each.in_terminal]
+    return list({each.key: each for each in reversed(listed)}.values())[::-1]
+
+
+def _printed(metric: type[Metric], value: float | None) -> str:
     if value is None:
         return ""
-    return f"{100 * value:.2f} %" if name == "codebook_usage" else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"
+    return f"{100 * value:.2f} %" if metric.unit == "%" else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"

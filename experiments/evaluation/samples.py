@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.evaluation.figures import captioned_rows
+from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.sample_file import SampleFile
-from experiments.evaluation.sample_metrics import SampleMetrics
 from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer

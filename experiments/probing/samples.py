@@ -13,9 +13,9 @@ import torch
 
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Search, search_guidance, usual_start
-from experiments.evaluation.metrics.generation import all_skipped
+from experiments.evaluation.metrics.samples import without_network
 from experiments.evaluation.results import Results, Skipped, joined
-from experiments.evaluation.sample_metrics import SampleJudges
+from experiments.evaluation.sample_evaluators import SampleEvaluators
 from experiments.evaluation.samples import draw_labels, generate_images
 from experiments.probing.cache import ResultCache
 from experiments.probing.candidates import Candidate
@@ -54,7 +54,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         config, reference = self.config, self.config["reference"]
-        self.judges = SampleJudges(
+        self.evaluators = SampleEvaluators(
             self.candidate.source,
             None if reference is None else Path(reference),
             self.candidate.model.to(self.device),
@@ -66,8 +66,8 @@ class Sampler:
 
     def best(self) -> tuple[Results, Search | None]:
         """The numbers at the best guidance scale, and the search; None if there is no score to search by."""
-        if self.judges.of_data is None and isinstance(missing := self.judges.inception, MissingWeightsError):
-            return joined([all_skipped(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
+        if self.evaluators.classifier is None and isinstance(missing := self.evaluators.inception, MissingWeightsError):
+            return joined([without_network(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
         settings, samples = self.config["guidance"], self.config["samples"]
         parameters = sum(parameter.numel() for parameter in self.generator.parameters())
         start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]
@@ -111,8 +111,10 @@ class Sampler:
         tokens = self.candidate.tokens
         labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
         batch_size = self.config["batch_size"]
-        metrics = self.judges.metrics(self.candidate.source.image_size, self.subject, sampling.seed, self.guidance_description)
-        batches = generate_images(self.generator, self.judges.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size)
+        metrics = self.evaluators.metrics(self.candidate.source.image_size, self.subject, sampling.seed, self.guidance_description)
+        batches = generate_images(
+            self.generator, self.evaluators.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size
+        )
         for (_, images), batch_labels in zip(batches, torch.split(labels, batch_size), strict=True):
             metrics.update(images, batch_labels)
         return metrics.compute()

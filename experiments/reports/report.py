@@ -13,7 +13,7 @@ from experiments.reports.remarks import changes, misprints, notes, run_remarks
 from experiments.reports.verdicts import Verdict, decide_measured, decide_published
 from experiments.tables.claims import Operand, operands
 from experiments.tables.plot import Plot
-from experiments.tables.sweep_file import BITS_PER_TOKEN, KNOWN_COLUMNS, Claim, Column, SweepFile
+from experiments.tables.sweep_file import BITS_PER_TOKEN, Claim, Column, SweepFile, known_columns
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _claims(sweep: SweepFile, scale: str, rows: list[MeasuredRow], published: Ma
     """The claims with their verdicts on printed and on measured numbers, and those numbers; no table if there are none."""
     if not sweep.claims:
         return []
-    by_name, columns = {row.row.name: row for row in rows}, {**KNOWN_COLUMNS, **{column.key: column for column in sweep.columns}}
+    by_name, columns = {row.row.name: row for row in rows}, {**known_columns(), **{column.key: column for column in sweep.columns}}
     lines = []
     for claim in sweep.claims:
         means = {(name, key): mean.value for name, key in operands(claim.when) if (mean := by_name[name].mean(key))}

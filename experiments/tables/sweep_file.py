@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, Privat
 
 from experiments.config.errors import ConfigError, spelled
 from experiments.config.validation import StrictModel, nearest
+from experiments.evaluation import metrics
 from experiments.tables.claims import parse
 from experiments.tables.fields import Experiment, LabelCell, Name, Settings, Text
 from experiments.tables.plot import Plot
@@ -35,10 +36,10 @@ def _check_evaluations(factors: dict[str, int]) -> dict[str, int]:
 def _column(entry: Any) -> Any:
     """A metric by its key alone has the label that the field gives it."""
     if isinstance(entry, str):
-        if entry not in KNOWN_COLUMNS:
+        if entry not in known_columns():
             expected = "a metric with a known label, or {key: ..., label: ...}"
-            raise ConfigError("key", entry, expected=expected, nearest=nearest(entry, KNOWN_COLUMNS))
-        return KNOWN_COLUMNS[entry]
+            raise ConfigError("key", entry, expected=expected, nearest=nearest(entry, known_columns()))
+        return known_columns()[entry]
     return entry
 
 
@@ -63,19 +64,11 @@ class Column(StrictModel):
         return {"%": 100.0, "M": 1e-6}.get(self.unit, 1.0)
 
 
-KNOWN_COLUMNS = {
-    column.key: column
-    for column in (
-        Column(key="val/rfid", label="rFID", better="lower"),
-        Column(key="val/inception_score", label="IS", better="higher"),
-        Column(key="val/lpips", label="LPIPS", better="lower"),
-        Column(key="val/psnr", label="PSNR", unit="dB", better="higher"),
-        Column(key="val/ssim", label="SSIM", better="higher"),
-        Column(key="val/codebook_usage", label="usage", unit="%", better="higher"),
-        Column(key="val/perplexity", label="PPL", better="higher"),
-        Column(key="model/parameters", label="parameters", unit="M"),
-    )
-}
+def known_columns() -> dict[str, Column]:
+    """Columns that a file may name by their key alone: of every metric class, and the size of the model."""
+    listed = (*metrics.LIKELIHOOD_METRICS, *metrics.METRICS)
+    columns = [Column(key=f"val/{each.key}", label=each.label, unit=each.unit, better=each.better) for each in listed]
+    return {column.key: column for column in (*columns, Column(key="model/parameters", label="parameters", unit="M"))}
 
 
 class Correction(StrictModel):
@@ -173,7 +166,7 @@ class SweepFile(Scaled):
         _check_once("name", [row.name for row in self.rows], "rows")
         for row in self.rows:
             self._check_row(row)
-        keys = list(dict.fromkeys([*(column.key for column in self.columns), *KNOWN_COLUMNS, BITS_PER_TOKEN]))
+        keys = list(dict.fromkeys([*(column.key for column in self.columns), *known_columns(), BITS_PER_TOKEN]))
         for place, claim in enumerate(self.claims, 1):
             try:
                 parse(claim.when, [row.name for row in self.rows], keys)
@@ -184,7 +177,7 @@ class SweepFile(Scaled):
         return self
 
     def _check_columns(self) -> None:
-        known = [*KNOWN_COLUMNS, BITS_PER_TOKEN]
+        known = [*known_columns(), BITS_PER_TOKEN]
         known += [f"val_{name}/{key.removeprefix('val/')}" for name in self.evaluate for key in known if key.startswith("val/")]
         for place, column in enumerate(self.columns, 1):
             if column.key not in known:

@@ -21,7 +21,7 @@ from experiments.data.source import ImageSource
 from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
-from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts
+from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts, usage
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
 from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for, identity_of, looks_like_cache, read_header
@@ -115,13 +115,13 @@ class Tokenizing:
                 keys.update("".join(f"{key}\n" for key in batch.keys).encode(errors="surrogateescape"))
                 indices = self._encode(batch)
                 if counts is not None:
-                    counts.update(torch.from_numpy(indices).flatten(0, 1))
+                    counts.count(torch.from_numpy(indices).flatten(0, 1))
                 writer.append(f"{split}/indices", indices)
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
             raise DataError(None, f"no {split} image can be read; left out: {', '.join(left_out[:10])}", "data")
-        usage = None if counts is None else counts.compute()["codebook_usage"]
-        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": usage}
+        share = None if counts is None else float(usage(counts.counts.sum(0)))
+        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": share}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
         """(B, views, N, G) of images (B, views, 3, H, W)."""

@@ -5,7 +5,7 @@ Papers: Sun et al. 2024, arXiv:2406.06525; Xiong et al. 2025, arXiv:2504.08736, 
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from experiments.config.errors import ConfigError
 from experiments.data.loading import ImageData
 from experiments.data.transforms import normalize
-from experiments.evaluation.likelihood import LikelihoodSubject, likelihoods, results
+from experiments.evaluation.likelihood import evaluate_likelihood, likelihood_subject
 from experiments.evaluation.preview import SamplePreview
 from experiments.evaluation.reconstruction import Evaluation
 from experiments.runs.model_folder import ModelFolder
@@ -172,13 +172,12 @@ class GeneratorTask(ClockedTask):
 
     def evaluate(self, data: ImageData) -> Evaluation:
         """Likelihood of the evaluation tokens under both weights, and samples of the averaged ones."""
-        trained = LikelihoodSubject("val_raw" if self.average else "val", self.generator, "raw")
-        averaged = cast(Generator, self.averaged)
-        candidates = [LikelihoodSubject("val", averaged, "ema"), trained] if self.average else [trained]
-        measured = likelihoods(candidates, data.val_dataloader(), self.as_tokens, self.device)
-        values, cards = results(candidates, measured, self.source, self.source.made_with["digest"], self.config["seed"])
+        seed, digest, averaged = self.config["seed"], self.source.made_with["digest"], cast(Generator, self.averaged)
+        trained = likelihood_subject("val_raw" if self.average else "val", self.generator, self.source, seed, "raw", digest)
+        average = [likelihood_subject("val", averaged, self.source, seed, "ema", digest)] if self.average else []
+        evaluation = evaluate_likelihood([*average, trained], data.val_dataloader(), self.as_tokens, self.device)
         samples = torch.empty(0) if self.preview is None else self.preview.generate(averaged, self.device)
-        return Evaluation(values, cards, {}, measured.unreadable, samples, torch.empty(0), None)
+        return replace(evaluation, images=samples)
 
     def figure(self, evaluation: Evaluation) -> Image.Image:
         """Samples with their classes."""

@@ -17,7 +17,7 @@ from experiments.data.transforms import normalize
 from experiments.evaluation.cards import describe_losses
 from experiments.evaluation.figures import comparison
 from experiments.evaluation.reconstruction import Evaluation, evaluate
-from experiments.evaluation.subjects import Subject, make_subject
+from experiments.evaluation.subjects import TokenizerSubject, make_subject
 from experiments.training.balance import adaptive_weight, detached_image, image_grad, last_layer_norms
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
@@ -41,7 +41,7 @@ class TokenizerTask(ClockedTask):
     objective: Objective
     average: ExponentialMovingAverage
     source: ImageSource
-    subjects: list[Subject]
+    subjects: list[TokenizerSubject]
     _parts: list[dict[str, Tensor]]
     _diagnostics: dict[str, Tensor]
 
@@ -208,7 +208,7 @@ class TokenizerTask(ClockedTask):
         self.source = source
         losses, seed = describe_losses(config["task"]), config["seed"]
         average = make_subject("val", self.average_tokenizer, source, seed, "ema", losses)
-        trained = make_subject("val_raw", self.tokenizer, source, seed, "raw", losses, same_images_as=average.metrics)
+        trained = make_subject("val_raw", self.tokenizer, source, seed, "raw", losses, cache=average.metrics.cache)
         self.subjects = [average, trained]
 
     def describe(self) -> dict[str, Any]:

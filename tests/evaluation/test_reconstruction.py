@@ -1,12 +1,12 @@
-"""What an evaluation hands on beside its numbers."""
+"""An evaluation beside its numbers."""
 
 from types import SimpleNamespace
 
 import torch
 
-from experiments.evaluation.metrics.codebook import CodebookCounts
-from experiments.evaluation.metrics.tokenizer import Results
-from experiments.evaluation.reconstruction import Subject, evaluate
+from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
+from experiments.evaluation.reconstruction import evaluate
+from experiments.evaluation.subjects import Subject
 from tokenizer.interfaces import ImageBatch
 
 
@@ -23,14 +23,8 @@ class Tokens(torch.nn.Module):
 
 
 def subject(prefix: str, shift: int, counted: bool = True) -> Subject:
-    codebook = CodebookCounts(2, 5) if counted else None
-    metrics = SimpleNamespace(
-        codebook=codebook,
-        reset=lambda: codebook and codebook.reset(),
-        update=lambda images, output: codebook and codebook.update(output.quantizer.indices),
-        compute=lambda: Results({"psnr": 20.0}, {"psnr": {"n": 2}}),
-    )
-    return Subject(prefix, Tokens(shift), metrics)
+    quantizer = SimpleNamespace(groups=2, codebook_size=5 if counted else 2**25, bits_per_token=1.0)
+    return Subject(prefix, Tokens(shift), TokenizerMetrics(quantizer, 2, 4, "ema", 0, "whole", "two images"))
 
 
 def batches() -> list[ImageBatch]:
@@ -40,9 +34,9 @@ def batches() -> list[ImageBatch]:
 
 
 def test_the_counts_are_the_first_subjects_by_group_and_stay_when_it_forgets():
-    judged = [subject("val", 0), subject("val_raw", 1)]
-    evaluation = evaluate(judged, batches(), torch.device("cpu"))
-    judged[0].metrics.reset()
+    subjects = [subject("val", 0), subject("val_raw", 1)]
+    evaluation = evaluate(subjects, batches(), torch.device("cpu"))
+    subjects[0].metrics.reset()
     assert evaluation.counts.tolist() == [[3, 0, 0, 1, 0], [0, 3, 1, 0, 0]]
 
 

@@ -1,68 +1,125 @@
-"""Usage and perplexity of a codebook over a whole evaluation set.
+"""Usage and perplexity of a codebook over a whole evaluation set. Imports no torch.
 
 Source: Wang et al. 2024, arXiv:2412.02632, tables 1 to 3. Counts are summed over images, groups and ranks before anything
-is computed of them: an average of per-batch usages would depend on the batch size.
+is computed from them: an average of per-batch usages would depend on the batch size.
 """
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
-from tokenizer.layers.distributed import sum_over_ranks
+from experiments.evaluation.metrics.metric import Metric, RunningSums
+from experiments.evaluation.results import Skipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_COUNTED_CODES = 2**24
 
 
-class CodebookCounts:
-    """How often each code of each group was chosen."""
+class CodebookCounts(RunningSums):
+    """Number of times that each code of each group was chosen."""
 
     def __init__(self, groups: int, codebook_size: int) -> None:
-        """Start at zero.
+        import torch
 
-        Raises:
-            ValueError: more codes than can be counted.
-        """
-        if codebook_size > MAX_COUNTED_CODES:
-            raise ValueError(f"not counted: codebook_size {codebook_size} is above {MAX_COUNTED_CODES}")
-        self.counts = torch.zeros(groups, codebook_size, dtype=torch.int64)
+        super().__init__({"counts": torch.zeros(groups, codebook_size, dtype=torch.int64)})
 
-    def reset(self) -> None:
-        """Forget all."""
-        self.counts.zero_()
+    @property
+    def counts(self) -> "Tensor":
+        """(G, V) int64 of this rank."""
+        return self.tensors["counts"]
 
-    def to(self, device: torch.device | str) -> None:
-        """Count on another device."""
-        self.counts = self.counts.to(device)
-
-    def update(self, indices: Tensor) -> None:
+    def count(self, indices: "Tensor") -> None:
         """Count (B, N, G) int64 indices in [0, V), without reading anything back to the host."""
+        import torch
+
         groups, codebook_size = self.counts.shape
         first = torch.arange(groups, device=indices.device) * codebook_size
         flat = (indices + first).flatten()
         self.counts.view(-1).scatter_add_(0, flat, torch.ones_like(flat))
 
-    def compute(self) -> dict[str, float]:
-        """Usage in [0, 1] and perplexity in [1, V] of the summed counts of all ranks.
-
-        Returns:
-            `codebook_usage` and `perplexity` of the counts summed over groups, as fits a shared codebook;
-            `codebook_usage_product` over groups and `perplexity_per_group`, the mean over groups.
-        """
-        counts = sum_over_ranks(self.counts)
-        return {
-            "codebook_usage": float(usage(counts.sum(0))),
-            "perplexity": float(perplexity(counts.sum(0))),
-            "codebook_usage_product": float(usage(counts).prod()),
-            "perplexity_per_group": float(perplexity(counts).mean()),
-        }
+    def update(self, batch: Any) -> None:
+        """Count the indices of a batch."""
+        self.count(batch.indices)
 
 
-def usage(counts: Tensor) -> Tensor:
+def usage(counts: "Tensor") -> "Tensor":
     """Share in [0, 1] of the codes that were chosen at all: (..., V) counts to (...) float64."""
     return (counts > 0).double().mean(-1)
 
 
-def perplexity(counts: Tensor) -> Tensor:
+def perplexity(counts: "Tensor") -> "Tensor":
     """exp of the entropy of the choices, the effective number of codes: (..., V) counts to (...) float64."""
+    import torch
+
     share = counts.double() / counts.sum(-1, keepdim=True)
     entropy: Tensor = torch.special.entr(share).sum(-1)
     return entropy.exp()
+
+
+class CodebookMetric(Metric):
+    """A number of the counts."""
+
+    shared = CodebookCounts
+
+    @classmethod
+    def make_shared(cls, context: Any) -> CodebookCounts:
+        """Counts for the sizes of the quantizer."""
+        return CodebookCounts(context.quantizer.groups, context.quantizer.codebook_size)
+
+    @classmethod
+    def why_absent(cls, context: Any) -> Skipped | None:
+        """Codes beyond a size are not counted."""
+        size = context.quantizer.codebook_size
+        return Skipped(f"not counted: codebook_size {size} is above {MAX_COUNTED_CODES}") if size > MAX_COUNTED_CODES else None
+
+    @property
+    def counts(self) -> "Tensor":
+        """(G, V) int64 over all ranks."""
+        counts: Tensor = self.sums.joined["counts"]
+        return counts
+
+
+class CodebookUsage(CodebookMetric):
+    """Share of the codes that were chosen, in [0, 1]; groups share their counts, as fits a shared codebook."""
+
+    key, label, unit, better = "codebook_usage", "usage", "%", "higher"
+    aggregate = "counts summed over images and groups"
+    in_terminal = True
+
+    def compute(self) -> float:
+        """Of the counts summed over groups."""
+        return float(usage(self.counts.sum(0)))
+
+
+class Perplexity(CodebookMetric):
+    """Effective number of codes, in [1, V]; groups share their counts."""
+
+    key, label, better = "perplexity", "PPL", "higher"
+    aggregate = "counts summed over images and groups"
+    in_terminal = True
+
+    def compute(self) -> float:
+        """Of the counts summed over groups."""
+        return float(perplexity(self.counts.sum(0)))
+
+
+class CodebookUsageProduct(CodebookMetric):
+    """Product of the usages of all groups, in [0, 1]."""
+
+    key, label, unit, better = "codebook_usage_product", "usage product", "%", "higher"
+    aggregate = "counts summed over images, product over groups"
+
+    def compute(self) -> float:
+        """Of the counts of each group."""
+        return float(usage(self.counts).prod())
+
+
+class PerplexityPerGroup(CodebookMetric):
+    """Mean of the perplexities of all groups, in [1, V]."""
+
+    key, label, better = "perplexity_per_group", "PPL per group", "higher"
+    aggregate = "counts summed over images, mean over groups"
+
+    def compute(self) -> float:
+        """Of the counts of each group."""
+        return float(perplexity(self.counts).mean())

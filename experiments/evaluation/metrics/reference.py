@@ -15,8 +15,8 @@ from torch import Tensor
 
 from experiments.evaluation.metrics.adm_file import PICTURES, AdmFile
 from experiments.evaluation.metrics.features import FeatureExtractor
-from experiments.evaluation.metrics.inception import FeatureMoments
-from experiments.evaluation.metrics.reconstruction import to_unit
+from experiments.evaluation.metrics.frechet import FeatureMoments
+from experiments.evaluation.metrics.images import to_unit
 from experiments.evaluation.metrics.reservoir import Reservoir
 from tokenizer.interfaces import ImageBatch
 from tokenizer.weights import sha256
@@ -72,7 +72,7 @@ class ReferenceStatistics:
         sums.add_all(images())
         if unreadable:
             log.warning("%d pictures of the reference cannot be read and are left out: %s ...", len(unreadable), ", ".join(unreadable[:3]))
-        return sums.statistics(f"{description}, {sums.moments_of_pool.count:.0f} pictures")
+        return sums.statistics(f"{description}, {sums.kept.seen} pictures")
 
     @classmethod
     def from_npz(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
@@ -193,6 +193,8 @@ class _Sums:
         """Of everything that was added."""
         if self.kept.seen < 2:
             raise ValueError(f"the reference ({description}) is too small: a covariance needs at least two pictures")
+        for moments in (self.moments_of_pool, self.moments_of_map):
+            moments.join()
         pool = self.moments_of_pool.compute()
         spatial = self.moments_of_map.compute() if self.network.spatial_width else None
         on_cpu = [None if pair is None else (pair[0].cpu(), pair[1].cpu()) for pair in (pool, spatial)]

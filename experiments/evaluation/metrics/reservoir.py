@@ -11,19 +11,22 @@ SEED = 0
 
 
 class Reservoir:
-    """Keeps at most `limit` rows of a stream, each row with the same chance; all of them, in order, while they fit.
+    """Stores at most `limit` rows of a stream, each row with the same probability; all of them, in order, while they fit.
 
     The choice depends on the rows' numbers alone: not on batches, not on the random numbers of the process.
+
+    Args:
+        limit: largest number of rows.
+        width: row width; rows are stored on the CPU as fp32.
     """
 
     def __init__(self, limit: int, width: int) -> None:
-        """
-        Args:
-            limit: rows to keep.
-            width: of a row; they are kept on the CPU as fp32.
-        """
         self.limit = limit
         self.storage = torch.empty(limit, width)  # memory is taken when a page is written
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
         self.seen = 0
         self.random = np.random.default_rng(SEED)
 
@@ -37,9 +40,9 @@ class Reservoir:
 
     @property
     def rows(self) -> Tensor:
-        """(n, width) what is kept."""
+        """(n, width) stored rows."""
         return self.storage[: min(self.seen, self.limit)]
 
     def __str__(self) -> str:
-        kept = len(self.rows)
-        return f"{kept}" if kept == self.seen else f"{kept} of {self.seen}, drawn with seed {SEED}"
+        count = len(self.rows)
+        return f"{count}" if count == self.seen else f"{count} of {self.seen}, drawn with seed {SEED}"

@@ -1,5 +1,7 @@
 """Fréchet distance and inception score on features, and the network that gives them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,14 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
+from experiments.evaluation.metrics.features import Features
+from experiments.evaluation.metrics.frechet import FeatureMoments, frechet_distance
 from experiments.evaluation.metrics.inception import (
-    FeatureMoments,
     Inception,
-    InceptionScore,
-    frechet_distance,
     inception_features,
     to_uint8,
 )
+from experiments.evaluation.metrics.inception_score import InceptionScore
 
 
 def features(count, width=24, seed=0, scale=1.0):
@@ -28,6 +30,7 @@ def distance(one, other):
     for moments, batch in zip(both, (one, other), strict=True):
         for part in batch.split(7):
             moments.update(part)
+        moments.join()
     return frechet_distance(both[0].compute(), both[1].compute())
 
 
@@ -36,6 +39,7 @@ def test_running_sums_give_mean_and_covariance_of_all_features():
     moments = FeatureMoments(24)
     for part in batch.split(16):
         moments.update(part)
+    moments.join()
     mean, covariance = moments.compute()
     np.testing.assert_allclose(mean, batch.double().mean(0), rtol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(batch.double().numpy(), rowvar=False), rtol=1e-9, atol=1e-12)
@@ -64,21 +68,25 @@ def test_equal_features_have_no_distance_and_shifted_ones_the_shift_squared():
     assert distance(batch, batch + 0.5) == pytest.approx(24 * 0.25, rel=1e-4)
 
 
+def score_of(*logits):
+    score = InceptionScore(SimpleNamespace(classes=logits[0].shape[1]))
+    for part in logits:
+        score.update(SimpleNamespace(features=Features(part, logits=part)))
+    score.join()
+    return score.compute()
+
+
 def test_inception_score_is_the_one_of_torch_fidelity_on_the_same_splits():
     logits = features(100, width=12)
-    score = InceptionScore(12)
-    for part in logits.split(33):
-        score.update(part)
+    value = score_of(*logits.split(33))
     in_order_of_splits = torch.cat([logits[split::10] for split in range(10)])
     expected = isc_features_to_metric(in_order_of_splits, shuffle=False)["inception_score_mean"]
-    assert score.compute() == pytest.approx(expected, rel=1e-9)
+    assert value == pytest.approx(expected, rel=1e-9)
 
 
 def test_inception_score_by_hand_is_the_number_of_classes_that_are_surely_seen():
     logits = torch.eye(4).repeat_interleave(10, 0) * 1e4  # every split sees each of four classes once
-    score = InceptionScore(4)
-    score.update(logits)
-    assert score.compute() == pytest.approx(4.0)
+    assert score_of(logits) == pytest.approx(4.0)
 
 
 def test_every_whole_number_survives_normalisation_and_fractions_are_cut_off():

@@ -1,4 +1,4 @@
-"""Precision and recall of generated pictures, by balls around features that reach to the third neighbour.
+"""Precision and recall of two sets of features, by balls around features that reach to the third neighbor.
 
 Paper: Kynkäänniemi et al. 2019, arXiv:1904.06991, section 3; k = 3 as there and in the evaluation of ADM (arXiv:2105.05233).
 Deviation: distances are float64, so that a point on a ball's surface is inside for certain; the features are used as they are.
@@ -9,20 +9,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-NEIGHBOURS = 3
-TILE = (2048, 8192)
-"""Rows and columns of one block of distances: 128 MiB in float64."""
-ROUNDING = 1e-12
-"""Of the largest squared length: what summing in another order may change in a squared distance."""
+TILE = (2048, 8192)  # rows and columns of one block of distances: 128 MiB in float64
+ROUNDING = 1e-12  # change of a squared distance by summing in another order, in units of the largest squared length
 
 
-def precision_recall(generated: Tensor, reference: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
+def precision_recall(generated: Tensor, reference: Tensor, neighbors: int) -> tuple[float, float]:
     """Share of generated features inside the reference's balls, and of reference features inside the generated ones'.
 
     Args:
         generated: (M, F), computed where it is, in blocks.
         reference: (R, F), on the same device.
-        neighbours: k; a point's ball reaches to its k-th nearest neighbour in its own set, surface included.
+        neighbors: k; a point's ball reaches to its k-th nearest neighbor in its own set, surface included.
 
     Raises:
         ValueError: the widths differ, or a set has no more than k features.
@@ -30,13 +27,13 @@ def precision_recall(generated: Tensor, reference: Tensor, neighbours: int = NEI
     if generated.shape[1] != reference.shape[1]:
         raise ValueError(f"generated features have the width {generated.shape[1]}, reference features {reference.shape[1]}")
     for name, features in {"generated": generated, "reference": reference}.items():
-        if len(features) <= neighbours:
-            raise ValueError(f"{len(features)} {name} features are too few: a ball to neighbour {neighbours} needs more than {neighbours}")
+        if len(features) <= neighbors:
+            raise ValueError(f"{len(features)} {name} features are too few: a ball to neighbor {neighbors} needs more than {neighbors}")
     center = reference.mean(0, dtype=torch.float64)  # shorter vectors, smaller rounding errors
     parts = [*torch.split(generated, TILE[1]), *torch.split(reference, TILE[1])]
     slack = ROUNDING * max(_squared_lengths(part.double() - center).max() for part in parts)
-    generated_radii = squared_radii(generated, neighbours, center) + slack
-    reference_radii = squared_radii(reference, neighbours, center) + slack
+    generated_radii = squared_radii(generated, neighbors, center) + slack
+    reference_radii = squared_radii(reference, neighbors, center) + slack
     in_reference = torch.zeros(len(generated), dtype=torch.bool, device=generated.device)
     in_generated = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
     for rows, columns, distances in _tiles(generated, reference, center):
@@ -45,12 +42,12 @@ def precision_recall(generated: Tensor, reference: Tensor, neighbours: int = NEI
     return float(in_reference.double().mean()), float(in_generated.double().mean())
 
 
-def squared_radii(features: Tensor, neighbours: int, center: Tensor) -> Tensor:
-    """(n,) float64 squared distance of every one of (n, F) features to its k-th nearest neighbour, itself not counted."""
-    nearest = torch.full((len(features), neighbours + 1), torch.inf, dtype=torch.float64, device=features.device)
-    for rows, _, distances in _tiles(features, features, center):  # a point is its own nearest, so one more than k are kept
-        found = distances.topk(min(neighbours + 1, distances.shape[1]), largest=False, sorted=False).values
-        nearest[rows] = torch.cat([nearest[rows], found], 1).topk(neighbours + 1, largest=False).values
+def squared_radii(features: Tensor, neighbors: int, center: Tensor) -> Tensor:
+    """(n,) float64 squared distance of every one of (n, F) features to its k-th nearest neighbor, itself not counted."""
+    nearest = torch.full((len(features), neighbors + 1), torch.inf, dtype=torch.float64, device=features.device)
+    for rows, _, distances in _tiles(features, features, center):  # a point is its own nearest, so one more than k are stored
+        found = distances.topk(min(neighbors + 1, distances.shape[1]), largest=False, sorted=False).values
+        nearest[rows] = torch.cat([nearest[rows], found], 1).topk(neighbors + 1, largest=False).values
     return nearest[:, -1]
 
 

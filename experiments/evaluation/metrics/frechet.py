@@ -1,0 +1,168 @@
+"""Fréchet distances of Inception features from running sums. Imports no torch.
+
+Papers: Heusel et al. 2017, arXiv:1706.08500; Nash et al. 2021, arXiv:2103.03841 (distance of spatial features). Sums and covariances are
+float64.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from experiments.evaluation.metrics.inception_metric import FEATURES, InceptionMetric
+from experiments.evaluation.metrics.metric import RunningSums
+from experiments.evaluation.results import Skipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Moments = tuple[Tensor, Tensor]
+
+
+class FeatureMoments(RunningSums):
+    """Number, sum and summed outer products of features, in float64.
+
+    Args:
+        width: of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        import torch
+
+        shapes = {"count": (), "sum": (width,), "outer": (width, width)}
+        super().__init__({name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()})
+
+    def update(self, batch: "Tensor") -> None:
+        """Add (B, width) features."""
+        features = batch.double()
+        self.add("count", len(features))
+        self.add("sum", features.sum(0))
+        self.tensors["outer"].addmm_(features.T, features)
+
+    def compute(self) -> "Moments":
+        """Mean (width,) and unbiased covariance (width, width) of at least two features, from sums that are joined."""
+        import torch
+
+        count, total, outer = (self.joined[name] for name in ("count", "sum", "outer"))
+        mean = total / count
+        return mean, (outer - count * torch.outer(mean, mean)) / (count - 1)
+
+
+def moments_of(features: "Tensor") -> "Moments":
+    """Mean and unbiased covariance of (n, width) features."""
+    sums = FeatureMoments(features.shape[1])
+    sums.update(features)
+    sums.join()
+    return sums.compute()
+
+
+def frechet_distance(one: "Moments", other: "Moments") -> float:
+    """Squared Fréchet distance of two normal distributions, each a mean (F,) and a covariance (F, F) in float64.
+
+    The trace of the root of A B is the sum of the roots of the eigenvalues of R^T B R, where R R^T = A: that matrix is symmetric,
+    so its eigenvalues are real and cheap. Fewer images than features make A singular; then R comes from A's own eigenvectors.
+    """
+    import torch
+
+    (mean_a, covariance_a), (mean_b, covariance_b) = one, other
+    root, failed = torch.linalg.cholesky_ex(covariance_a)
+    if failed:
+        squares, axes = torch.linalg.eigh(covariance_a)
+        root = axes * squares.clamp(min=0).sqrt()
+    eigenvalues = torch.linalg.eigvalsh(root.T @ covariance_b @ root)
+    trace = covariance_a.trace() + covariance_b.trace() - 2 * eigenvalues.clamp(min=0).sqrt().sum()
+    return float((mean_a - mean_b).square().sum() + trace)
+
+
+class FrechetDistance(InceptionMetric):
+    """A distance between two sets of images."""
+
+    better = "lower"
+    aggregate = "covariances of all images"
+    fewest_images = 2
+
+
+class RFID(FrechetDistance):
+    """Distance of reconstructions to their images."""
+
+    key, label = "rfid", "rFID"
+    in_terminal = True
+
+    def __init__(self, context: Any, sums: Any = None) -> None:
+        super().__init__(context, sums)
+        self.real, self.fake = FeatureMoments(FEATURES), FeatureMoments(FEATURES)
+        self.parts = [self.real, self.fake]
+
+    def update(self, batch: Any) -> None:
+        """Add the features of a batch."""
+        self.real.update(batch.real_features.pool)
+        self.fake.update(batch.features.pool)
+
+    def compute(self) -> float:
+        """The distance."""
+        return frechet_distance(self.real.compute(), self.fake.compute())
+
+
+class GFID(FrechetDistance):
+    """Distance of samples to a reference."""
+
+    key, label = "gfid", "gFID"
+
+    def __init__(self, context: Any, sums: Any = None) -> None:
+        super().__init__(context, sums)
+        self.width = self._width(context)
+        self.generated = FeatureMoments(self.width)
+        self.parts = [self.generated]
+
+    @staticmethod
+    def _width(context: Any) -> int:
+        return int(context.network.width)
+
+    @classmethod
+    def why_absent(cls, context: Any) -> Skipped | None:
+        """There must be a reference."""
+        missing = super().why_absent(context)
+        return Skipped("there are no reference statistics") if missing is None and context.reference is None else missing
+
+    def update(self, batch: Any) -> None:
+        """Add the features of a batch."""
+        self.generated.update(batch.features.pool)
+
+    def compute(self) -> float:
+        """The distance."""
+        return frechet_distance(self._reference(), self.generated.compute())
+
+    def _reference(self) -> "Moments":
+        mean, covariance = self.context.reference.moments
+        return mean.to(self.context.network.device), covariance.to(self.context.network.device)
+
+    def card(self, n: int) -> dict[str, Any]:
+        """Whether the covariance is singular."""
+        singular = "" if n > self.width else f", singular: no more images than the {self.width} features"
+        return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
+
+
+class SFID(GFID):
+    """Distance of spatial features of samples to a reference."""
+
+    key, label = "sfid", "sFID"
+    aggregate = "unverified: not compared with ADM's evaluator; covariances of all images"
+
+    @staticmethod
+    def _width(context: Any) -> int:
+        return int(context.network.spatial_width)
+
+    @classmethod
+    def why_absent(cls, context: Any) -> Skipped | None:
+        """Network and reference must have spatial features."""
+        missing = super().why_absent(context)
+        if missing is None and not context.network.spatial_width:
+            return Skipped(f"{context.network.name} has no spatial features")
+        if missing is None and context.reference.spatial is None:
+            return Skipped(f"the reference has no spatial statistics: {context.reference.description}")
+        return missing
+
+    def update(self, batch: Any) -> None:
+        """Add the features of a batch."""
+        self.generated.update(batch.features.spatial)
+
+    def _reference(self) -> "Moments":
+        mean, covariance = self.context.reference.spatial
+        return mean.to(self.context.network.device), covariance.to(self.context.network.device)

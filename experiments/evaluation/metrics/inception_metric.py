@@ -1,0 +1,25 @@
+"""Base of metrics from Inception features. Imports no torch."""
+
+from typing import TYPE_CHECKING
+
+from experiments.evaluation.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FEATURES = 2048
+CLASSES = 1008
+RESIZE = "TensorFlow 1 bilinear to 299, uint8 by truncation"
+
+
+class InceptionMetric(Metric):
+    """A number from Inception features."""
+
+    backend, network, resize = "torch-fidelity", "inception", RESIZE
+
+    @classmethod
+    def load_network(cls) -> "nn.Module":
+        """Inception with the published weights."""
+        from experiments.evaluation.metrics.inception import load_inception
+
+        return load_inception()

@@ -1,0 +1,87 @@
+"""Precision and recall of samples. Imports no torch.
+
+Paper: Kynkäänniemi et al. 2019, arXiv:1904.06991; see `experiments.evaluation.metrics.neighbors`.
+"""
+
+from typing import Any
+
+from experiments.evaluation.metrics.inception_metric import InceptionMetric
+from experiments.evaluation.metrics.metric import RunningSums
+from experiments.evaluation.results import Skipped
+
+NEIGHBORS = 3
+
+
+class StoredFeatures(RunningSums):
+    """A bounded choice of features of samples, on the CPU. For one process."""
+
+    def __init__(self, context: Any) -> None:
+        from experiments.evaluation.metrics.reservoir import Reservoir
+
+        super().__init__({})
+        self.context = context
+        self.rows = Reservoir(context.stored_features, context.network.width)
+        self.precision = self.recall = 0.0
+
+    def reset(self) -> None:
+        """Forget all."""
+        self.rows.reset()
+
+    def update(self, batch: Any) -> None:
+        """Add the features of a batch."""
+        self.rows.update(batch.features.pool)
+
+    def join(self) -> None:
+        """Compute both numbers, which share their distances."""
+        from experiments.evaluation.metrics.neighbors import precision_recall
+
+        device = self.context.network.device
+        self.precision, self.recall = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+
+
+class NeighborMetric(InceptionMetric):
+    """A share of features inside of the balls of the other set."""
+
+    better = "higher"
+    dtype = "float32 features, float64 distances"
+    fewest_images = NEIGHBORS + 1
+    shared = StoredFeatures
+
+    @classmethod
+    def why_absent(cls, context: Any) -> Skipped | None:
+        """The reference must have features of single images."""
+        missing = super().why_absent(context)
+        if missing is not None:
+            return missing
+        if context.reference is None:
+            return Skipped("there are no reference statistics")
+        count = 0 if context.reference.features is None else len(context.reference.features)
+        if count > NEIGHBORS:
+            return None
+        description = context.reference.description
+        return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {description}")
+
+    def card(self, n: int) -> dict[str, Any]:
+        """With the numbers of features."""
+        balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"
+        return {**super().card(n), "backend": "tessera", "aggregate": balls}
+
+
+class Precision(NeighborMetric):
+    """Share of samples that are near reference images."""
+
+    key, label = "precision", "precision"
+
+    def compute(self) -> float:
+        """Computed together with recall."""
+        return float(self.sums.precision)
+
+
+class Recall(NeighborMetric):
+    """Share of reference images that are near samples."""
+
+    key, label = "recall", "recall"
+
+    def compute(self) -> float:
+        """Computed together with precision."""
+        return float(self.sums.recall)
