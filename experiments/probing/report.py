@@ -6,6 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.evaluation.metrics.codebook import CodebookUsage
+from experiments.evaluation.metrics.digits import ClassAccuracy, FrechetDigits
+from experiments.evaluation.metrics.frechet import GFID, RFID
+from experiments.evaluation.metrics.likelihood import NLL, LikelihoodBitsPerPixel
+from experiments.evaluation.metrics.reconstruction import PSNR
 from experiments.evaluation.results import plain
 from experiments.probing.study import ProbeResult
 from experiments.reports.cards import card_lines
@@ -21,14 +26,8 @@ from tokenizer.files import write_text
 
 DIGITS = 4
 COLUMNS = (
-    Column(key="val/rfid", label="rFID", better="lower"),
-    Column(key="val/psnr", label="PSNR", better="higher"),
-    Column(key="val/codebook_usage", label="usage", unit="%"),
-    Column(key="probe/nll", label="nats / token", better="lower"),
-    Column(key="probe/bits_per_pixel", label="bits / pixel", better="lower"),
-    Column(key="probe/gfid", label="gFID", better="lower"),
-    Column(key="probe/frechet_digits", label="Fréchet digits", better="lower"),
-    Column(key="probe/class_accuracy", label="right class", unit="%", better="higher"),
+    *(Column.of_metric(metric, "val") for metric in (RFID, PSNR, CodebookUsage)),
+    *(Column.of_metric(metric, "probe") for metric in (NLL, LikelihoodBitsPerPixel, GFID, FrechetDigits, ClassAccuracy)),
     Column(key="probe/guidance", label="scale"),
     Column(key="probe/acc1", label="AR top-1", unit="%", better="higher"),
     Column(key="probe/tokenizer_acc1", label="tokenizer top-1", unit="%", better="higher"),
@@ -83,7 +82,8 @@ def write(results: Sequence[ProbeResult], report: Report, protocol: str, folder:
 def line(result: ProbeResult) -> str:
     """One tokenizer in one line."""
     values = result.results.values
-    numbers = [f"{column.label} {values[column.key] * column.factor:.4g}{column.unit}" for column in COLUMNS if column.key in values]
+    known = [column for column in COLUMNS if column.key in values]
+    numbers = [f"{column.label} {values[column.key] * column.factor:.4g} {column.unit}".rstrip() for column in known]
     return f"{result.location.name}: {', '.join(numbers) or 'nothing'}" + (f"; failed: {result.failed}" if result.failed else "")
 
 
@@ -98,7 +98,7 @@ def plane(results: Sequence[ProbeResult]) -> Plot | None:
 
 def _row(result: ProbeResult, seed: int) -> MeasuredRow:
     name, results, state = result.location.name, result.results, "failed" if result.failed else "done"
-    reasons = {key: skipped.reason for key, skipped in results.skipped.items()}
+    reasons = {name: skipped.reason for name, skipped in results.skipped.items()}
     run = Run(seed, result.location.folder, state, results.values, results.cards, reasons, result.failed)
     return MeasuredRow(Row(name=name, label=[name, result.tokens]), [run])
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, Privat
 from experiments.config.errors import ConfigError, spelled
 from experiments.config.validation import StrictModel, nearest
 from experiments.evaluation import metrics
+from experiments.evaluation.metrics.metric import Metric
 from experiments.tables.claims import parse
 from experiments.tables.fields import Experiment, LabelCell, Name, Settings, Text
 from experiments.tables.plot import Plot
@@ -63,11 +64,16 @@ class Column(StrictModel):
         """Factor from the unit of results to the unit of the printed cells."""
         return {"%": 100.0, "M": 1e-6}.get(self.unit, 1.0)
 
+    @classmethod
+    def of_metric(cls, metric: type[Metric], prefix: str) -> Self:
+        """The column of a metric class."""
+        return cls(key=f"{prefix}/{metric.key}", label=metric.label, unit=metric.unit, better=metric.better)
+
 
 def known_columns() -> dict[str, Column]:
     """Columns that a file may name by their key alone: of every metric class, and the size of the model."""
     listed = (*metrics.LIKELIHOOD_METRICS, *metrics.METRICS)
-    columns = [Column(key=f"val/{each.key}", label=each.label, unit=each.unit, better=each.better) for each in listed]
+    columns = [Column.of_metric(each, "val") for each in listed]
     return {column.key: column for column in (*columns, Column(key="model/parameters", label="parameters", unit="M"))}
 
 

@@ -120,8 +120,8 @@ class Tokenizing:
                 writer.append(f"{split}/labels", batch.labels.numpy())
         if len(left_out) == len(views):
             raise DataError(None, f"no {split} image can be read; left out: {', '.join(left_out[:10])}", "data")
-        used = None if counts is None else float(usage(counts.counts.sum(0)))
-        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": used}
+        share = None if counts is None else float(usage(counts.counts.sum(0)))
+        return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": share}
 
     def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
         """(B, views, N, G) of images (B, views, 3, H, W)."""

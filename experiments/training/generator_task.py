@@ -171,7 +171,7 @@ class GeneratorTask(ClockedTask):
         log.info("%d tokens of %d x %d codes, %d classes", tokens.num_tokens, tokens.groups, tokens.codebook_size, tokens.num_classes)
 
     def evaluate(self, data: ImageData) -> Evaluation:
-        """Likelihood of the evaluation tokens under each weights, and samples of the averaged ones."""
+        """Likelihood of the evaluation tokens under both weights, and samples of the averaged ones."""
         seed, digest, averaged = self.config["seed"], self.source.made_with["digest"], cast(Generator, self.averaged)
         trained = likelihood_subject("val_raw" if self.average else "val", self.generator, self.source, seed, "raw", digest)
         average = [likelihood_subject("val", averaged, self.source, seed, "ema", digest)] if self.average else []

@@ -62,7 +62,6 @@ def test_joined_results_skip_nothing_that_one_of_them_has():
 
 
 def test_renaming_leaves_out_what_it_does_not_name():
-    found = renamed(
-        Results({"a": 1.0, "b": 2.0}, {"a": {"n": 1}, "b": {}}, {"c": Skipped("absent"), "d": Skipped("absent")}), {"a": "x", "c": "y"}
-    )
+    results = Results({"a": 1.0, "b": 2.0}, {"a": {"n": 1}, "b": {}}, {"c": Skipped("absent"), "d": Skipped("absent")})
+    found = renamed(results, {"a": "x", "c": "y"})
     assert found == Results({"x": 1.0}, {"x": {"n": 1}}, {"y": Skipped("absent")})

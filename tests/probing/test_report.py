@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.evaluation.guidance import Trial
-from experiments.evaluation.results import Results
+from experiments.evaluation.results import Results, Skipped
 from experiments.probing.candidates import TokenizerLocation
 from experiments.probing.report import line, make_report, plane, write
 from experiments.probing.study import ProbeResult
@@ -57,14 +57,14 @@ def test_one_number_alone_is_no_best():
 
 def test_a_failed_tokenizer_is_named_and_has_its_numbers():
     failed = probed("a", failed="out of memory", psnr=20.0)
-    assert line(failed) == "a: PSNR 20; failed: out of memory"
+    assert line(failed) == "a: PSNR 20 dB; failed: out of memory"
     made = report(failed)
     assert "a, seed 0, failed: out of memory (runs/a)" in made.remarks
     assert "| a | 16 x 1 of 256 | 20 | a: failed |" in markdown(made)
 
 
 def test_every_skipped_metric_has_its_reason():
-    skipped = {"probe/gfid": "no weights", "val/rfid": "no weights", "probe/inception_score": "no weights"}
+    skipped = dict.fromkeys(("probe/gfid", "val/rfid", "probe/inception_score"), Skipped("no weights", "inception"))
     made = report(probed("a", skipped=skipped, psnr=20.0), probed("b", psnr=21.0, gfid=3.0))
     assert "Not measured: gFID (a), rFID (a), probe/inception_score (a). no weights" in made.remarks
 
@@ -88,7 +88,7 @@ def test_the_files_of_a_report_have_every_number_and_every_trial(tmp_path):
     assert [row["folder"] for row in table] == ["runs/a", "runs/b|c"]
     assert not [head for head in table[0] if "published" in head or "difference" in head]
     text = (tmp_path / "report.md").read_text()
-    assert "| tokenizer | tokens | PSNR | bits / pixel | run |" in text
+    assert "| tokenizer | tokens | PSNR (dB) | bits / pixel | run |" in text
     assert "| a | 16 x 1 of 256 | **20** | 0.2500 | a: done |" in text
     assert "| a | 2 | 30 | 1.5 |" in text
     assert "b\\|c" in text

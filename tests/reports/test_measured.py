@@ -95,7 +95,7 @@ def test_of_two_runs_of_one_configuration_the_newer_counts():
 
 
 def test_why_a_number_is_missing_names_no_place_on_a_machine():
-    absent = Skipped("the network needs a file, expected at /home/someone/inception.pth: fetch it", "inception")
+    absent = Skipped("the network needs a file, expected at /home/somebody/inception.pth: fetch it", "inception")
     skipped = plain({"rfid": absent, "ssim": Skipped("images are too small")})
     write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=skipped)
     (row,) = measure(FIRST, "mini", 1, [])
@@ -155,7 +155,7 @@ def test_a_failed_evaluation_is_named_beside_the_state_and_leaves_the_other_numb
     assert [mean.seeds for mean in (row.mean("val/psnr"), row.mean("val_twice/rfid")) if mean] == [2, 1]
 
 
-def test_a_completion_that_failed_is_why_numbers_are_missing():
+def test_a_completion_that_failed_says_why_numbers_are_missing():
     folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=plain({"rfid": Skipped("it needs x", "inception")}))
     evaluated(folder, "completed", state="failed", error="killed")
     (row,) = measure(FIRST, "mini", 1, [])
