@@ -1,4 +1,4 @@
-"""Every row of every GSQ table through its whole training at scale=smoke: two steps of each optimizer, validation, saving, loading again."""
+"""Each row of every GSQ table trained at scale=smoke: two steps of each optimizer, validation, saving, loading."""
 
 from pathlib import Path
 
