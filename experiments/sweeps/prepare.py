@@ -17,7 +17,7 @@ from experiments.training.checks import run_name
 from experiments.training.preparation import check_batch, check_sizes, find_folder
 
 
-def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
+def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None, networks_only: bool = False) -> list[Entry]:
     """Check the sizes of every job on the meta device, and find its folder. Nothing is written.
 
     Args:
@@ -25,6 +25,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
         scale: names the folder of the logs.
         jobs: all of them, composed.
         gpus: number of GPUs of one job; None for those of this process.
+        networks_only: see `check_sizes`.
 
     Raises:
         ConfigError: the first job whose parts do not fit together, with file and row.
@@ -36,9 +37,14 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
         if job.composition is None:
             entries.append(Entry(job))
             continue
-        is_checked = bool(entries) and entries[-1].job.row is job.row  # the other seeds of a row have its sizes
+        config = job.composition.config
         try:
-            entries.append(_entry(sweep, scale, job, sources, folders, gpus, is_checked))
+            key = yaml.safe_dump(config["data"])
+            source = sources[key] = sources.get(key) or build(config["data"])
+            if not entries or entries[-1].job.row is not job.row:  # the other seeds of a row have its sizes
+                check_sizes(config, source, networks_only)
+                check_batch(config, gpus)
+            entries.append(_entry(sweep, scale, job, source, folders))
         except ConfigError as error:
             raise error.at(sweep.place_of(job.row)) from error
         except TesseraError as error:
@@ -48,28 +54,14 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
     return entries
 
 
-def _entry(
-    sweep: SweepFile,
-    scale: str,
-    job: Job,
-    sources: dict[str, ImageSource],
-    folders: dict[str, RunFolder],
-    gpus: int | None,
-    is_checked: bool,
-) -> Entry:
+def _entry(sweep: SweepFile, scale: str, job: Job, source: ImageSource, folders: dict[str, RunFolder]) -> Entry:
     assert job.composition is not None
     config = job.composition.config
-    key = yaml.safe_dump(config["data"])
-    if key not in sources:
-        sources[key] = build(config["data"])
-    if not is_checked:
-        check_sizes(config, sources[key])
-        check_batch(config, gpus)
-    folder, _ = find_folder(config, sources[key], run_name(job.composition.choices))
-    folder = folders.setdefault(folder.path.name, folder)  # the same run, should rows come to it from two experiments
+    folder, _ = find_folder(config, source, run_name(job.composition.choices))
+    folder = folders.setdefault(folder.path.name, folder)  # the same run, if rows have it from two experiments
     log = Path(config["runs_folder"]) / "sweeps" / sweep.name / scale / f"{job.name}.log"
     train = Stage([sys.executable, "-m", "experiments.train", *job.overrides], folder.path / RESULT)
-    return Entry(job, sources[key], folder, [train, *_evaluations(sweep, job, folder)], log)
+    return Entry(job, source, folder, [train, *_evaluations(sweep, job, folder)], log)
 
 
 def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Stage]:

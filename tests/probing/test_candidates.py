@@ -56,9 +56,11 @@ def test_a_setting_that_would_change_nothing_and_data_without_images_are_refused
 def test_every_folder_that_cannot_be_probed_is_named_with_its_reason(tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "config.json").write_text("{}")
+    (tmp_path / "export" / "model.safetensors").touch()
     wrong = {
-        tmp_path / "nothing": "expected a run folder or an exported tokenizer",
-        Path(run_of(tmp_path / "ar", part="generator")): "is the run of a generator",
+        tmp_path / "nothing": "expected a file or folder that exists",
+        tmp_path: "expected a run folder or an exported tokenizer",
+        Path(run_of(tmp_path / "ar", part="generator")): "it holds a generator; expected a tokenizer",
         Path(run_of(tmp_path / "young", checkpoint=False)): "has no checkpoint",
         tmp_path / "export": "does not record its training data; add data=",
     }

@@ -16,5 +16,5 @@ def test_seeds_share_a_protocol_so_that_their_numbers_compare_but_not_a_report(t
     plain, again, other = study(), study("workers=0"), study("seed=1")
     assert plain.subject == again.subject == other.subject
     assert plain.name([]) == again.name([]) != other.name([])
-    assert study("linear.epochs=3").subject != plain.subject
+    assert study("linear.epochs=3", "linear.warmup_epochs=1").subject != plain.subject
     assert study(f"reference={tmp_path / 'reference.npz'}").name([]) != plain.name([])

@@ -228,7 +228,7 @@ with folder.lock(): pass
 """
     row = entry(tmp_path, "a", program)
     states = [look for (look,) in run([row])]
-    assert "is in use by" in row.log.read_text()
+    assert "in use by" in row.log.read_text()
     assert set(states) == {"running", "done"}
     assert (row.state, row.note, row.seconds) == ("done", "", 7.0)
 

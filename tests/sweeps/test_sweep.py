@@ -67,10 +67,13 @@ except SystemExit as end:
 
 
 def test_parts_that_do_not_fit_are_the_rows_fault_and_nothing_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"row 1 \(uniform\): .*image_size"):
+    place = "conf/sweep/gsq/table01_codebook.yaml, row 1 (uniform)"
+    with pytest.raises(ConfigError, match="image_size=36") as caught:
         prepared(tmp_path / "runs", "image_size=36")
-    with pytest.raises(ConfigError, match=r"row 1 \(uniform\): batch_size=4: expected a multiple of 3"):
+    assert caught.value.place.startswith(place)
+    with pytest.raises(ConfigError, match="a multiple of 3") as caught:
         prepared(tmp_path / "runs", "trainer=cpu", "trainer.devices=3")
+    assert (caught.value.place, caught.value.key, caught.value.value) == (place, "batch_size", 4)
     assert list(tmp_path.iterdir()) == []
 
 
