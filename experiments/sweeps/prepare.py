@@ -40,7 +40,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> 
         try:
             entries.append(_entry(sweep, scale, job, sources, folders, gpus, is_checked))
         except ConfigError as error:
-            raise error.at(sweep.place_of(job.row)) from error
+            raise job.composition.draft.explain(error).at(sweep.place_of(job.row)) from error
         except (TesseraError, ValueError) as error:
             raise ConfigError(place=sweep.place_of(job.row), reason=str(error)) from error
     for entry in entries:

@@ -13,6 +13,7 @@ from experiments.runs.build import build
 from experiments.runs.devices import count_devices
 from experiments.runs.folder import EXAMPLE, RunFolder, find_run, identity
 from experiments.runs.model_folder import ModelFolder
+from experiments.training.objective import weighted_losses
 
 
 def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:
@@ -21,7 +22,8 @@ def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:
     Raises:
         ConfigError: they do not.
     """
-    check_tree(config)
+    for name, part in config["task"].items():
+        check_tree(weighted_losses(part) if name == "objective" else part, f"task.{name}")
     with torch.device("meta"):
         if "generator" in config["task"]:
             _check_generator(config, source)

@@ -63,7 +63,7 @@ def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys,
     [
         ("config.json", "not: [json", "its config.json cannot be read"),
         ("config.json", "[]", "its config.json is not that of a run or of a model"),
-        ("config.json", "{}", "its config.json does not say `image_size`"),
+        ("config.json", "{}", "does not record `image_size`"),
         ("config.yaml", "", "its config.yaml is not that of a run or of a model"),
     ],
 )
@@ -104,7 +104,7 @@ def test_tokens_of_a_cache_are_those_of_its_header(tmp_path, field, expected):
 
 
 @pytest.mark.parametrize("kind", ["run", "export"])
-def test_tokens_made_online_are_the_tokenizers_and_classes_the_pictures(tmp_path, kind):
+def test_tokens_made_online_are_the_tokenizers_and_classes_the_images(tmp_path, kind):
     data = {"tokenizer": described(tmp_path, kind), "num_classes": 10}
     found = [resolve(f"tokens_of:{field}", data=data) for field in ("codebook_size", "grid", "num_classes", "image_size")]
     assert found == [64, [4, 4], 10, 32]
@@ -116,9 +116,9 @@ def test_tokens_that_cannot_be_known_are_one_clear_message(tmp_path):
     assert "data=Photos: it has no tokens; expected data=indices" in reason("tokens_of:groups", data={"_target_": "a.Photos"})
     assert "data.file=/nowhere: expected a token cache" in reason("tokens_of:groups", data={"file": "/nowhere"})
     assert "data.tokenizer=/nowhere: expected a file or folder that exists" in reason("tokens_of:groups", data={"tokenizer": "/nowhere"})
-    assert "it has no environment.json and no config.json" in reason("tokens_of:groups", data={"tokenizer": str(tmp_path)})
+    assert "it has no config.yaml and no config.json" in reason("tokens_of:groups", data={"tokenizer": str(tmp_path)})
     (tmp_path / "run" / "environment.json").write_text("{}")
-    assert "its environment.json does not say `tokens`" in reason("tokens_of:groups", data=online)
+    assert "does not record `tokens`" in reason("tokens_of:groups", data=online)
 
 
 def test_a_setting_comes_from_a_cache_where_no_model_is_named(tmp_path):
@@ -138,7 +138,7 @@ def test_weights_are_required_unless_the_option_without_them_is_chosen(tmp_path,
     assert resolve(expression, loss={"perceptual": 1.0}) == "vgg16"
 
 
-def test_absent_weights_stay_recognisable_within_the_wrapping(tmp_path, monkeypatch):
+def test_absent_weights_keep_their_class_within_the_wrapping(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     with pytest.raises(Exception) as caught:
         resolve("require_weights:vgg16")
