@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.compose import Composition, main
-from experiments.tables.reading import read_sweep
 from tokenizer.files import write_text
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ def run(composition: Composition) -> int:
     from experiments.reports.measured import runs_folder
     from experiments.reports.report import make_report
     from experiments.reports.terminal import show_report
+    from experiments.tables.reading import read_sweep
 
     settings: ReportSettings = composition.settings
     words, config_dir = list(composition.others), composition.draft.folders.main

@@ -4,7 +4,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from experiments.config.compose import Composition, main
-from experiments.tables.reading import read_sweep
 
 if TYPE_CHECKING:
     from experiments.config.settings import SweepSettings
@@ -20,11 +19,12 @@ def run(composition: Composition) -> int:
         0 if all rows that can be run here are done; 1 if one is not, or if none can be run; 128 plus the number of a signal that asked
         for an end.
     """
+    from experiments.sweeps.jobs import compose_jobs
+    from experiments.tables.reading import read_sweep
+
     settings: SweepSettings = composition.settings
     config_dir = composition.draft.folders.main
     sweep = read_sweep(settings.table, config_dir)
-    from experiments.sweeps.jobs import compose_jobs
-
     jobs = compose_jobs(sweep, settings.scale, range(settings.seeds), composition.others, settings.only or (), config_dir)
     from experiments.runs.terminal import console
     from experiments.sweeps.display import Display, table_of

@@ -95,14 +95,14 @@ def test_fetch_replaces_a_wrong_file_only_by_a_right_one(folder, served):
     assert (folder / "net.pth").read_bytes() == CONTENT
 
 
-def test_fetch_says_in_one_line_that_the_server_does_not_have_the_file(folder, served, caplog):
+def test_fetch_reports_in_one_line_that_the_server_does_not_have_the_file(folder, served, caplog):
     served(DIGEST[:8], page="absent.pth")
     assert call("fetch", "alexnet") == 1
     assert "404" in one_record(caplog)
     assert os.listdir(folder) == []
 
 
-def test_fetch_says_in_one_line_that_there_is_no_network(folder, monkeypatch, caplog):
+def test_fetch_reports_in_one_line_that_there_is_no_network(folder, monkeypatch, caplog):
     for name, file in FILES.items():  # port 9 of this machine: nobody answers
         monkeypatch.setitem(FILES, name, WeightsFile(name, file.filename, "http://127.0.0.1:9/net.pth", file.sha256_prefix, file.purpose))
     assert call("fetch", "inception") == 1
@@ -113,7 +113,7 @@ def test_fetch_says_in_one_line_that_there_is_no_network(folder, monkeypatch, ca
     assert os.listdir(folder) == []
 
 
-def test_fetch_says_in_one_line_that_the_folder_cannot_be_made(folder, served, monkeypatch, tmp_path, caplog):
+def test_fetch_reports_in_one_line_that_the_folder_cannot_be_made(folder, served, monkeypatch, tmp_path, caplog):
     (tmp_path / "occupied").write_text("a file")
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "occupied"))
     served(DIGEST[:8])
@@ -121,7 +121,7 @@ def test_fetch_says_in_one_line_that_the_folder_cannot_be_made(folder, served, m
     assert "occupied" in one_record(caplog)
 
 
-def test_check_tells_absent_right_and_wrong_files_apart(folder, served, capsys):
+def test_check_distinguishes_absent_right_and_wrong_files(folder, served, capsys):
     assert call("check") == 0
     assert capsys.readouterr().out.count(": absent, ") == len(FILES)
     served(DIGEST[:8])
@@ -159,7 +159,7 @@ def test_the_verb_runs_as_a_module_and_passes_its_exit_code_on(folder):
     assert "Traceback" not in result.stderr
 
 
-def test_find_weights_says_which_file_where_it_goes_and_how_to_do_without(folder):
+def test_missing_weights_are_an_error_with_file_place_and_alternative(folder):
     with pytest.raises(MissingWeightsError) as error:
         find_weights("vgg16", "loss.weights.perceptual=0")
     message = str(error.value)
@@ -182,7 +182,7 @@ def test_the_weights_folder_follows_the_environment(monkeypatch, tmp_path):
     assert weights_folder() == tmp_path / "tessera"
 
 
-def test_the_hash_is_read_anew_when_a_file_changes(tmp_path):
+def test_the_hash_is_read_again_when_a_file_changes(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"one")
     assert sha256(file) == hashlib.sha256(b"one").hexdigest()

@@ -46,7 +46,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None, net
                 check_batch(config, gpus)
             entries.append(_entry(sweep, scale, job, source, folders))
         except ConfigError as error:
-            raise error.at(sweep.place_of(job.row)) from error
+            raise job.composition.draft.explain(error).at(sweep.place_of(job.row)) from error
         except TesseraError as error:
             raise ConfigError(place=sweep.place_of(job.row), reason=str(error)) from error
     for entry in entries:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers.logger import Logger
 
+from experiments.config.arguments import check_tree
 from experiments.config.command_line import is_first_process
 from experiments.config.errors import ConfigError, config_errors
 from experiments.config.packages import buildable_packages
@@ -50,6 +51,7 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
     Returns:
         The exit code.
     """
+    check_tree(config)
     source: DataSource = build(config["data"], "data")
     check_sizes(config, source)
     check_batch(config)

@@ -13,6 +13,7 @@ from experiments.runs.build import build
 from experiments.runs.devices import count_devices
 from experiments.runs.folder import EXAMPLE, RunFolder, find_run, identity
 from experiments.runs.model_folder import ModelFolder
+from experiments.training.objective import weighted_losses
 
 NETWORKS = ("tokenizer", "discriminator", "generator")
 
@@ -28,10 +29,9 @@ def check_sizes(config: Mapping[str, Any], source: DataSource, networks_only: bo
     Raises:
         ConfigError: they do not.
     """
-    if networks_only:
-        check_tree({name: config["task"].get(name) for name in NETWORKS}, "task")
-    else:
-        check_tree(config)
+    for name, part in config["task"].items():
+        if name in NETWORKS or not networks_only:
+            check_tree(weighted_losses(part) if name == "objective" else part, f"task.{name}")
     with torch.device("meta"):
         if "generator" in config["task"]:
             _check_generator(config, source)

@@ -36,7 +36,7 @@ def test_main_hands_the_composition_over_and_passes_the_status_on(conf, monkeypa
     assert seen == [9]
 
 
-def test_main_says_one_line_and_never_runs_when_the_configuration_is_wrong(conf, monkeypatch, capsys):
+def test_main_prints_one_line_and_never_runs_when_the_configuration_is_wrong(conf, monkeypatch, capsys):
     assert call(monkeypatch, conf, ["grups=3"], lambda composition: pytest.fail("ran")) == 1
     assert capsys.readouterr().err.count("\n") == 1
 

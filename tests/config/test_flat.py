@@ -80,7 +80,10 @@ def test_help_lists_tables_and_settings_and_loads_nothing_heavy(verb):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ("gsq/table01_codebook" in done.stdout) == (verb != "weights")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    expected = {"sweep": "slurm.cpus_per_task=8", "report": "format=terminal of what is printed: terminal | markdown | csv | latex"}
+    expected = {
+        "sweep": "slurm.cpus_per_task=8",
+        "report": "format=terminal format of the printed report: terminal | markdown | csv | latex",
+    }
     assert expected.get(verb, "Settings:") in lines
     assert not any(line.startswith(("slurm=", "table=???")) for line in lines)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

@@ -18,7 +18,7 @@ from experiments.config.packages import ROOT
 LIGHT = {
     "train quantizer=fsq groups=16": ["groups=16", "quantizer=fsq does not declare it", "quantizer=gsq does"],
     "train updatse=5": ["updatse=5", "nearest: `updates`"],
-    "train quantizer.normalisation=l2": ["quantizer.normalisation=l2", "nearest: `quantizer.normalization`"],
+    "train quantizer.normalizatoin=l2": ["quantizer.normalizatoin=l2", "nearest: `quantizer.normalization`"],
     "train quantizer=gqs": ["quantizer=gqs", "nearest: `gsq`", "one of bsq, fsq, gsq"],
     "train +experiment=gsq/vae_f8": ["+experiment=gsq/vae_f8", "write it without +"],
     "train groups=abc": ["groups=abc", "whole number", "change `groups`"],
@@ -158,7 +158,7 @@ def test_an_error_of_a_reading_process_is_one_message(tmp_path, monkeypatch, cap
         (images / f"{number:02d}.jpg").write_text("no image")
     words = f"data=image_folder data.root={images} scale=smoke workers=1 runs_folder={tmp_path / 'runs'}"
     text = message_of(f"train {words}", monkeypatch, capsys).splitlines()[-1]
-    assert "11 of 23 files below data.root=" in text
+    assert "11 of 23 files cannot be read" in text
     assert text.endswith("expected at most data.max_unreadable=0.1 of them")
 
 

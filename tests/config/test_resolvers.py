@@ -104,7 +104,7 @@ def test_tokens_of_a_cache_are_those_of_its_header(tmp_path, field, expected):
 
 
 @pytest.mark.parametrize("kind", ["run", "export"])
-def test_tokens_made_online_are_the_tokenizers_and_classes_the_pictures(tmp_path, kind):
+def test_tokens_made_online_are_the_tokenizers_and_classes_the_images(tmp_path, kind):
     data = {"tokenizer": described(tmp_path, kind), "num_classes": 10}
     found = [resolve(f"tokens_of:{field}", data=data) for field in ("codebook_size", "grid", "num_classes", "image_size")]
     assert found == [64, [4, 4], 10, 32]
@@ -138,7 +138,7 @@ def test_weights_are_required_unless_the_option_without_them_is_chosen(tmp_path,
     assert resolve(expression, loss={"perceptual": 1.0}) == "vgg16"
 
 
-def test_absent_weights_stay_recognisable_within_the_wrapping(tmp_path, monkeypatch):
+def test_absent_weights_keep_their_class_within_the_wrapping(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
     with pytest.raises(Exception) as caught:
         resolve("require_weights:vgg16")

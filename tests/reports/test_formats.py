@@ -34,7 +34,7 @@ def test_csv_parses_back_to_the_numbers():
     write_run(SWEEP, UNIFORM, {"val/codebook_usage": 0.07, "val/psnr": 20.123456789, **BITS}, seed=1)
     odd = replace(UNIFORM, label=['a "quoted", odd', "none"], corrections={"val/rfid": Correction(cell="11.4", why="it is")})
     first, second = csv.DictReader(io.StringIO(comma_separated(report(replace(TWO, rows=[odd, SPHERE])))))
-    assert (first["initialisation"], first["name"], first["state"]) == ('a "quoted", odd', "uniform", "done: seeds 0, 1")
+    assert (first["initialization"], first["name"], first["state"]) == ('a "quoted", odd', "uniform", "done: seeds 0, 1")
     assert (first["rFID published"], first["rFID corrected"], first["rFID measured"]) == ("11.37", "11.4", "")
     assert second["rFID corrected"] == "5.375"
     assert float(first["usage (%) measured"]) == pytest.approx(6.0)

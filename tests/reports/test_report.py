@@ -27,7 +27,7 @@ TWO = replace(SWEEP, rows=[UNIFORM, SPHERE], claims=[])
 BITS = {"val/bits_per_token": 8.0}
 
 PRINTED = """\
-| initialisation | normalisation | rFID | IS | LPIPS | PSNR (dB) | SSIM | usage (%) | PPL | bits/token | run |
+| initialization | normalization | rFID | IS | LPIPS | PSNR (dB) | SSIM | usage (%) | PPL | bits/token | run |
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|
 | uniform | none | 11.37 | 84 | 0.12 | 22.3 | 0.64 | 3.38 | 237 |  | uniform: not run |
 | uniform | l2 | 5.343 | 113 | 0.10 | 23.7 | 0.71 | 100 | 8077 |  | uniform_l2: not run |
@@ -214,7 +214,7 @@ def test_the_terminal_folds_what_is_too_wide_and_loses_nothing():
     text = on_terminal(report())
     assert max(map(len, text.splitlines())) <= 140
     assert "…" not in text
-    assert text.count("initialisation") > 1
+    assert text.count("initialization") > 1
     for cell in ("11.37", "0.123 (2)", "12.35 (2)", "uniform: done: seeds 0, 1"):
         assert cell in text
     assert all(column.label in text for column in SWEEP.columns)
