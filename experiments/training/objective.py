@@ -24,7 +24,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         weights: dict[str, float],
-        reconstruction: nn.Module,
+        reconstruction: nn.Module | None,
         perceptual: nn.Module | None = None,
         adversarial: AdversarialLoss | None = None,
         entropy: nn.Module | None = None,
@@ -62,7 +62,7 @@ class Objective(nn.Module):
         _check(weights, losses, adaptive_limit)
         self.weights = dict(weights)
         self.adaptive_limit = adaptive_limit
-        self.reconstruction = reconstruction
+        self.reconstruction = reconstruction if weights.get("reconstruction") else None
         self.perceptual = perceptual if weights.get("perceptual") else None
         self.adversarial = adversarial
         self.entropy = entropy if weights.get("entropy") else None
@@ -73,7 +73,7 @@ class Objective(nn.Module):
     def image_terms(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         """The unweighted terms that compare two (B, 3, H, W) in [-1, 1]."""
         terms = {}
-        if self.weights.get("reconstruction"):
+        if self.reconstruction is not None:
             terms["reconstruction"] = self.reconstruction(reconstruction, images)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, images)

@@ -204,7 +204,7 @@ def test_the_next_readable_picture_stands_in_for_a_damaged_one_in_training(tmp_p
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
     assert "3a.jpg: cannot be read: not an image" in warned[0]
-    assert "3b.jpg cannot be read: an empty file" in warned[1]
+    assert "3b.jpg: cannot be read: an empty file" in warned[1]
 
 
 def test_evaluation_leaves_a_damaged_picture_out(tmp_path):
