@@ -14,24 +14,14 @@ from experiments.runs.devices import count_devices
 from experiments.runs.folder import EXAMPLE, RunFolder, find_run, identity
 from experiments.runs.model_folder import ModelFolder
 
-NETWORKS = ("tokenizer", "discriminator", "generator")
 
-
-def check_sizes(config: Mapping[str, Any], source: DataSource, networks_only: bool = False) -> None:
+def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:
     """Check that the parts fit together and to the data, before any of them has weights: the meta device has no memory.
-
-    Args:
-        config: resolved configuration.
-        source: its data.
-        networks_only: check the arguments of the networks alone, which imports neither Lightning nor losses.
 
     Raises:
         ConfigError: they do not.
     """
-    if networks_only:
-        check_tree({name: config["task"].get(name) for name in NETWORKS}, "task")
-    else:
-        check_tree(config)
+    check_tree(config)
     with torch.device("meta"):
         if "generator" in config["task"]:
             _check_generator(config, source)
