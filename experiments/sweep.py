@@ -34,7 +34,7 @@ def run(composition: Composition) -> int:
     from experiments.sweeps.runner import Runner
 
     gpus = gpus_of_a_job(settings)
-    entries = prepare(sweep, settings.scale, jobs, gpus, settings.plan)  # a plan imports the networks alone, neither Lightning nor losses
+    entries = prepare(sweep, settings.scale, jobs, gpus)
     if settings.plan:
         from experiments.sweeps.plan import show_plan
 

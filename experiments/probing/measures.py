@@ -122,7 +122,7 @@ def _of_images(candidate: Candidate, views: Views, config: Mapping[str, Any], de
     return torch.cat(features), torch.cat(labels)
 
 
-def _labelled(part: Part) -> Part:
+def _with_labels(part: Part) -> Part:
     """The images with a label, without a copy if all have one."""
     features, labels = part
     known = labels >= 0
@@ -131,12 +131,12 @@ def _labelled(part: Part) -> Part:
 
 def _accuracy(candidate: Candidate, train: Part, val: Part, subject: str, config: Mapping[str, Any]) -> Results:
     """Accuracy of a probe on the images with a label."""
-    (train_features, train_labels), (val_features, val_labels) = _labelled(train), _labelled(val)
+    (train_features, train_labels), (val_features, val_labels) = _with_labels(train), _with_labels(val)
     settings = {key: value for key, value in config["linear"].items() if key != "views"}
     classes = candidate.tokens.num_classes
     trained = ProbeSettings(**settings, seed=config["seed"])
     accuracy = linear_accuracy((train_features, train_labels), (val_features[:, 0], val_labels), classes, trained)
     aggregate = f"top-1; LARS {trained.learning_rate:g} for 256 rows, trust {trained.trust:g}, batch {trained.batch_size}, "
-    aggregate += f"{trained.epochs} epochs; {train_features.shape[1]} kept views of {len(train_labels)} pictures, models in eval mode"
+    aggregate += f"{trained.epochs} epochs; {train_features.shape[1]} views of {len(train_labels)} images, models in eval mode"
     about = card(candidate, "acc1", len(val_labels), subject, config["seed"], aggregate)
     return Results({"acc1": accuracy}, {"acc1": about.to_dict()})

@@ -121,7 +121,7 @@ def _law(report: Report, kind: str, axes: "Axes") -> None:
     colors, series = _colors(report), _plot(report).series
     for place, width in enumerate(dict.fromkeys(width for _, width, _ in fitted_points)):
         values, label = [law(size, width) for size in sizes], f"law fitted to {kind}" if place == 0 else None
-        color = colors.get(f"{series} {width:g}", "grey")
+        color = colors.get(f"{series} {width:g}", "gray")
         axes.plot(sizes, values, "--" if kind == "published" else "-", color=color, linewidth=1, label=label)
 
 

@@ -42,7 +42,7 @@ class QueuedStages:
             self.tree = ProcessTree(stage.command, self.log, environment)
             try:
                 status = self.tree.process.wait()
-            except BaseException:  # the job is cancelled
+            except BaseException:  # the job is canceled
                 self.tree.interrupt(signal.SIGTERM)
                 raise
             self.tree.poll()
@@ -72,7 +72,7 @@ class QueuedHandle:
     def __init__(self, file: Path, job: Any = None) -> None:
         self.file = file
         self.job = job
-        self.cancelled = False
+        self.canceled = False
 
     def submitted(self, job: Any, folder: Path) -> None:
         """Watch a job, and store its number and its folder of submitit."""
@@ -80,17 +80,17 @@ class QueuedHandle:
         write_text(self.file, json.dumps({"folder": str(folder), "job": job.job_id}) + "\n")
 
     def poll(self) -> int | None:
-        """The exit status of its stages; 1 if the job itself failed or was cancelled."""
+        """The exit status of its stages; 1 if the job itself failed or was canceled."""
         if not self.job.done():
             return None
         self.file.unlink(missing_ok=True)
-        if self.cancelled or self.job.exception() is not None:  # submitit would wait for the result of a cancelled job
+        if self.canceled or self.job.exception() is not None:  # submitit would wait for the result of a canceled job
             return 1
         return int(self.job.result())
 
     def interrupt(self, number: int) -> None:
         """Cancel it: SLURM sends SIGTERM to all its processes."""
-        self.cancelled = True
+        self.canceled = True
         self.job.cancel()
         self.file.unlink(missing_ok=True)
 

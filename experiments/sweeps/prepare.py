@@ -17,7 +17,7 @@ from experiments.training.checks import run_name
 from experiments.training.preparation import check_batch, check_sizes, find_folder
 
 
-def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None, networks_only: bool = False) -> list[Entry]:
+def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None) -> list[Entry]:
     """Check the sizes of every job on the meta device, and find its folder. Nothing is written.
 
     Args:
@@ -25,7 +25,6 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None, net
         scale: names the folder of the logs.
         jobs: all of them, composed.
         gpus: number of GPUs of one job; None for those of this process.
-        networks_only: see `check_sizes`.
 
     Raises:
         ConfigError: the first job whose parts do not fit together, with file and row.
@@ -42,7 +41,7 @@ def prepare(sweep: SweepFile, scale: str, jobs: list[Job], gpus: int | None, net
             key = yaml.safe_dump(config["data"])
             source = sources[key] = sources.get(key) or build(config["data"])
             if not entries or entries[-1].job.row is not job.row:  # the other seeds of a row have its sizes
-                check_sizes(config, source, networks_only)
+                check_sizes(config, source)
                 check_batch(config, gpus)
             entries.append(_entry(sweep, scale, job, source, folders))
         except ConfigError as error:

@@ -1,1 +1,1 @@
-"""Published tables as files: what one holds, reading it, and judging what a paper concludes."""
+"""Published tables as files: their content, reading them, and the claims of the paper."""

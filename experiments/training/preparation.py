@@ -15,23 +15,15 @@ from experiments.runs.folder import EXAMPLE, RunFolder, find_run, identity
 from experiments.runs.model_folder import ModelFolder
 from experiments.training.objective import weighted_losses
 
-NETWORKS = ("tokenizer", "discriminator", "generator")
 
-
-def check_sizes(config: Mapping[str, Any], source: DataSource, networks_only: bool = False) -> None:
+def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:
     """Check that the parts fit together and to the data, before any of them has weights: the meta device has no memory.
-
-    Args:
-        config: resolved configuration.
-        source: its data.
-        networks_only: check the arguments of the networks alone, which imports neither Lightning nor losses.
 
     Raises:
         ConfigError: they do not.
     """
     for name, part in config["task"].items():
-        if name in NETWORKS or not networks_only:
-            check_tree(weighted_losses(part) if name == "objective" else part, f"task.{name}")
+        check_tree(weighted_losses(part) if name == "objective" else part, f"task.{name}")
     with torch.device("meta"):
         if "generator" in config["task"]:
             _check_generator(config, source)

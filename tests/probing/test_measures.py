@@ -58,7 +58,7 @@ def test_what_has_no_classes_or_no_half_is_left_out_by_name(candidate, tmp_path)
         assert "fewer than two classes" in found.skipped["acc1"].reason
 
 
-def test_the_features_of_every_picture_stay_beside_its_label(candidate, tmp_path, monkeypatch):
+def test_the_features_of_every_image_stay_beside_its_label(candidate, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(measures, "linear_accuracy", lambda train, val, classes, settings: seen.update(train=train, val=val) or 0.5)
     stored = TokenCache(tmp_path / "tokens")
@@ -70,6 +70,6 @@ def test_the_features_of_every_picture_stay_beside_its_label(candidate, tmp_path
         assert torch.equal(seen[split][1], labels)
 
 
-def test_pictures_without_a_label_are_left_out():
-    features, labels = measures._labelled((torch.arange(6.0).view(3, 2, 1), torch.tensor([1, -1, 0])))
+def test_images_without_a_label_are_left_out():
+    features, labels = measures._with_labels((torch.arange(6.0).view(3, 2, 1), torch.tensor([1, -1, 0])))
     assert (features.flatten().tolist(), labels.tolist()) == ([0, 1, 4, 5], [1, 0])

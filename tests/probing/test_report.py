@@ -41,7 +41,7 @@ def test_low_and_high_numbers_are_best_at_their_better_end_whatever_the_rate():
     assert bests(made, "AR top-1") == [False, True, False]
 
 
-def test_numbers_whose_cards_differ_have_no_best_and_the_notes_say_in_what():
+def test_numbers_whose_cards_differ_have_no_best_and_the_notes_name_the_fields():
     made = report(probed("a", "first", nll=3.0, bits=0.3), probed("b", "second", nll=2.0, bits=0.1))
     assert bests(made, "nats / token") == [False, False]
     assert bests(made, "bits / pixel") == [False, True]

@@ -155,7 +155,7 @@ def test_a_failed_evaluation_is_named_beside_the_state_and_leaves_the_other_numb
     assert [mean.seeds for mean in (row.mean("val/psnr"), row.mean("val_twice/rfid")) if mean] == [2, 1]
 
 
-def test_a_completion_that_failed_says_why_numbers_are_missing():
+def test_a_completion_that_failed_is_why_numbers_are_missing():
     folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, skipped=plain({"rfid": Skipped("it needs x", "inception")}))
     evaluated(folder, "completed", state="failed", error="killed")
     (row,) = measure(FIRST, "mini", 1, [])

@@ -162,7 +162,7 @@ def test_what_the_scale_changes_is_listed():
     assert report(replace(TWO, mini={}), scale="paper").basis == []
 
 
-def test_failed_rows_and_absent_metrics_say_why():
+def test_failed_rows_and_absent_metrics_have_reasons():
     write_run(SWEEP, UNIFORM, {}, state="failed", error="loss is nan\nat update 3")
     write_run(SWEEP, SPHERE, {"val/psnr": 20.0, **BITS}, skipped={"rfid": {"reason": "no file", "weights": "inception"}})
     made = report()

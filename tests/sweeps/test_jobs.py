@@ -40,24 +40,24 @@ def test_rows_come_in_the_files_order_and_a_rows_seeds_together():
 
 
 def test_a_typo_in_the_fourth_row_is_named_with_file_row_and_nearest_key(conf):
-    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initialisation: sphere}")
+    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initializaton: sphere}")
     with pytest.raises(ConfigError) as caught:
         jobs(conf=conf)
     for part in (
         "conf/sweep/gsq/table01_codebook.yaml, row 4 (sphere_l1)",
-        "quantizer.initialisation",
+        "quantizer.initializaton",
         "nearest: `quantizer.initialization`",
     ):
         assert part in str(caught.value)
 
 
 def test_of_two_wrong_rows_the_first_is_named(conf):
-    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initialisation: sphere}")
-    edit(conf, "{quantizer.initialization: uniform, quantizer.normalization: l2}", "{quantizer.normalisation: l2}")
+    edit(conf, "{quantizer.initialization: sphere, quantizer.normalization: l1}", "{quantizer.initializaton: sphere}")
+    edit(conf, "{quantizer.initialization: uniform, quantizer.normalization: l2}", "{quantizer.normalizaton: l2}")
     with pytest.raises(ConfigError) as caught:
         jobs(conf=conf)
     assert caught.value.place == "conf/sweep/gsq/table01_codebook.yaml, row 2 (uniform_l2)"
-    assert (caught.value.key, caught.value.nearest) == ("quantizer.normalisation", "quantizer.normalization")
+    assert (caught.value.key, caught.value.nearest) == ("quantizer.normalizaton", "quantizer.normalization")
 
 
 def test_a_wrong_word_of_the_command_line_is_no_rows_fault():

@@ -64,7 +64,7 @@ assert folder.result['metrics'] == {{'saved': 1.0}}
     assert row.log.read_text().count("$ ") == 2
 
 
-def test_a_cancelled_job_lets_its_training_save_although_a_shell_in_the_background_ignores_sigint(tmp_path, request):
+def test_a_canceled_job_lets_its_training_save_although_a_shell_in_the_background_ignores_sigint(tmp_path, request):
     pytest.importorskip("submitit")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))

@@ -109,7 +109,7 @@ def test_jobs_at_the_same_time_share_the_rest(tmp_path, capsys):
     assert "left to run: ~3.0 min, ~90 s with jobs=2" in capsys.readouterr().out
 
 
-def test_durations_are_in_the_unit_that_one_would_say():
+def test_durations_are_in_the_largest_suitable_unit():
     assert [duration(seconds) for seconds in (3, 119, 121, 3000, 7300, 4e5)] == ["3.0 s", "119 s", "2.0 min", "50 min", "2.0 h", "4.6 days"]
 
 

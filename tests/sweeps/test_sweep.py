@@ -45,7 +45,7 @@ def test_a_typo_in_the_fourth_row_is_one_message_before_torch_is_imported_and_no
     file = conf / "sweep" / f"{TABLE}.yaml"
     right = "{quantizer.initialization: sphere, quantizer.normalization: l1}"
     assert right in file.read_text()
-    file.write_text(file.read_text().replace(right, "{quantizer.initialization: sphere, quantizer.normalisation: l1}"))
+    file.write_text(file.read_text().replace(right, "{quantizer.initialization: sphere, quantizer.normalizaton: l1}"))
     code = f"""
 import sys
 from pathlib import Path

@@ -115,7 +115,7 @@ def test_cells_stand_as_they_are_printed():
         assert row.published[[column.key for column in sweep.columns].index(key)] == cell
 
 
-def test_corrections_say_what_is_meant():
+def test_corrections_have_the_intended_values():
     assert meant(read_sweep("gsq/table07_discriminators", CONF))["stylegan_nh"]["val/ssim"] == "0.65"
     assert meant(read_sweep("gsq/table09_gan_betas", CONF))["patchgan_nv_9_99_w01"]["val/inception_score"] == "114"
     groups = meant(read_sweep("gsq/table13_groups", CONF))
