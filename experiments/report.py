@@ -23,10 +23,10 @@ def run(composition: Composition) -> int:
     from experiments.tables.reading import read_sweep
 
     settings: ReportSettings = composition.settings
-    words, config_dir = list(composition.others), composition.draft.folders.main
-    sweep = read_sweep(settings.table, config_dir)
-    report = make_report(sweep, settings.scale, settings.seeds, words, config_dir)
-    folder = Path(settings.output or runs_folder(words, config_dir) / "reports" / sweep.name / report.scale)
+    overrides, folders = list(composition.others), composition.draft.folders
+    sweep = read_sweep(settings.table, folders.main, folders.added)
+    report = make_report(sweep, settings.scale, settings.seeds, overrides, folders.main)
+    folder = Path(settings.output or runs_folder(overrides, folders.main) / "reports" / sweep.name / report.scale)
     texts = {
         "markdown": ("report.md", markdown(report)),
         "csv": ("report.csv", comma_separated(report)),

@@ -23,9 +23,9 @@ def run(composition: Composition) -> int:
     from experiments.tables.reading import read_sweep
 
     settings: SweepSettings = composition.settings
-    config_dir = composition.draft.folders.main
-    sweep = read_sweep(settings.table, config_dir)
-    jobs = compose_jobs(sweep, settings.scale, range(settings.seeds), composition.others, settings.only or (), config_dir)
+    folders = composition.draft.folders
+    sweep = read_sweep(settings.table, folders.main, folders.added)
+    jobs = compose_jobs(sweep, settings.scale, range(settings.seeds), composition.others, settings.only or (), folders.main)
     from experiments.runs.terminal import console
     from experiments.sweeps.display import Display, table_of
     from experiments.sweeps.entries import sync_duplicates

@@ -1,12 +1,12 @@
 """The lines below the table of a report: misprints, failures, absent numbers, columns without a best, notes, changes of a scale."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments.config.errors import spelled
+from experiments.config.files import ConfigFolders
 from experiments.reports.cells import MISPRINT, MeasuredColumn
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.sweep_file import SweepFile
@@ -17,9 +17,10 @@ def run_remarks(rows: list[MeasuredRow], metrics: list[MeasuredColumn]) -> list[
     return [*_failures(rows), *_unmeasured(metrics, rows), *_unranked(metrics)]
 
 
-def changes(sweep: SweepFile, scale: str, config_dir: Path) -> list[str]:
+def changes(sweep: SweepFile, scale: str, folders: ConfigFolders) -> list[str]:
     """Settings of the scale: keys of its file, of the sweep file, and of rows."""
-    content = yaml.safe_load((config_dir / "scale" / f"{scale}.yaml").read_text()) or {}
+    path = folders.find(f"scale/{scale}")
+    content = (yaml.safe_load(path.read_text()) if path else None) or {}
     groups = [(name, choice) for entry in content.pop("defaults", []) if isinstance(entry, dict) for name, choice in entry.items()]
     settings = {str(name).removeprefix("override ").lstrip("/"): choice for name, choice in groups}
     settings |= {**_leaves(content), **sweep.budget(scale)}

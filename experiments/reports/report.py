@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.config.signatures import CONF
+from experiments.config.files import ConfigFolders
+from experiments.config.overrides import split
+from experiments.config.packages import CONF
 from experiments.reports.cards import card_lines
 from experiments.reports.cells import MeasuredColumn, make_column
 from experiments.reports.law import Law, Point, fitted
@@ -112,6 +114,7 @@ def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], 
     Raises:
         ConfigError: a row, or an override, is no valid configuration.
     """
+    folders = ConfigFolders(config_dir, split(overrides)[1])
     rows = measure(sweep, scale, seeds, overrides, config_dir)
     cells = [sweep.cells(row) for row in sweep.rows]
     metrics = [make_column(column, [row[place] or "" for row in cells], rows) for place, column in enumerate(sweep.columns)]
@@ -128,7 +131,7 @@ def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], 
         rows=rows,
         metrics=metrics,
         remarks=[*misprints(sweep), *run_remarks(rows, metrics), *notes(sweep)],
-        basis=card_lines(rows, [metric.column for metric in metrics]) + changes(sweep, scale, config_dir),
+        basis=card_lines(rows, [metric.column for metric in metrics]) + changes(sweep, scale, folders),
         tables=_claims(sweep, scale, rows, published),
         scale=scale,
         plot=sweep.plot,

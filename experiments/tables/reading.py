@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from yaml.nodes import MappingNode, ScalarNode
 
 from experiments.config.errors import ConfigError
+from experiments.config.files import ConfigFolders
 from experiments.config.validation import Location, config_error, nearest
 from experiments.tables.sweep_file import SweepFile
 
@@ -16,27 +17,31 @@ ENTRIES = {"rows": "row", "columns": "column", "claims": "claim"}
 
 def sweep_names(config_dir: Path) -> list[str]:
     """All sweep files, such as gsq/table01_codebook."""
-    return _names(config_dir / "sweep")
+    return ConfigFolders(config_dir).choices("sweep")
 
 
-def read_sweep(name: str, config_dir: Path) -> SweepFile:
+def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> SweepFile:
     """Read and check a sweep file.
 
     Args:
         name: of the file, such as gsq/table01_codebook, or its beginning.
         config_dir: folder of the configuration files.
+        added: folders of `--config-dir`.
 
     Raises:
         ConfigError: there is no such file, or something in it is wrong; names file, row and the nearest valid word.
     """
-    known = sweep_names(config_dir)
+    folders = ConfigFolders(config_dir, added)
+    known = folders.choices("sweep")
     name = name.removesuffix(".yaml")
     if name not in known:
         short = [other for other in known if other.startswith(f"{name}_")]
         if len(short) != 1:
             raise ConfigError("table", name, expected=f"one of {', '.join(known)}", nearest=nearest(name, known))
         name = short[0]
-    path, place = config_dir / "sweep" / f"{name}.yaml", f"conf/sweep/{name}.yaml"
+    path = folders.find(f"sweep/{name}")
+    assert path is not None
+    place = f"conf/sweep/{name}.yaml" if path.is_relative_to(config_dir) else folders.label(path)
     try:
         content = yaml.load(path.read_text(), _UniqueKeyLoader)
     except ConfigError as error:
@@ -44,13 +49,9 @@ def read_sweep(name: str, config_dir: Path) -> SweepFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(place, reason=f"cannot be read: {' '.join(str(error).split())}") from error
     try:
-        return SweepFile.model_validate(content, context={"name": name, "experiments": _names(config_dir / "experiment")})
+        return SweepFile.model_validate(content, context={"name": name, "experiments": folders.choices("experiment")})
     except ValidationError as error:
         raise config_error(error, SweepFile, place, lambda location: _locate(location, content)) from error
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def _locate(location: Location, content: Any) -> tuple[str, str]:

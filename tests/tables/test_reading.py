@@ -253,3 +253,14 @@ def test_a_file_without_a_needed_key_or_that_is_no_mapping_is_refused(conf):
 
 def test_the_first_table_of_gsq_is_there():
     assert [row.name for row in read_sweep("gsq/table01", CONF).runs] == ["uniform", "uniform_l2", "sphere", "sphere_l1", "sphere_l2"]
+
+
+def test_a_table_of_another_folder_is_found_and_named(conf, tmp_path_factory):
+    mine = tmp_path_factory.mktemp("mine")
+    (mine / "sweep" / "lab").mkdir(parents=True)
+    (mine / "sweep" / "lab" / "table01_ours.yaml").write_text(yaml.safe_dump(TABLE))
+    assert read_sweep("lab/table01", conf, (mine,)).name == "lab/table01_ours"
+    (mine / "sweep" / "lab" / "table01_ours.yaml").write_text("title: [")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep("lab/table01", conf, (mine,))
+    assert caught.value.key == f"{mine.name}/sweep/lab/table01_ours.yaml"
