@@ -73,7 +73,8 @@ def test_parts_that_do_not_fit_are_the_rows_fault_and_nothing_is_written(tmp_pat
     assert caught.value.place.startswith(place)
     with pytest.raises(ConfigError, match="a multiple of 3") as caught:
         prepared(tmp_path / "runs", "trainer=cpu", "trainer.devices=3")
-    assert (caught.value.place, caught.value.key, caught.value.value) == (place, "batch_size", 4)
+    assert caught.value.place.startswith(place)
+    assert (caught.value.key, caught.value.value) == ("batch_size", 4)
     assert list(tmp_path.iterdir()) == []
 
 
