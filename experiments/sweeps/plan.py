@@ -49,7 +49,7 @@ def _cells(entry: Entry, size: Size, seconds: float | None) -> list[str]:
     other = f"{size.discriminator_parameters / 1e6:.3f}" if size.discriminator_parameters else "-"
     length = f"{entry.config['updates']} x {entry.config['batch_size']}"
     time = f"~{size.operations:.1e} operations" if seconds is None else f"{'~' * (entry.state != 'done')}{duration(seconds)}"
-    return [f"{size.parameters / 1e6:.3f}", other, f"~{size.memory / 1e9:.1f}", length, time]
+    return [f"{size.parameters / 1e6:.3f}", other, f"~{size.memory / 1e9:.2f}", length, time]
 
 
 def estimate(entry: Entry, entries: list[Entry]) -> float | None:
