@@ -88,10 +88,10 @@ def test_one_picture_can_be_evaluated(finished, tmp_path, capsys):
     folders = sorted((finished.path / "evaluations").iterdir())
     assert len(folders) == 2
     for folder in folders:
-        assert sorted(path.name for path in folder.iterdir()) == ["pictures.png", "result.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["images.png", "result.json"]
         result = json.loads((folder / "result.json").read_text())
         assert {card["n"] for key, card in result["cards"].items() if key.endswith("/psnr")} == {1}
-        with Image.open(folder / "pictures.png") as sheet:
+        with Image.open(folder / "images.png") as sheet:
             assert sheet.width >= 128  # one picture, enlarged
 
 

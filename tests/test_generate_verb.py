@@ -1,4 +1,4 @@
-"""From an exported generator and its tokenizer to pictures, an npz file and a result."""
+"""From an exported generator and its tokenizer to images, an npz file and a result."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from experiments import generate
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.signatures import ROOT
-from experiments.evaluation.sample_file import SampleFile
+from experiments.evaluation.classes import select_classes
+from experiments.evaluation.sample_file import sample_file
 from experiments.evaluation.samples import draw_labels, generate_images, pixels
 from experiments.runs.build import build
 from experiments.runs.models import digest_of, load_generator, tokenizer_of
@@ -65,13 +66,13 @@ def generated(pair: Path, output: Path, *words: str) -> dict:
     return json.loads((output / "result.json").read_text())
 
 
-def refused(pair: Path, *words: str) -> str:
-    with pytest.raises(ValueError) as caught:
+def refused(pair: Path, *words: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
         generate.run(compose("generate", [f"model={pair / 'generator'}", "device=cpu", *words]))
-    return str(caught.value)
+    return caught.value
 
 
-def test_samples_of_chosen_classes_are_written_and_told(pair, tmp_path):
+def test_samples_of_chosen_classes_are_written_with_their_result(pair, tmp_path):
     result = generated(pair, tmp_path, "n=7", "classes=[2,ant]", "guidance=2.0", "batch_size=3", "seed=4")
     with np.load(tmp_path / "samples.npz") as file:
         images, labels = file["arr_0"], file["arr_1"]
@@ -114,7 +115,7 @@ def test_half_precision_and_all_filters_are_settings(pair, tmp_path):
     assert generated(pair, tmp_path / "other", "n=4", "npz=false", *words)["identity"] != plain["identity"]
 
 
-def test_the_data_judges_samples_where_inception_is_absent(pair, tmp_path, monkeypatch, caplog):
+def test_a_classifier_evaluates_samples_where_inception_is_absent(pair, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path / "nothing"))
     with caplog.at_level("INFO"):
         result = generated(
@@ -138,69 +139,90 @@ def test_samples_are_at_no_distance_from_themselves(pair, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "key", "value", "expected"),
     [
-        (["classes=[3]"], ["3", "from 0 to 2", "change `classes`"]),
-        (["classes=cta"], ["cta", "nearest: `cat`", "ant, bee, cat"]),
-        (["classes=[]"], ["classes=[]", "at least one"]),
-        (["classes=[-1]"], ["-1", "from 0 to 2"]),
-        (["n=0"], ["n=0", "at least 1"]),
-        (["n=4", "balanced=true"], ["n=4", "nearest multiples: 3 and 6"]),
-        (["temperature=0"], ["temperature=0", "top_k=1"]),
-        (["guidance_schedule=triangular"], ["guidance_schedule=triangular", "cosine"]),
-        (["weights=average"], ["weights=average", "one of ema, raw"]),
-        (["reference=nothing.npz"], ["set metrics=true"]),
-        (["reference=nothing.npz", "metrics=true"], ["reference=nothing.npz", "no such file"]),
-        (["metrics=true", "n=3"], ["n=3: samples are too few", "20", "change `n`"]),
-        (["metrics=true", "n=20", "workers=-1"], ["workers=-1", "at least 0"]),
-        (["metrics=true", "n=20", "data=indices", "data.file=nothing"], ["data=indices: expected images"]),
-        (["metrics=true", "n=20", "data=digits", "image_size=32"], ["image_size=32", "pictures of 16 pixels"]),
-        (["weights=raw"], ["weights=raw", "holds the ema weights"]),
-        (["tokenizer=nowhere"], ["tokenizer=nowhere", "change `tokenizer`"]),
+        (["classes=[3]"], "classes", 3, "a number from 0 to 2, or a name such as ant, bee, cat"),
+        (["classes=cta"], "classes", "cta", "a number from 0 to 2, or a name such as ant, bee, cat"),
+        (["classes=[]"], "classes", [], "at least one class, or null to draw them"),
+        (["classes=[-1]"], "classes", -1, "a number from 0 to 2, or a name such as ant, bee, cat"),
+        (["n=0"], "n", 0, "a number of at least 1"),
+        (["n=4", "balanced=true"], "n", 4, "a multiple such as 3 or 6"),
+        (["reference=nothing.npz", "metrics=true", "n=20"], "reference", "nothing.npz", "an npz file of ADM"),
+        (["metrics=true", "n=3"], "n", 3, "at least 20"),
+        (["tokenizer=nowhere"], "tokenizer", "nowhere", "a run folder or an exported tokenizer"),
+        (
+            ["metrics=true", "n=20", "data=indices", "data.file=nothing"],
+            "data",
+            "indices",
+            "images, such as data=image_folder data.root=FOLDER",
+        ),
     ],
 )
-def test_a_wrong_setting_is_one_message(pair, tmp_path, monkeypatch, words, parts):
+def test_a_wrong_setting_is_named_with_what_is_expected(pair, tmp_path, monkeypatch, overrides, key, value, expected):
     monkeypatch.chdir(tmp_path)
-    text = refused(pair, *words)
-    assert all(part in text for part in parts)
+    error = refused(pair, *overrides)
+    assert (error.key, error.value, error.expected) == (key, value, expected)
+    assert error.nearest == ("cat" if value == "cta" else "")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_needs_no_torch_is_judged_without_it(pair, tmp_path):
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        (["temperature=0"], "temperature"),
+        (["guidance_schedule=triangular"], "guidance_schedule"),
+        (["weights=average"], "weights"),
+        (["reference=nothing.npz"], "reference"),
+        (["metrics=true", "n=20", "workers=-1"], "workers"),
+        (["metrics=true", "n=20", "data=digits", "image_size=32"], "image_size"),
+        (["weights=raw"], "weights"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(pair, tmp_path, monkeypatch, overrides, word):
+    monkeypatch.chdir(tmp_path)
+    error = refused(pair, *overrides)
+    assert error.key == word or error.reason.startswith(f"{word}=")  # the library's own settings have no keys
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_no_torch_is_checked_without_it(pair, tmp_path):
     """A tokenizer that is not there, and metrics without the one network that they need."""
     command = "import sys; from experiments import generate; from experiments.config import compose\n"
     command += "try: generate.run(compose.compose('generate', sys.argv[1:]))\n"
     command += "except Exception as error: print(error, 'torch' in sys.modules)"
-    for words, said in {("tokenizer=nowhere",): "tokenizer=nowhere", ("metrics=true", "n=20"): "weights fetch inception"}.items():
+    for words, message in {("tokenizer=nowhere",): "tokenizer=nowhere", ("metrics=true", "n=20"): "weights fetch inception"}.items():
         environment = {**os.environ, "TESSERA_WEIGHTS": str(tmp_path)}
         given = [sys.executable, "-c", command, f"model={pair / 'generator'}", *words]
         printed = subprocess.run(given, capture_output=True, text=True, env=environment, cwd=ROOT, check=True).stdout
-        assert said in printed
+        assert message in printed
         assert printed.rstrip().endswith("False")
 
 
 def test_nothing_but_its_own_samples_is_overwritten(pair, tmp_path):
     generated(pair, tmp_path / "samples", "n=1", "npz=false")
-    assert "it holds other samples" in refused(pair, "n=2", "npz=false", f"output={tmp_path / 'samples'}")
+    error = refused(pair, "n=2", "npz=false", f"output={tmp_path / 'samples'}")
+    assert (error.key, error.reason) == ("output", "it holds other samples")
     assert generated(pair, tmp_path / "samples", "n=2", "npz=false", "rerun=true")["settings"]["n"] == 2
     run = tmp_path / "run"
     run.mkdir()
     (run / "result.json").write_text('{"state": "done"}')
-    assert "it holds something else" in refused(pair, "n=1", f"output={run}", "rerun=true")
+    error = refused(pair, "n=1", f"output={run}", "rerun=true")
+    assert (error.key, error.reason) == ("output", "it holds something else, not samples")
     assert [path.name for path in run.iterdir()] == ["result.json"]
-    assert "no folder that can be written to" in refused(pair, "n=1", f"output={run / 'result.json'}")
+    assert refused(pair, "n=1", f"output={run / 'result.json'}").key == "output"
 
 
 def test_a_folder_that_holds_no_generator_is_refused(pair):
-    with pytest.raises(ConfigError, match="expected a run folder or an export of a generator"):
+    with pytest.raises(ConfigError) as caught:
         generate.run(compose("generate", [f"model={pair / 'tokenizer'}"]))
+    assert (caught.value.key, caught.value.value) == ("model", str(pair / "tokenizer"))
 
 
 def test_another_tokenizer_is_refused(pair, tmp_path):
     other = ImageTokenizer.from_pretrained(pair / "tokenizer")
     torch.nn.init.normal_(next(other.parameters()))
     other.save_pretrained(tmp_path / "other", {"image_size": 16})
-    assert "digest" in refused(pair, f"tokenizer={tmp_path / 'other'}", f"output={tmp_path / 'out'}")
+    assert refused(pair, f"tokenizer={tmp_path / 'other'}", f"output={tmp_path / 'out'}").key == "tokenizer"
     assert not (tmp_path / "out").exists()
 
 
@@ -225,9 +247,8 @@ def test_a_model_exported_without_averages_needs_no_word_about_it(pair, tmp_path
 
 
 def test_there_is_nothing_to_balance_without_classes():
-    config = {"classes": None, "balanced": True, "n": 5}
-    assert generate.chosen_classes(config, {"tokens": {"num_classes": 0}}) is None
-    assert generate.chosen_classes({**config, "n": 6}, {"tokens": {"num_classes": 3}}) == [0, 1, 2]
+    assert select_classes(None, balanced=True, n=5, count=0, names=[]) is None
+    assert select_classes(None, balanced=True, n=6, count=3, names=[]) == [0, 1, 2]
 
 
 def test_who_takes_samples_keeps_the_gradients_of_its_own(pair):
@@ -237,10 +258,10 @@ def test_who_takes_samples_keeps_the_gradients_of_its_own(pair):
 
 
 def test_a_file_that_lacks_samples_is_not_left_behind(tmp_path):
-    with pytest.raises(ValueError, match="1 pictures were written, expected 2"):
-        with SampleFile(tmp_path / "samples.npz", np.zeros(2, dtype=np.int64)) as file:
+    with pytest.raises(ValueError, match="1 images were written, expected 2"):
+        with sample_file(tmp_path / "samples.npz", np.zeros(2, dtype=np.int64)) as file:
             file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
-    with suppress(KeyboardInterrupt), SampleFile(tmp_path / "samples.npz", np.zeros(1, dtype=np.int64)) as file:
+    with suppress(KeyboardInterrupt), sample_file(tmp_path / "samples.npz", np.zeros(1, dtype=np.int64)) as file:
         file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -248,7 +269,7 @@ def test_a_file_that_lacks_samples_is_not_left_behind(tmp_path):
 
 def test_the_file_of_samples_may_grow_beyond_what_a_plain_archive_holds(tmp_path):
     """Its length is not known when it begins: without a 64-bit header zipfile refuses to go beyond 2 GiB."""
-    with SampleFile(tmp_path / "samples.npz", np.arange(2)) as file:
+    with sample_file(tmp_path / "samples.npz", np.arange(2)) as file:
         file.write(np.full((2, 3, 4, 3), 7, dtype=np.uint8))
     with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
         assert archive.testzip() is None

@@ -1,4 +1,4 @@
-"""The card of a number: everything that has to agree before two numbers may be compared."""
+"""The card of a number: everything that must agree before two numbers are compared. Imports no torch."""
 
 import functools
 import importlib.metadata
@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-NOT_COMPARED = ("seed", "code_version", "losses")
-"""A table about losses compares runs that differ in them: the card only says so."""
+NOT_COMPARED = ("seed", "code_version", "losses")  # a table about losses compares runs that differ in them
 OF_DISCRIMINATOR = ("adversarial", "discriminator", "lecam", "gradient_penalty")
 
 
@@ -36,25 +35,25 @@ def library(name: str) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """How one number came about.
+    """Conditions of one number.
 
     Attributes:
-        metric: its name, such as psnr.
-        backend: the library that computed it, with version; `tessera` for our own code.
-        network: the feature network, None where there is none.
+        metric: name of the metric, such as psnr.
+        backend: library that computed it, with version; `tessera` for this one.
+        network: feature network, None without one.
         weights: file name and first digits of the SHA-256 of the network's file.
         resize: how the network or the baseline resizes its input.
-        transform: how the pictures were cut before the tokenizer saw them.
+        transform: how the images were cropped.
         image_size: side in pixels.
-        reference: the pictures that it was measured against.
+        reference: images that the number refers to.
         n: number of images.
-        aggregate: how one number was made of many images.
-        dtype: of the computation.
+        aggregate: how one number is made from many images.
+        dtype: dtype of the computation.
         subject: ema or raw weights.
-        guidance: scale of classifier-free guidance, or words for scale, schedule and sampling; None for reconstructions.
-        losses: what the model was trained with, see `describe_losses`; None if that is not known.
-        seed: of the run.
-        code_version: of this code.
+        guidance: scale of classifier-free guidance, or a text with scale, schedule and sampling; None for reconstructions.
+        losses: losses that trained the model, see `describe_losses`; None if that is not known.
+        seed: run seed.
+        code_version: version of this code.
     """
 
     metric: str
@@ -75,26 +74,26 @@ class Card:
     code_version: str = field(default_factory=code_version)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, as `result.json` keeps them."""
+        """Plain containers, for `result.json`."""
         return asdict(self)
 
 
 def describe_losses(task: Mapping[str, Any]) -> str:
-    """The losses that train a tokenizer, with their weights, and what it does without.
+    """The losses that train a tokenizer, with their weights, and the absent ones.
 
     Args:
         task: the resolved `task` of a configuration.
     """
     weights = dict(task["objective"]["weights"])
-    plays = task["discriminator"] is not None
-    counted = {name: weight for name, weight in weights.items() if weight and (plays or name not in OF_DISCRIMINATOR)}
-    said = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
+    adversarial = task["discriminator"] is not None
+    counted = {name: weight for name, weight in weights.items() if weight and (adversarial or name not in OF_DISCRIMINATOR)}
+    parts = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
     for name in ("perceptual", "adversarial"):
         if name in counted:
-            said.append(f"{name} by {_class_name(task['objective'][name] if name == 'perceptual' else task['discriminator'])}")
+            parts.append(f"{name} by {_class_name(task['objective'][name] if name == 'perceptual' else task['discriminator'])}")
         else:
-            said.append(f"no {name} loss")
-    return "; ".join(said)
+            parts.append(f"no {name} loss")
+    return "; ".join(parts)
 
 
 def _class_name(node: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
-"""Pictures of results: originals, reconstructions and errors in rows."""
+"""Figures of results: originals, reconstructions and errors in rows."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,11 +8,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
 
-GAIN = 4
-"""The error is shown this many times as large, around grey."""
-SMALLEST_TILE = 128
-"""Smaller images are enlarged by a whole factor, pixel by pixel."""
-CAPTION = 16
+from tokenizer.files import atomic
+
+GAIN = 4  # factor of errors, which are drawn around gray
+SMALLEST_TILE = 128  # smaller images are enlarged by a whole factor, pixel by pixel
+CAPTION = 16  # pixels
 
 
 def comparison(images: Tensor, reconstructions: Tensor) -> Image.Image:
@@ -48,9 +47,7 @@ def _captioned(caption: str, images: Tensor) -> Image.Image:
     return strip
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    picture.save(beside, format="PNG")
-    os.replace(beside, path)
+    with atomic(path) as beside:
+        image.save(beside, format="PNG")

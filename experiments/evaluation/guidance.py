@@ -1,25 +1,25 @@
-"""The best guidance scale by hill-climbing: the search that GigaTok's generation results rest on.
+"""The best guidance scale by hill-climbing, as for GigaTok's generation results.
 
 Source: GigaTok (arXiv:2504.08736), section 4 and its released recipe: from an empirical start in steps of 0.25, never below 1.0, always
-from the best scale so far to a neighbour that was not tried, until both neighbours are no better. There every try takes all samples;
-here the search may take fewer, and all of them are drawn once more at its end. Every try says how many samples it took.
+from the best scale so far to a neighbor that was not tried, until both neighbors are no better. There every trial takes all samples;
+here the search may take fewer, and the best scale is tried once more with all samples. Every trial has its number of samples.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from experiments.config.errors import ConfigError, NonFinite
+
+# First scale of the step schedule, by the largest number of parameters: GPT-B, GPT-L and larger ones of the paper.
 STARTS_OF_STEP = ((200e6, 2.5), (500e6, 1.75), (math.inf, 1.25))
-"""Where the search under the step schedule begins, by the most parameters of the generator: the paper's GPT-B, GPT-L and larger ones."""
-START = 2.0
-"""Where it begins under every other schedule."""
-PLACES = 6
-"""Decimals of a scale, so that steps up and down meet again."""
+START = 2.0  # first scale of every other schedule
+PLACES = 6  # decimals of a scale, so that steps up and down give equal numbers
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A scale that was tried: with `n` samples it scored `score`, the lower the better."""
+    """A scale with its score from `n` samples, the lower the better."""
 
     scale: float
     n: int
@@ -35,11 +35,11 @@ class Search:
 
 
 def usual_start(schedule: str, parameters: int) -> float:
-    """Where the paper begins.
+    """First scale of the paper.
 
     Args:
-        schedule: of the guidance.
-        parameters: of the generator.
+        schedule: guidance schedule.
+        parameters: number of parameters of the generator.
     """
     if schedule != "step":
         return START
@@ -52,22 +52,23 @@ def search_guidance(
     """Climb down from `start` with `coarse` samples per trial, then score the best scale with `final` samples.
 
     Args:
-        score: of a scale with so many samples; lower is better.
-        start: the first scale.
+        score: score of a scale with a number of samples; lower is better.
+        start: first scale.
         coarse: samples of a trial of the search.
         final: samples of the last trial; if they are no more than `coarse`, the search takes them all and nothing is drawn twice.
-        step: between neighbours.
-        floor: the lowest scale.
+        step: distance of neighbors.
+        floor: lowest scale.
 
     Raises:
-        ValueError: a start below the floor, a step or number of samples that is not positive, or a score that is not finite.
+        ConfigError: a start below the floor, or a step or number of samples that is not positive.
+        NonFinite: a score is not finite.
     """
     if start < floor:
-        raise ValueError(f"guidance.start={start}: expected at least guidance.floor={floor}; change `guidance.start`")
+        raise ConfigError("guidance.start", start, expected=f"at least guidance.floor={floor}")
     if step <= 0:
-        raise ValueError(f"guidance.step={step}: expected a number above 0; change `guidance.step`")
+        raise ConfigError("guidance.step", step, expected="a number above 0")
     if coarse < 1 or final < 1:
-        raise ValueError(f"{coarse} samples for the search and {final} for the result: expected at least 1; change `samples`")
+        raise ConfigError("samples", min(coarse, final), expected="at least 1")
     searched = min(coarse, final)
     tried = {start: _trial(score, start, searched)}
     while True:
@@ -87,5 +88,5 @@ def search_guidance(
 def _trial(score: Callable[[float, int], float], scale: float, n: int) -> Trial:
     value = score(scale, n)
     if not math.isfinite(value):
-        raise ValueError(f"guidance {scale} scores {value} with {n} samples: expected a finite number; are the generator's samples sound?")
+        raise NonFinite(f"the score of guidance {scale} with {n} samples is {value}: are the samples of the generator finite?")
     return Trial(scale, n, value)

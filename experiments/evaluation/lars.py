@@ -1,6 +1,6 @@
 """Layer-wise adaptive rate scaling, for linear probes.
 
-Source: You et al. 2017, arXiv:1708.03888. As in the linear probes of GigaTok (arXiv:2504.08736) the learning rate stands outside of the
+Source: You et al. 2017, arXiv:1708.03888. As in the linear probes of GigaTok (arXiv:2504.08736) the learning rate is outside of the
 momentum, and parameters of one dimension are neither scaled nor decayed.
 """
 
@@ -12,7 +12,18 @@ from torch import nn
 
 
 class LARS(torch.optim.Optimizer):
-    """Momentum over gradients g scaled by trust |w| / |g|: v = m v + scaled g; w = w - lr v."""
+    """Momentum over gradients g scaled by trust |w| / |g|: v = m v + scaled g; w = w - lr v.
+
+    Args:
+        parameters: parameters to update.
+        learning_rate: key `lr` of the parameter groups, where a schedule changes it.
+        momentum: in [0, 1).
+        trust: length of a step relative to that of the weights, at a learning rate of 1.
+        weight_decay: added to the gradient before it is scaled.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     def __init__(
         self,
@@ -22,17 +33,6 @@ class LARS(torch.optim.Optimizer):
         trust: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        """
-        Args:
-            parameters: to step.
-            learning_rate: key `lr` of the parameter groups, where a schedule changes it.
-            momentum: in [0, 1).
-            trust: the length of a step against that of the weights, at a learning rate of 1.
-            weight_decay: added to the gradient before it is scaled.
-
-        Raises:
-            ValueError: a value out of range.
-        """
         if learning_rate < 0 or trust <= 0 or weight_decay < 0 or not 0 <= momentum < 1:
             settings = f"learning_rate={learning_rate} momentum={momentum} trust={trust} weight_decay={weight_decay}"
             raise ValueError(f"{settings}: expected >= 0, in [0, 1), > 0 and >= 0")
@@ -40,7 +40,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step from the gradients that are there; a closure is not called."""
+        """One step from the gradients; a closure is not called."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -49,8 +49,8 @@ class LARS(torch.optim.Optimizer):
     def _step(self, parameter: nn.Parameter, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         if parameter.ndim > 1:
             gradient = gradient + group["weight_decay"] * parameter
-            weights, slope = parameter.norm(), gradient.norm()
-            scale = torch.where((weights > 0) & (slope > 0), group["trust"] * weights / slope, torch.ones_like(weights))
+            weights, gradient_length = parameter.norm(), gradient.norm()
+            scale = torch.where((weights > 0) & (gradient_length > 0), group["trust"] * weights / gradient_length, torch.ones_like(weights))
             gradient = gradient * scale
         state = self.state[parameter]
         if "momentum" not in state:

@@ -1,10 +1,10 @@
-"""Linear probes: how well a linear layer on frozen features tells the classes apart.
+"""Linear probes: accuracy of a linear layer on frozen features.
 
-Source: GigaTok (arXiv:2504.08736), section 5: batch normalisation without weights, a linear layer drawn with deviation 0.01, LARS,
+Source: GigaTok (arXiv:2504.08736), section 5: batch normalization without weights, a linear layer initialized with std 0.01, LARS,
 learning rate 0.1 for each 256 rows of a batch, 90 epochs of which 10 warm up, cosine to 0, cross-entropy, top-1 accuracy.
 Deviations, on purpose: features are computed once, by models in eval mode (the released code leaves dropout on while it trains the
-probe of a generator), of the stored views of each picture instead of fresh random crops. So one process sees every batch whole, and the
-statistics of its normalisation are those of the joined batch (the released code takes those of each device's part).
+probe of a generator), of the stored views of each image instead of fresh random crops. So one process sees every batch whole, and the
+statistics of its normalization are those of the joined batch (the released code uses those of each device's part).
 """
 
 import math
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from experiments.config.errors import ConfigError, DataError
 from experiments.evaluation.lars import LARS
 
-REFERENCE_BATCH = 256
-"""Rows of a batch that the learning rate is stated for."""
-DEVIATION = 0.01
+REFERENCE_BATCH = 256  # batch size for which the learning rate is stated
+STD = 0.01  # of the initial weights
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How a linear probe is trained.
+    """Settings of a linear probe.
 
     Attributes:
-        learning_rate: for 256 rows of a batch; a larger batch has a larger one.
-        batch_size: rows; fewer if there are fewer pictures.
-        epochs: passes over the pictures, each of which shows one of its views.
-        warmup_epochs: of them.
-        momentum: of LARS.
-        trust: of LARS.
-        seed: of weights, order and views.
+        learning_rate: for a batch of 256; proportional to the batch size.
+        batch_size: rows; fewer if there are fewer images.
+        epochs: passes over the images, with one view of each.
+        warmup_epochs: epochs of warm-up.
+        momentum: momentum of LARS.
+        trust: trust of LARS.
+        seed: seed of weights, order and views.
     """
 
     learning_rate: float
@@ -43,24 +43,23 @@ class ProbeSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        """Judge the lengths.
-
+        """
         Raises:
-            ValueError: a number out of range.
+            ConfigError: a number is out of range.
         """
         if self.batch_size < 2 or self.epochs < 1 or not 0 <= self.warmup_epochs <= self.epochs:
-            given = f"batch_size={self.batch_size} epochs={self.epochs} warmup_epochs={self.warmup_epochs}"
-            raise ValueError(f"linear: {given}: expected at least 2 and 1, and a warm-up within the epochs; change `linear`")
+            settings = {"batch_size": self.batch_size, "epochs": self.epochs, "warmup_epochs": self.warmup_epochs}
+            raise ConfigError("linear", settings, expected="a batch of at least 2, an epoch at least, and a warm-up within the epochs")
 
 
 class LinearProbe(nn.Module):
-    """Normalisation without weights, then a linear layer."""
+    """Normalization without weights, then a linear layer."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         self.head = nn.Linear(width, classes)
-        nn.init.trunc_normal_(self.head.weight, std=DEVIATION)
+        nn.init.trunc_normal_(self.head.weight, std=STD)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -70,19 +69,20 @@ class LinearProbe(nn.Module):
 
 
 def linear_accuracy(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, settings: ProbeSettings) -> float:
-    """Top-1 accuracy in [0, 1] of a linear probe on pictures that it was not trained on.
+    """Top-1 accuracy in [0, 1] of a linear probe on images that it was not trained on.
 
     Args:
         train: features (n, views, width) and labels (n,) int64 in 0 .. classes - 1.
         val: features (m, width) and labels (m,).
         classes: at least 2.
-        settings: how it is trained.
+        settings: settings of the training.
 
     Raises:
-        ValueError: fewer than two classes, or no picture on a side.
+        DataError: fewer than two classes, or no image in a split.
     """
     if classes < 2 or len(val[1]) == 0 or len(train[1]) < 2:
-        raise ValueError(f"a linear probe of {classes} classes on {len(train[1])} and {len(val[1])} pictures: expected at least 2, 2 and 1")
+        counts = f"{classes} classes on {len(train[1])} and {len(val[1])} images"
+        raise DataError(None, f"a linear probe of {counts}: expected at least 2, 2 and 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         probe = LinearProbe(train[0].shape[-1], classes)
@@ -101,7 +101,7 @@ def warmup_cosine(step: int, warmup: int, steps: int) -> float:
 
 
 def _fit(probe: LinearProbe, features: Tensor, labels: Tensor, settings: ProbeSettings) -> None:
-    """Train on random views in random order; rows that would make a short batch wait for another epoch."""
+    """Train on random views in random order; rows of an incomplete batch are left to later epochs."""
     count, views, _ = features.shape
     rows = min(settings.batch_size, count)
     batches = count // rows

@@ -1,4 +1,4 @@
-"""Samples of a generator while it trains: every time the same ones, so that progress is visible."""
+"""Samples of a generator during training, the same ones every time."""
 
 from functools import cached_property
 from typing import Any
@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.config.command_line import is_first_process
-from experiments.evaluation.samples import generate_images, picture_of_samples
+from experiments.evaluation.samples import generate_images, sample_grid
 from tokenizer.generators.sampling import Sampling
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator
@@ -51,4 +51,4 @@ class SamplePreview:
     def figure(self, images: Tensor) -> Image.Image:
         """The samples with their classes."""
         names = self.source.classes or [str(label) for label in range(self.source.tokens.num_classes)]
-        return picture_of_samples(images, self.labels, names, by_class=False)
+        return sample_grid(images, self.labels, names, by_class=False)

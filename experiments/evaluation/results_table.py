@@ -3,32 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.evaluation import metrics
 from experiments.evaluation.metrics.metric import Metric
 from experiments.evaluation.results import not_computed, skipped_of
+from experiments.runs.terminal import console, print_line
 
 PREFIXES = ("val", "val_raw")
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Print the table of a result on standard output; below it, what is missing and why, one line each.
+    """Print the table of a result on standard output; below it a line for each reason of absent metrics, and unreadable images.
 
     Args:
         result: the content of a `result.json`.
     """
-    console = Console()
-    console.print(_table(result))
-    for line in not_computed(skipped_of(result).items()):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for key in result.get("unreadable", []):
-        console.print(f"left out, could not be read: {key}", soft_wrap=True, highlight=False, markup=False)
+    console().print(_table(result))
+    unreadable = [f"left out, could not be read: {key}" for key in result.get("unreadable", [])]
+    for line in [*not_computed(skipped_of(result).items()), *unreadable]:
+        print_line(line)
 
 
 def _table(result: Mapping[str, Any]) -> Table:
-    """A row a metric, a column for averaged and one for trained weights."""
+    """A row for each metric, a column for averaged and one for trained weights."""
     values, cards = result["metrics"], result["cards"]
     prefixes = [prefix for prefix in PREFIXES if any(key.startswith(f"{prefix}/") for key in values)]
     table = Table()

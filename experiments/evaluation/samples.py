@@ -1,4 +1,4 @@
-"""Labels to pictures: a generator's indices through its tokenizer's decoder. For the verb, the pictures of a validation, and the probe."""
+"""From labels to images: indices of a generator through the decoder of its tokenizer."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,24 +12,23 @@ from torch import Tensor
 
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.samples import SampleMetrics
-from experiments.evaluation.sample_file import SampleFile
+from experiments.evaluation.sample_file import sample_file
 from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, TokenLayout
 
-COLUMNS = 8
-"""Of a grid of pictures whose classes were drawn."""
+COLUMNS = 8  # of a grid of samples whose classes were drawn
 
 
 def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: int) -> Tensor:
     """The label of every sample, (n,) int64.
 
     Args:
-        n: samples.
-        classes: to be taken in turn; None draws each label uniformly from all, by seed and sample number alone.
-        num_classes: of the generator; without any the label is that of no class, 0.
-        seed: of the random streams.
+        n: number of samples.
+        classes: classes to take in turn; None draws each label uniformly from all, by seed and sample number alone.
+        num_classes: number of classes of the generator; without classes the label is 0.
+        seed: seed of the random streams.
     """
     if classes is not None:
         return torch.tensor([classes[number % len(classes)] for number in range(n)])
@@ -54,14 +53,14 @@ def generate_images(
 
     Args:
         generator: on the device.
-        tokenizer: whose indices it makes; on the device, in eval mode.
+        tokenizer: decoder of its indices; on the device, in eval mode.
         labels: (n,) int64.
-        numbers: (n,) int64, of the samples; a sample depends on its number, its label and the seed, not on its batch.
+        numbers: (n,) int64 sample numbers; a sample depends on its number, its label and the seed, not on its batch.
         sampling: how choices are drawn.
-        layout: of the tokens.
-        device: where to compute.
+        layout: layout of the tokens.
+        device: device of the models.
         batch_size: samples at a time.
-        after_step: told after every step how many tokens it made, of all samples of the batch together.
+        after_step: called after every step with its number of new tokens, of all samples of the batch together.
 
     Raises:
         ValueError: a label out of range, or logits that are not finite.
@@ -69,8 +68,8 @@ def generate_images(
     sampler = IndexSampler(generator, sampling)
     for label, number in zip(torch.split(labels, batch_size), torch.split(numbers, batch_size), strict=True):
         count = len(label)
-        told = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
-        indices = sampler(label.to(device), number, told)
+        advance = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
+        indices = sampler(label.to(device), number, advance)
         with torch.no_grad():  # not around the yield: it would hold for the caller
             images = tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
         yield indices, images
@@ -83,41 +82,41 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def write_samples(
-    batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, shown: int, metrics: SampleMetrics | None
+    batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, count: int, metrics: SampleMetrics | None
 ) -> Tensor:
-    """Take samples as they come.
+    """Write samples and update metrics, batch by batch.
 
     Args:
         batches: of `generate_images`.
         labels: (n,) of all samples.
-        file: where their npz file shall lie, None for none.
-        shown: how many to give back.
-        metrics: judge the samples, None for none.
+        file: npz file, None for none.
+        count: number of images to return.
+        metrics: metrics of the samples, None for none.
 
     Returns:
-        The first (min(n, shown), 3, H, W) in [0, 1] on the CPU.
+        The first (min(n, count), 3, H, W) in [0, 1] on the CPU.
     """
-    kept: list[Tensor] = []
+    preview: list[Tensor] = []
     seen = 0
     with ExitStack() as stack:
-        samples = None if file is None else stack.enter_context(SampleFile(file, labels.numpy()))
+        samples = None if file is None else stack.enter_context(sample_file(file, labels.numpy()))
         for _, images in batches:
             if samples is not None:
                 samples.write(pixels(images))
             if metrics is not None:
                 metrics.update(images, labels[seen : seen + len(images)])
-            kept.append(images[: max(shown - seen, 0)].cpu())
+            preview.append(images[: max(count - seen, 0)].cpu())
             seen += len(images)
-    return torch.cat(kept)
+    return torch.cat(preview)
 
 
-def picture_of_samples(images: Tensor, labels: Sequence[int], names: Sequence[str], by_class: bool) -> Image.Image:
-    """A grid of samples: a row a class, or rows of eight in order.
+def sample_grid(images: Tensor, labels: Sequence[int], names: Sequence[str], by_class: bool) -> Image.Image:
+    """A grid of samples: a row for each class, or rows of eight in order.
 
     Args:
         images: (n, 3, H, W) in [0, 1], n > 0.
-        labels: n of them.
-        names: of all classes; empty if there are none.
+        labels: labels of the images.
+        names: names of all classes; empty if there are none.
         by_class: a row for each class, in order of first appearance.
     """
     images = images.float().cpu() * 2 - 1

@@ -30,14 +30,14 @@ def inspect(settings: TokenizeSettings) -> None:
     if not settings.tokenizer and not Path(recorded["folder"]).is_dir():
         log.warning("the tokenizer %s does not exist, no image is decoded; set tokenizer=FOLDER if it was moved", recorded["folder"])
         return
-    from experiments.evaluation.figures import save_picture
+    from experiments.evaluation.figures import save_image
     from experiments.runs.devices import choose_device
     from experiments.runs.models import recorded_tokenizer
     from experiments.tokens.writing import decode_row
 
     model = recorded_tokenizer(recorded, settings.tokenizer, f"the cache {file}")
     output = Path(settings.output or f"{file}.train{row}.png")
-    save_picture(decode_row(model.to(choose_device(settings.device)), cache, "train", row), output)
+    save_image(decode_row(model.to(choose_device(settings.device)), cache, "train", row), output)
     log.info("image %s", output)
 
 

@@ -49,5 +49,5 @@ def test_the_losses_of_a_card_say_what_trains_the_model_and_what_does_not():
     task = {"objective": {"weights": weights, "perceptual": {"_target_": "a.b.LPIPSLoss"}}, "discriminator": None}
     assert describe_losses(task) == "reconstruction 1, commitment 0.25; no perceptual loss; no adversarial loss"
     task["discriminator"], weights["perceptual"] = {"_target_": "c.d.PatchDiscriminator"}, 0.5
-    said = "reconstruction 1, perceptual 0.5, commitment 0.25, adversarial 0.1, discriminator 1"
-    assert describe_losses(task) == f"{said}; perceptual by LPIPSLoss; adversarial by PatchDiscriminator"
+    losses = "reconstruction 1, perceptual 0.5, commitment 0.25, adversarial 0.1, discriminator 1"
+    assert describe_losses(task) == f"{losses}; perceptual by LPIPSLoss; adversarial by PatchDiscriminator"

@@ -1,9 +1,10 @@
-"""The guidance search on made scores: where it looks, where it stops, and what it keeps."""
+"""The guidance search on synthetic scores: its path, its end, its trials."""
 
 import math
 
 import pytest
 
+from experiments.config.errors import ConfigError, NonFinite
 from experiments.evaluation.guidance import Trial, search_guidance, usual_start
 
 
@@ -26,14 +27,14 @@ def test_a_valley_is_found_and_every_try_is_kept_with_its_number_of_samples():
     assert [(each.scale, each.n) for each in found.trials] == asked
 
 
-def test_the_search_turns_where_its_first_neighbour_is_worse():
+def test_the_search_turns_where_its_first_neighbor_is_worse():
     score, asked = recorded(lambda scale: abs(scale - 2.5))
     found = search_guidance(score, start=2.0, coarse=10, final=50)
     assert [scale for scale, _ in asked] == [2.0, 1.75, 2.25, 2.5, 2.75, 2.5]
     assert found.best.scale == 2.5
 
 
-def test_a_flat_score_stays_at_the_start_after_both_neighbours():
+def test_a_flat_score_stays_at_the_start_after_both_neighbors():
     score, asked = recorded(lambda scale: 3.0)
     assert search_guidance(score, start=2.0, coarse=10, final=50).best == Trial(2.0, 50, 3.0)
     assert asked == [(2.0, 10), (1.75, 10), (2.25, 10), (2.0, 50)]
@@ -53,15 +54,16 @@ def test_with_all_samples_from_the_beginning_nothing_is_drawn_twice():
 
 
 @pytest.mark.parametrize(
-    ("words", "named"), [({"start": 0.5}, r"guidance\.start"), ({"step": 0.0}, r"guidance\.step"), ({"final": 0}, "samples")]
+    ("settings", "key"), [({"start": 0.5}, "guidance.start"), ({"step": 0.0}, "guidance.step"), ({"final": 0}, "samples")]
 )
-def test_settings_that_cannot_be_searched_with_are_named(words, named):
-    with pytest.raises(ValueError, match=named):
-        search_guidance(lambda scale, n: 0.0, **{"start": 2.0, "coarse": 1, "final": 1, **words})
+def test_settings_that_cannot_be_searched_with_are_named(settings, key):
+    with pytest.raises(ConfigError) as caught:
+        search_guidance(lambda scale, n: 0.0, **{"start": 2.0, "coarse": 1, "final": 1, **settings})
+    assert caught.value.key == key
 
 
 def test_a_score_that_is_not_finite_ends_the_search():
-    with pytest.raises(ValueError, match=r"guidance 2\.0 scores nan"):
+    with pytest.raises(NonFinite, match=r"guidance 2\.0 with 1 samples is nan"):
         search_guidance(lambda scale, n: math.nan, start=2.0, coarse=1, final=1)
 
 

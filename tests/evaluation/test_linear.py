@@ -4,6 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from experiments.config.errors import ConfigError
 from experiments.evaluation.linear import LinearProbe, ProbeSettings, linear_accuracy
 
 SETTINGS = ProbeSettings(learning_rate=0.1, batch_size=64, epochs=90, warmup_epochs=10, momentum=0.9, trust=0.1, seed=0)
@@ -47,7 +48,7 @@ def test_the_same_seed_gives_the_same_number_and_the_callers_randomness_is_left_
     assert linear_accuracy(train, val, CLASSES, SETTINGS) == first
 
 
-def test_the_normalisation_has_no_weights_and_the_paper_s_epsilon():
+def test_the_normalization_has_no_weights_and_the_paper_s_epsilon():
     probe = LinearProbe(8, CLASSES)
     assert [name for name, _ in probe.named_parameters()] == ["head.weight", "head.bias"]
     assert probe.norm.eps == 1e-6
@@ -58,5 +59,5 @@ def test_one_class_and_a_warm_up_longer_than_the_training_are_refused():
     train, val = made(1.0)
     with pytest.raises(ValueError, match="1 classes"):
         linear_accuracy(train, val, 1, SETTINGS)
-    with pytest.raises(ValueError, match="warmup_epochs=9"):
+    with pytest.raises(ConfigError, match="warmup_epochs:9"):
         ProbeSettings(learning_rate=0.1, batch_size=64, epochs=5, warmup_epochs=9, momentum=0.9, trust=0.1, seed=0)

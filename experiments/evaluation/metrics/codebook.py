@@ -38,7 +38,6 @@ class CodebookCounts(RunningSums):
         self.counts.view(-1).scatter_add_(0, flat, torch.ones_like(flat))
 
     def update(self, batch: Any) -> None:
-        """Count the indices of a batch."""
         self.count(batch.indices)
 
 
@@ -63,12 +62,10 @@ class CodebookMetric(Metric):
 
     @classmethod
     def make_shared(cls, context: Any) -> CodebookCounts:
-        """Counts for the sizes of the quantizer."""
         return CodebookCounts(context.quantizer.groups, context.quantizer.codebook_size)
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
-        """Codes beyond a size are not counted."""
         size = context.quantizer.codebook_size
         return Skipped(f"not counted: codebook_size {size} is above {MAX_COUNTED_CODES}") if size > MAX_COUNTED_CODES else None
 
@@ -87,7 +84,6 @@ class CodebookUsage(CodebookMetric):
     in_terminal = True
 
     def compute(self) -> float:
-        """Of the counts summed over groups."""
         return float(usage(self.counts.sum(0)))
 
 
@@ -99,7 +95,6 @@ class Perplexity(CodebookMetric):
     in_terminal = True
 
     def compute(self) -> float:
-        """Of the counts summed over groups."""
         return float(perplexity(self.counts.sum(0)))
 
 
@@ -110,7 +105,6 @@ class CodebookUsageProduct(CodebookMetric):
     aggregate = "counts summed over images, product over groups"
 
     def compute(self) -> float:
-        """Of the counts of each group."""
         return float(usage(self.counts).prod())
 
 
@@ -121,5 +115,4 @@ class PerplexityPerGroup(CodebookMetric):
     aggregate = "counts summed over images, mean over groups"
 
     def compute(self) -> float:
-        """Of the counts of each group."""
         return float(perplexity(self.counts).mean())

@@ -24,7 +24,7 @@ class DigitsSums(RunningSums):
 
     Attributes:
         accuracy: share of samples with the right class.
-        moments: of the features of the samples.
+        moments: mean and covariance of the features of `samples`, `train` and `held_out` digits.
         distances: (n,) of the samples to the nearest training digit.
     """
 
@@ -34,26 +34,23 @@ class DigitsSums(RunningSums):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all."""
         self.pixels: list[Any] = []
         self.labels: list[Any] = []
 
     def update(self, batch: Any) -> None:
-        """Add a batch."""
         from experiments.evaluation.metrics.digits_classifier import shrink
 
         self.pixels.append(shrink(batch.images))
         self.labels.append(batch.labels.cpu().numpy())
 
     def join(self) -> None:
-        """Compute what the metrics share."""
         import numpy as np
 
         from experiments.evaluation.metrics.frechet import moments_of
 
         pixels, labels = np.concatenate(self.pixels), np.concatenate(self.labels)
         self.accuracy = float((self.classifier.predict(pixels) == labels).mean())
-        self.moments = moments_of(self.classifier.activations(pixels))
+        self.moments = {**self.classifier.moments, "samples": moments_of(self.classifier.activations(pixels))}
         self.distances: Tensor = self.classifier.distances(pixels)
 
 
@@ -69,7 +66,6 @@ class DigitsMetric(Metric):
 
     @classmethod
     def applies(cls, context: Any) -> bool:
-        """Digits alone have a classifier."""
         return context.classifier is not None
 
     @property
@@ -79,7 +75,6 @@ class DigitsMetric(Metric):
         return classifier
 
     def card(self, n: int) -> dict[str, Any]:
-        """With the digits that the samples are compared with."""
         reference = f"{self.classifier.reference}; {self.split} digits"
         real = {"n": len(self.classifier.held_out), "subject": "held-out digits", "guidance": None} if self.is_real else {}
         return {**super().card(n), "transform": self.classifier.transform, "reference": reference, **real}
@@ -89,7 +84,6 @@ class ClassifierMetric(DigitsMetric):
     """A number from the classifier."""
 
     def card(self, n: int) -> dict[str, Any]:
-        """With the classifier."""
         weights = f"fitted with seed {SEED}, {self.classifier.accuracy_on_held_out:.2%} on held-out digits"
         fields = {"backend": library("scikit-learn"), "network": f"perceptron, {HIDDEN} hidden units", "weights": weights}
         return {**super().card(n), **fields}
@@ -103,7 +97,6 @@ class ClassAccuracy(ClassifierMetric):
     split = "held-out"
 
     def compute(self) -> float:
-        """The share."""
         return float(self.sums.accuracy)
 
 
@@ -114,40 +107,34 @@ class ClassAccuracyReal(ClassAccuracy):
     is_real = True
 
     def compute(self) -> float:
-        """The share."""
         return self.classifier.accuracy_on_held_out
 
 
 class FrechetDigits(ClassifierMetric):
-    """Distance to held-out digits."""
+    """Distance of samples to held-out digits."""
 
     key, label, better = "frechet_digits", "Fréchet digits", "lower"
     aggregate = "covariances of all images"
     split = "held-out"
+    between = ("held_out", "samples")
 
     def compute(self) -> float:
-        """The distance."""
         from experiments.evaluation.metrics.frechet import frechet_distance
 
-        return frechet_distance(self.classifier.moments["held_out"], self.sums.moments)
+        one, other = (self.sums.moments[name] for name in self.between)
+        return frechet_distance(one, other)
 
     def card(self, n: int) -> dict[str, Any]:
-        """Whether the covariance is singular."""
         singular = f", singular: no more images than the {HIDDEN} features" if n <= HIDDEN and not self.is_real else ""
         return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
 
 
 class FrechetDigitsTrain(FrechetDigits):
-    """Distance to training digits."""
+    """Distance of samples to training digits."""
 
     key, label = "frechet_digits_train", "Fréchet training digits"
     split = "training"
-
-    def compute(self) -> float:
-        """The distance."""
-        from experiments.evaluation.metrics.frechet import frechet_distance
-
-        return frechet_distance(self.classifier.moments["train"], self.sums.moments)
+    between = ("train", "samples")
 
 
 class FrechetDigitsReal(FrechetDigits):
@@ -156,19 +143,13 @@ class FrechetDigitsReal(FrechetDigits):
     key, label = "frechet_digits_real", "Fréchet real digits"
     split = "training"
     is_real = True
-
-    def compute(self) -> float:
-        """The distance."""
-        from experiments.evaluation.metrics.frechet import frechet_distance
-
-        return frechet_distance(self.classifier.moments["train"], self.classifier.moments["held_out"])
+    between = ("train", "held_out")
 
 
 class DistanceMetric(DigitsMetric):
     """A number from distances to the nearest training digit."""
 
     def card(self, n: int) -> dict[str, Any]:
-        """Whether a tokenizer decoded the training digits."""
         fields = super().card(n)
         return {**fields, "reference": f"{fields['reference']}{', decoded' * (self.classifier.decoded is not None)}"}
 
@@ -180,7 +161,6 @@ class NearestDigit(DistanceMetric):
     aggregate = "median over images"
 
     def compute(self) -> float:
-        """The median."""
         import numpy as np
 
         return float(np.median(self.sums.distances))
@@ -193,7 +173,6 @@ class NearestDigitReal(NearestDigit):
     is_real = True
 
     def compute(self) -> float:
-        """The median."""
         import numpy as np
 
         return float(np.median(self.classifier.held_out_distances))
@@ -206,7 +185,6 @@ class ShareCopied(DistanceMetric):
     aggregate = f"share of images nearer to a training digit than percentile {PERCENTILE} of the held-out digits"
 
     def compute(self) -> float:
-        """The share."""
         import numpy as np
 
         limit = float(np.percentile(self.classifier.held_out_distances.numpy(), PERCENTILE))

@@ -25,9 +25,9 @@ Reconstruct = Callable[[Tensor], Tensor]  # (B, 3, H, W) in [0, 1] to the same s
 
 
 def shrink(images: Tensor) -> Pixels:
-    """(B, 3, H, W) in [0, 1], sides of at least 8, to (B, 64) grey pixels in [0, 1], each the mean of its area."""
-    grey = images.detach().double().cpu().mean(1, keepdim=True)
-    return np.asarray(interpolate(grey, size=(SIDE, SIDE), mode="area").flatten(1).numpy())
+    """(B, 3, H, W) in [0, 1], sides of at least 8, to (B, 64) gray pixels in [0, 1], each the mean of its area."""
+    gray = images.detach().double().cpu().mean(1, keepdim=True)
+    return np.asarray(interpolate(gray, size=(SIDE, SIDE), mode="area").flatten(1).numpy())
 
 
 def shifted(pixels: Pixels) -> Pixels:

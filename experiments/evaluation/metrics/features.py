@@ -1,4 +1,4 @@
-"""What a feature network makes of pictures: the ground on which two sets of pictures are compared."""
+"""Features of images, by which two sets of images are compared."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """Of B images, all fp32.
+    """Features of B images, all fp32.
 
     Attributes:
         pool: (B, F).
-        spatial: (B, S), a feature map laid out in a row, None where the network offers none.
+        spatial: (B, S) flattened feature map, None where the network has none.
         logits: (B, classes), None where the network is no classifier.
     """
 
@@ -26,14 +26,14 @@ class FeatureExtractor(Protocol):
     """A frozen network.
 
     Attributes:
-        name: for cards.
-        backend: the library it comes from, with version, for cards.
-        weights: file name and first digits of its SHA-256, for cards and to know its statistics again.
+        name: name in cards.
+        backend: its library with version, for cards.
+        weights: file name and first digits of the SHA-256, for cards and for the names of its statistics.
         resize: how it resizes its input, for cards.
         width: F.
-        spatial_width: S, 0 where there are none.
-        classes: 0 where there are none.
-        device: where it computes; it moves its input there.
+        spatial_width: S, 0 without spatial features.
+        classes: number of classes, 0 without logits.
+        device: device of the network; its input is moved there.
     """
 
     name: str

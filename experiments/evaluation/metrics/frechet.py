@@ -91,12 +91,10 @@ class RFID(FrechetDistance):
         self.parts = [self.real, self.fake]
 
     def update(self, batch: Any) -> None:
-        """Add the features of a batch."""
         self.real.update(batch.real_features.pool)
         self.fake.update(batch.features.pool)
 
     def compute(self) -> float:
-        """The distance."""
         return frechet_distance(self.real.compute(), self.fake.compute())
 
 
@@ -117,16 +115,13 @@ class GFID(FrechetDistance):
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
-        """There must be a reference."""
         missing = super().why_absent(context)
         return Skipped("there are no reference statistics") if missing is None and context.reference is None else missing
 
     def update(self, batch: Any) -> None:
-        """Add the features of a batch."""
         self.generated.update(batch.features.pool)
 
     def compute(self) -> float:
-        """The distance."""
         return frechet_distance(self._reference(), self.generated.compute())
 
     def _reference(self) -> "Moments":
@@ -134,7 +129,6 @@ class GFID(FrechetDistance):
         return mean.to(self.context.network.device), covariance.to(self.context.network.device)
 
     def card(self, n: int) -> dict[str, Any]:
-        """Whether the covariance is singular."""
         singular = "" if n > self.width else f", singular: no more images than the {self.width} features"
         return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
 
@@ -151,7 +145,6 @@ class SFID(GFID):
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
-        """Network and reference must have spatial features."""
         missing = super().why_absent(context)
         if missing is None and not context.network.spatial_width:
             return Skipped(f"{context.network.name} has no spatial features")
@@ -160,7 +153,6 @@ class SFID(GFID):
         return missing
 
     def update(self, batch: Any) -> None:
-        """Add the features of a batch."""
         self.generated.update(batch.features.spatial)
 
     def _reference(self) -> "Moments":

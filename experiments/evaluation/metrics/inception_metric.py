@@ -19,7 +19,6 @@ class InceptionMetric(Metric):
 
     @classmethod
     def load_network(cls) -> "nn.Module":
-        """Inception with the published weights."""
         from experiments.evaluation.metrics.inception import load_inception
 
         return load_inception()

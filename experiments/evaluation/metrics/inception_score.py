@@ -30,14 +30,12 @@ class InceptionScore(InceptionMetric):
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
-        """The network must be a classifier."""
         missing = super().why_absent(context)
         if missing is None and not context.classes:
             return Skipped(f"{context.network.name} is no classifier")
         return missing
 
     def reset(self) -> None:
-        """Return to zero."""
         super().reset()
         self.seen = 0
 
@@ -54,7 +52,6 @@ class InceptionScore(InceptionMetric):
         self.tensors["shares"].index_add_(0, split, share)
 
     def compute(self) -> float:
-        """The score."""
         import torch
 
         counts, negentropy, shares = (self.joined[name] for name in ("counts", "negentropy", "shares"))

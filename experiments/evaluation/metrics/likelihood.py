@@ -15,11 +15,9 @@ class NLL(ImageMean):
     in_terminal = True
 
     def sum_of(self, batch: Any) -> Any:
-        """Nats of the batch."""
         return batch.nats
 
     def compute(self) -> float:
-        """The mean."""
         return super().compute() / float(self.context.num_tokens)
 
     def card(self, n: int) -> dict[str, Any]:
@@ -35,9 +33,7 @@ class LikelihoodBitsPerPixel(ImageMean):
     in_terminal = True
 
     def sum_of(self, batch: Any) -> Any:
-        """Nats of the batch."""
         return batch.nats
 
     def compute(self) -> float:
-        """The mean."""
         return super().compute() / math.log(2) / float(self.context.image_size**2)

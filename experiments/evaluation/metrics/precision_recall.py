@@ -24,11 +24,9 @@ class StoredFeatures(RunningSums):
         self.precision = self.recall = 0.0
 
     def reset(self) -> None:
-        """Forget all."""
         self.rows.reset()
 
     def update(self, batch: Any) -> None:
-        """Add the features of a batch."""
         self.rows.update(batch.features.pool)
 
     def join(self) -> None:
@@ -49,7 +47,6 @@ class NeighborMetric(InceptionMetric):
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
-        """The reference must have features of single images."""
         missing = super().why_absent(context)
         if missing is not None:
             return missing
@@ -62,7 +59,6 @@ class NeighborMetric(InceptionMetric):
         return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {description}")
 
     def card(self, n: int) -> dict[str, Any]:
-        """With the numbers of features."""
         balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"
         return {**super().card(n), "backend": "tessera", "aggregate": balls}
 
@@ -73,7 +69,6 @@ class Precision(NeighborMetric):
     key, label = "precision", "precision"
 
     def compute(self) -> float:
-        """Computed together with recall."""
         return float(self.sums.precision)
 
 
@@ -83,5 +78,4 @@ class Recall(NeighborMetric):
     key, label = "recall", "recall"
 
     def compute(self) -> float:
-        """Computed together with precision."""
         return float(self.sums.recall)

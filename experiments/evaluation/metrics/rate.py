@@ -14,7 +14,6 @@ class BitsPerToken(Metric):
     in_terminal = True
 
     def compute(self) -> float:
-        """The quantizer's own number."""
         return float(self.context.quantizer.bits_per_token)
 
 
@@ -27,10 +26,8 @@ class BitsPerPixel(Metric):
     totals = ("tokens", "pixels")
 
     def update(self, batch: Any) -> None:
-        """Add a batch."""
         self.add("tokens", batch.indices.shape[0] * batch.indices.shape[1])
         self.add("pixels", batch.images.shape[0] * batch.images.shape[2] * batch.images.shape[3])
 
     def compute(self) -> float:
-        """The ratio."""
         return float(self.context.quantizer.bits_per_token) * self.total("tokens") / self.total("pixels")

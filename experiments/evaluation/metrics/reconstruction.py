@@ -29,16 +29,13 @@ class ValueMean(Metric):
     totals = ("sum", "values")
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """Sum over the values of a batch, float64."""
         raise NotImplementedError
 
     def update(self, batch: "ReconstructionBatch") -> None:
-        """Add a batch."""
         self.add("sum", self.sum_of(batch))
         self.add("values", batch.real.numel())
 
     def compute(self) -> float:
-        """The mean."""
         return self.total("sum") / self.total("values")
 
 
@@ -50,11 +47,9 @@ class PSNR(ValueMean):
     in_terminal = True
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """Squared error."""
         return batch.squared_errors.sum()
 
     def compute(self) -> float:
-        """In dB."""
         return psnr(super().compute())
 
 
@@ -64,7 +59,6 @@ class ImagePSNR(ImageMean):
     key, label, unit, better = "psnr_image_mean", "image PSNR", "dB", "higher"
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """PSNR of each image."""
         errors = batch.squared_errors / batch.real[0].numel()
         # A perfect image counts as 100 dB: one of them would make the mean infinite.
         return (-10 * errors.log10()).clamp(max=LARGEST_IMAGE_PSNR).sum()
@@ -77,7 +71,6 @@ class L1(ValueMean):
     aggregate = "total absolute error"
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """Absolute error."""
         import torch
 
         return batch.errors.abs().sum(dtype=torch.float64)
@@ -91,11 +84,9 @@ class BicubicPSNR(PSNR):
 
     @classmethod
     def side_needed(cls, context: Any) -> int:
-        """One pixel must be left."""
         return int(context.downsample)
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """Squared error of the resampled images."""
         import torch
 
         from experiments.evaluation.metrics.images import bicubic_round_trip
@@ -103,7 +94,6 @@ class BicubicPSNR(PSNR):
         return (bicubic_round_trip(batch.real, self.context.downsample) - batch.real).square().sum(dtype=torch.float64)
 
     def card(self, n: int) -> dict[str, Any]:
-        """With the factor."""
         return {**super().card(n), "resize": f"bicubic down and up by {self.context.downsample}"}
 
 
@@ -116,7 +106,6 @@ class SSIM(ImageMean):
     in_terminal = True
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """SSIM of each image."""
         from experiments.evaluation.metrics.images import structural_similarity
 
         return structural_similarity(batch.fake, batch.real, SSIM_WINDOW).double().sum()
@@ -132,12 +121,10 @@ class LPIPS(ImageMean):
 
     @classmethod
     def load_network(cls) -> "nn.Module":
-        """AlexNet with the weights of LPIPS 0.1."""
         from tokenizer.losses.perceptual import LPIPSLoss
 
         return LPIPSLoss("alexnet", "symmetric")
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        """LPIPS of each image."""
         distance: Tensor = batch.network("alexnet")(batch.fake * 2 - 1, batch.real * 2 - 1)
         return distance.double() * len(batch)

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
-from experiments.evaluation.figures import save_picture
+from experiments.evaluation.figures import save_image
 from experiments.evaluation.reconstruction import Evaluation
 from experiments.training.callbacks.loggers import Tolerant
 
@@ -52,5 +52,5 @@ class Validation(Callback):
         evaluation = self.validate()
         if trainer.is_global_zero and self.make_figure is not None and len(evaluation.images):
             self.figure = self.folder / f"updates_{task.updates:08d}.png"
-            save_picture(self.make_figure(evaluation), self.figure)
+            save_image(self.make_figure(evaluation), self.figure)
         return evaluation

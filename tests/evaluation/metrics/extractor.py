@@ -23,6 +23,6 @@ class SmallExtractor:
         return Features(pool, spatial if self.spatial_width else None, logits if self.classes else None)
 
 
-def pictures(count, seed=0, size=8):
+def random_images(count, seed=0, size=8):
     """(count, 3, size, size) uint8."""
     return torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)

@@ -91,7 +91,7 @@ def test_ssim_agrees_with_gaussian_filters_of_scipy():
     assert structural_similarity(to_unit(fake), to_unit(real), 11).item() == pytest.approx(score.mean(), abs=1e-5)
 
 
-def test_the_bicubic_baseline_keeps_smooth_pictures_and_loses_fine_ones():
+def test_the_bicubic_baseline_keeps_smooth_images_and_loses_fine_ones():
     ramp = torch.linspace(0.2, 0.8, 32).expand(1, 3, 32, 32)
     assert (bicubic_round_trip(ramp, 4) - ramp).abs()[..., 8:-8].max() < 0.005
     checkers = ((torch.arange(32)[:, None] + torch.arange(32)) % 2).float().expand(1, 3, 32, 32)

@@ -9,7 +9,7 @@ import torch
 
 import experiments.evaluation.metrics.reference as module
 from experiments.evaluation.metrics.reference import ReferenceStatistics, cached_reference
-from tests.evaluation.metrics.extractor import SmallExtractor, pictures
+from tests.evaluation.metrics.extractor import SmallExtractor, random_images
 from tokenizer.interfaces import ImageBatch
 
 
@@ -18,7 +18,7 @@ def loader(images, batch=5, **fields):
 
 
 def from_images(count=12, **options):
-    return ReferenceStatistics.from_images(loader(pictures(count), **options), SmallExtractor(), "noise")
+    return ReferenceStatistics.from_images(loader(random_images(count), **options), SmallExtractor(), "noise")
 
 
 def npz(path, **arrays):
@@ -37,56 +37,56 @@ def nhwc(images):
 
 def test_statistics_of_a_loader_are_those_of_all_its_features():
     reference = from_images()
-    features = SmallExtractor()(pictures(12) / 255)
+    features = SmallExtractor()(random_images(12) / 255)
     torch.testing.assert_close(reference.features, features.pool)
     for (mean, covariance), rows in ((reference.moments, features.pool), (reference.spatial, features.spatial)):
         np.testing.assert_allclose(mean, rows.double().mean(0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(covariance, np.cov(rows.double().numpy(), rowvar=False), rtol=1e-5, atol=1e-6)
-    assert reference.description == "noise, 12 pictures"
+    assert reference.description == "noise, 12 images"
 
 
-def test_normalised_pictures_give_the_same_as_whole_numbers():
-    normalised = ReferenceStatistics.from_images(loader(pictures(12).float() / 127.5 - 1), SmallExtractor(), "noise")
-    torch.testing.assert_close(normalised.features, from_images().features)
+def test_normalized_images_give_the_same_as_whole_numbers():
+    normalized = ReferenceStatistics.from_images(loader(random_images(12).float() / 127.5 - 1), SmallExtractor(), "noise")
+    torch.testing.assert_close(normalized.features, from_images().features)
 
 
-def test_pictures_that_cannot_be_read_are_named(caplog):
+def test_images_that_cannot_be_read_are_named(caplog):
     with caplog.at_level(logging.WARNING):
         from_images(left_out=["bad.png"])
     assert "bad.png" in caplog.text
 
 
-def test_a_reference_of_one_picture_is_refused():
-    with pytest.raises(ValueError, match=r"noise, 1 pictures\) is too small"):
+def test_a_reference_of_one_image_is_refused():
+    with pytest.raises(ValueError, match=r"noise, 1 images\) is too small"):
         from_images(1)
 
 
 def test_a_large_reference_keeps_a_bounded_choice_of_features(monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 6)
+    monkeypatch.setattr(module, "STORED", 6)
     reference = from_images(20)
     assert reference.features.shape == (6, 6)
-    assert reference.description == "noise, 20 pictures"
+    assert reference.description == "noise, 20 images"
 
 
-def test_pictures_of_an_npz_give_the_same_as_a_loader(tmp_path):
-    reference = ReferenceStatistics.from_npz(npz(tmp_path / "a.npz", arr_0=nhwc(pictures(12)), arr_1=np.arange(12)), SmallExtractor())
+def test_images_of_an_npz_give_the_same_as_a_loader(tmp_path):
+    reference = ReferenceStatistics.from_npz(npz(tmp_path / "a.npz", arr_0=nhwc(random_images(12)), arr_1=np.arange(12)), SmallExtractor())
     expected = from_images()
     torch.testing.assert_close(reference.features, expected.features)
     torch.testing.assert_close(reference.moments, expected.moments, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(reference.spatial, expected.spatial, rtol=1e-5, atol=1e-6)
     assert reference.description.startswith("a.npz ")
-    assert reference.description.endswith("its 12 pictures")
+    assert reference.description.endswith("its 12 images")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_statistics_of_an_npz_are_taken_as_they_are_and_its_pictures_for_features(tmp_path, save):
+def test_statistics_of_an_npz_are_taken_as_they_are_and_its_images_for_features(tmp_path, save):
     (mean, covariance), (mean_s, covariance_s) = statistics(6), statistics(4, seed=1)
-    save(tmp_path / "a.npz", arr_0=nhwc(pictures(70)), mu=mean, sigma=covariance, mu_s=mean_s, sigma_s=covariance_s)
+    save(tmp_path / "a.npz", arr_0=nhwc(random_images(70)), mu=mean, sigma=covariance, mu_s=mean_s, sigma_s=covariance_s)
     reference = ReferenceStatistics.from_npz(tmp_path / "a.npz", SmallExtractor())
     np.testing.assert_array_equal(reference.moments[0], mean)
     np.testing.assert_array_equal(reference.spatial[1], covariance_s)
-    torch.testing.assert_close(reference.features, SmallExtractor()(pictures(70) / 255).pool)  # more than one read
-    assert "its mu and sigma, its 70 pictures" in reference.description
+    torch.testing.assert_close(reference.features, SmallExtractor()(random_images(70) / 255).pool)  # more than one read
+    assert "its mu and sigma, its 70 images" in reference.description
 
 
 def test_an_npz_of_statistics_alone_has_no_features(tmp_path):
@@ -99,16 +99,16 @@ def test_an_npz_of_statistics_alone_has_no_features(tmp_path):
 
 MEAN, COVARIANCE = statistics(6)
 WRONG = {
-    "neither": ({"other": MEAN}, "holds other; expected pictures in arr_0, or statistics in mu and sigma"),
-    "half": ({"mu": MEAN}, "holds mu alone, expected both mu and sigma"),
+    "neither": ({"other": MEAN}, "it has other; expected images in arr_0, or statistics in mu and sigma"),
+    "half": ({"mu": MEAN}, "it has mu alone, expected both mu and sigma"),
     "width": ({"mu": statistics(8)[0], "sigma": statistics(8)[1]}, "the features of small have the width 6"),
     "shape": ({"mu": MEAN, "sigma": COVARIANCE[:3]}, r"\(3, 6\)"),
     "infinite": ({"mu": MEAN * np.inf, "sigma": COVARIANCE}, "not finite"),
     "words": ({"mu": np.array(["a"] * 6), "sigma": COVARIANCE}, "expected numbers"),
     "pickled": ({"mu": np.array([MEAN, None], dtype=object), "sigma": COVARIANCE}, "allow_pickle=False"),
-    "pickled pictures": ({"arr_0": np.array([None] * 4, dtype=object)}, "holds object"),
-    "floats": ({"arr_0": nhwc(pictures(4) / 255)}, r"holds float32 of the shape \(4, 8, 8, 3\), expected uint8"),
-    "channels first": ({"arr_0": pictures(4).numpy()}, r"shape \(4, 3, 8, 8\), expected uint8 \(n, height, width, 3\)"),
+    "pickled images": ({"arr_0": np.array([None] * 4, dtype=object)}, "arr_0 is of object"),
+    "floats": ({"arr_0": nhwc(random_images(4) / 255)}, r"arr_0 is of float32 and the shape \(4, 8, 8, 3\), expected uint8"),
+    "channels first": ({"arr_0": random_images(4).numpy()}, r"shape \(4, 3, 8, 8\), expected uint8 \(n, height, width, 3\)"),
 }
 
 
@@ -120,16 +120,16 @@ def test_a_file_of_other_contents_is_refused_in_one_line(tmp_path, arrays, messa
 
 
 def test_a_damaged_an_absent_and_a_foreign_file_are_refused(tmp_path):
-    whole = npz(tmp_path / "a.npz", arr_0=nhwc(pictures(12))).read_bytes()
+    whole = npz(tmp_path / "a.npz", arr_0=nhwc(random_images(12))).read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255  # inside the pixels
     foreign = [whole[: len(whole) // 2], bytes(flipped), b"no zip", pickle.dumps([1])]
     for number, data in enumerate(foreign):
         path = tmp_path / f"{number}.npz"
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=rf"{number}\.npz is not an npz file"):
+        with pytest.raises(ValueError, match=rf"{number}\.npz: it is not an npz file"):
             ReferenceStatistics.from_npz(path, SmallExtractor())
-    with pytest.raises(ValueError, match=r"absent\.npz is not an npz file"):
+    with pytest.raises(ValueError, match=r"absent\.npz: it is not an npz file"):
         ReferenceStatistics.from_npz(tmp_path / "absent.npz", SmallExtractor())
 
 

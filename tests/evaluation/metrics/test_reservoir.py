@@ -12,7 +12,7 @@ def filled(limit, count, batch):
     return reservoir
 
 
-def test_all_rows_are_kept_in_order_while_they_fit():
+def test_all_rows_are_stored_in_order_while_they_fit():
     reservoir = filled(10, 7, 3)
     assert reservoir.rows.flatten().tolist() == list(range(7))
     assert str(reservoir) == "7"
@@ -26,6 +26,6 @@ def test_the_choice_is_the_same_for_every_batch_size():
 
 
 def test_every_part_of_the_stream_has_the_same_chance():
-    kept = filled(2000, 20_000, 512).rows.flatten()
-    shares = torch.histc(kept, 4, 0, 20_000) / 2000
+    rows = filled(2000, 20_000, 512).rows.flatten()
+    shares = torch.histc(rows, 4, 0, 20_000) / 2000
     assert (shares - 0.25).abs().max() < 0.03  # three standard deviations

@@ -13,12 +13,12 @@ from experiments.evaluation.metrics.frechet import frechet_distance
 from experiments.evaluation.metrics.reference import ReferenceStatistics
 from experiments.evaluation.metrics.samples import SampleContext, SampleMetrics, without_network
 from experiments.evaluation.results import Skipped
-from tests.evaluation.metrics.extractor import SmallExtractor, pictures
+from tests.evaluation.metrics.extractor import SmallExtractor, random_images
 from tokenizer.interfaces import ImageBatch
 
 
 def reference(count=60, network=None):
-    images = pictures(count, seed=9)
+    images = random_images(count, seed=9)
     return ReferenceStatistics.from_images([ImageBatch(images, torch.zeros(count), [])], network or SmallExtractor(), "noise")
 
 
@@ -31,7 +31,7 @@ def metrics(of=None, network=None, **options):
 
 
 def generated(count=50):
-    return (pictures(count, seed=1) / 255) ** 1.3
+    return (random_images(count, seed=1) / 255) ** 1.3
 
 
 def results(count=50, of=None, batch=8, **options):
@@ -42,18 +42,18 @@ def results(count=50, of=None, batch=8, **options):
 
 
 def test_all_metrics_are_those_of_torch_fidelity_on_the_same_features():
-    one, other = SmallExtractor()((generated() * 255).round() / 255), SmallExtractor()(pictures(60, seed=9) / 255)
+    one, other = SmallExtractor()((generated() * 255).round() / 255), SmallExtractor()(random_images(60, seed=9) / 255)
 
     def fid(first, second):
         both = [fid_features_to_statistics(rows.double()) for rows in (first, second)]
         return fid_statistics_to_metric(*both, verbose=False)["frechet_inception_distance"]
 
-    neighbours = prc_features_to_metric(one.pool, other.pool, verbose=False)
+    neighbors = prc_features_to_metric(one.pool, other.pool, verbose=False)
     values = results(of=reference()).values
     assert values["gfid"] == pytest.approx(fid(one.pool, other.pool), abs=1e-3)
     assert values["sfid"] == pytest.approx(fid(one.spatial, other.spatial), abs=1e-3)
-    assert values["precision"] == pytest.approx(neighbours["precision"], abs=1e-3)
-    assert values["recall"] == pytest.approx(neighbours["recall"], abs=1e-3)
+    assert values["precision"] == pytest.approx(neighbors["precision"], abs=1e-3)
+    assert values["recall"] == pytest.approx(neighbors["recall"], abs=1e-3)
     assert values["gfid"] > 0.1
     assert 1 < values["inception_score"] < 3
 
@@ -90,7 +90,7 @@ def test_without_a_reference_only_the_inception_score_is_left():
 def test_what_the_reference_lacks_is_skipped_and_named(lacking, skipped):
     found = results(of=dataclasses.replace(reference(), **{lacking: None}))
     assert set(found.skipped) == skipped
-    assert all("noise, 60 pictures" in skipped.reason for skipped in found.skipped.values())
+    assert all("noise, 60 images" in skipped.reason for skipped in found.skipped.values())
     assert set(found.values) == NAMES - skipped
 
 
@@ -113,7 +113,7 @@ def test_cards_say_what_the_numbers_were_made_of():
     cards = results(of=reference(), stored_features=40).cards
     assert cards["gfid"] | {"code_version": ""} == {
         "metric": "gfid", "backend": "torch", "network": "small", "weights": "file 0123", "resize": "mean of areas to 4",
-        "transform": "whole", "image_size": 8, "reference": "noise, 60 pictures", "n": 50, "aggregate": "covariances of all images",
+        "transform": "whole", "image_size": 8, "reference": "noise, 60 images", "n": 50, "aggregate": "covariances of all images",
         "dtype": "float32, sums in float64", "subject": "ema", "guidance": 1.5, "losses": None, "seed": 3, "code_version": "",
     }  # fmt: skip
     assert cards["sfid"]["aggregate"].startswith("unverified")

@@ -1,4 +1,4 @@
-"""rFID and inception score from pictures to numbers, against torch-fidelity as a whole."""
+"""rFID and inception score from images to numbers, against torch-fidelity as a whole."""
 
 import types
 
@@ -54,19 +54,19 @@ def test_rfid_of_the_whole_pipeline_is_the_one_of_torch_fidelity(tmp_path, monke
     results = metrics.compute()
     assert torch.equal(torch.get_rng_state(), state)
 
-    class Pictures(torch.utils.data.Dataset):
+    class Images(torch.utils.data.Dataset):
         def __init__(self, images):
             in_order_of_splits = torch.cat([torch.cat(images)[split::10] for split in range(10)])
-            self.pictures = ((in_order_of_splits.clamp(-1, 1) / 2 + 0.5) * 255).to(torch.uint8)
+            self.images = ((in_order_of_splits.clamp(-1, 1) / 2 + 0.5) * 255).to(torch.uint8)
 
         def __len__(self):
-            return len(self.pictures)
+            return len(self.images)
 
         def __getitem__(self, index):
-            return self.pictures[index]
+            return self.images[index]
 
     expected = calculate_metrics(
-        input1=Pictures([output.decoder.reconstruction for _, output in batches]), input2=Pictures([images for images, _ in batches]),
+        input1=Images([output.decoder.reconstruction for _, output in batches]), input2=Images([images for images, _ in batches]),
         fid=True, isc=True, cuda=False, samples_shuffle=False, save_cpu_ram=True, verbose=False, cache=False,
         feature_extractor_weights_path=str(path),
     )  # fmt: skip
