@@ -103,7 +103,7 @@ def test_the_table_of_a_flat_folder_counts_all_its_readable_pictures(finished, t
     result = evaluated(tmp_path / "all", *words)
     assert {card["n"] for card in result["cards"].values()} == {12}
     assert result["unreadable"] == ["broken.png"]
-    assert "all pictures" in result["cards"]["val/psnr"]["reference"]
+    assert "all images" in result["cards"]["val/psnr"]["reference"]
     held_out = evaluated(tmp_path / "held_out", *words, "evaluated=held_out")
     assert held_out["cards"]["val/psnr"]["n"] < 12
     assert "held-out share 0.05" in held_out["cards"]["val/psnr"]["reference"]

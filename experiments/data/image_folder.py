@@ -78,7 +78,7 @@ class ImageFolder(ImageSource):
         self.train = TrainingImages(train_files, image_size, seed, crop, flip, train_crop_share, resampling)
         shorter_side = math.floor(image_size / eval_crop_share)
         self.val = EvaluationImages(val_files, image_size, shorter_side, resampling)
-        self.transform = f"shorter side {shorter_side}, {resampling}, centre crop"
+        self.transform = f"shorter side {shorter_side}, {resampling}, center crop"
         self.reference = f"image_folder: {which}, {fingerprint_of(((name, self.sizes[name]) for name in val), {})}"
 
     def fingerprint(self) -> str:
@@ -113,7 +113,7 @@ def parts(names: list[str], val_share: float, evaluated: Literal["held_out", "al
     if val:
         return train, val, "val folder"
     names = train or names
-    return (names, names, "all pictures") if evaluated == "all" else (*split(names, val_share), f"held-out share {val_share:g}")
+    return (names, names, "all images") if evaluated == "all" else (*split(names, val_share), f"held-out share {val_share:g}")
 
 
 def classes_of(names: list[str]) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Odd pictures are decoded to the colours that a viewer shows; damaged ones are named."""
+"""Unusual image formats are decoded to the colors that a viewer shows; errors name damaged files."""
 
 import struct
 import warnings
@@ -19,39 +19,39 @@ def pixels(path):
     return np.asarray(decode(path)).astype(int)
 
 
-def test_exif_orientation_turns_the_picture_upright(tmp_path):
+def test_exif_orientation_rotates_the_image_upright(tmp_path):
     image = Image.new("RGB", (4, 2), RED)
     image.putpixel((0, 0), BLUE)
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown after a quarter turn clockwise: the top left corner goes to the top right
+    exif[0x0112] = 6  # rotated by 90 degrees clockwise: the top left corner moves to the top right
     image.save(tmp_path / "a.png", exif=exif)
-    shown = pixels(tmp_path / "a.png")
-    assert shown.shape == (4, 2, 3)
-    assert tuple(shown[0, 1]) == BLUE
+    oriented = pixels(tmp_path / "a.png")
+    assert oriented.shape == (4, 2, 3)
+    assert tuple(oriented[0, 1]) == BLUE
 
 
-def test_damaged_exif_data_does_not_lose_the_picture(tmp_path):
+def test_an_image_with_damaged_exif_data_is_decoded(tmp_path):
     Image.new("RGB", (4, 2), RED).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert pixels(tmp_path / "a.jpg").shape == (2, 4, 3)
 
 
-def test_transparent_pixels_lie_on_white(tmp_path):
+def test_transparent_pixels_are_blended_with_white(tmp_path):
     image = Image.new("RGBA", (3, 1))
     image.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 51)])
     image.save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[0].tolist() == [[255, 0, 0], [255, 255, 255], [204, 204, 204]]  # 51 / 255 = a fifth of black
 
 
-def test_grey_with_alpha_lies_on_white(tmp_path):
+def test_gray_with_alpha_is_blended_with_white(tmp_path):
     image = Image.new("LA", (2, 1))
     image.putdata([(100, 255), (100, 0)])
     image.save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[0].tolist() == [[100] * 3, [255] * 3]
 
 
-def test_palette_colours_and_their_transparent_entry_are_looked_up(tmp_path):
+def test_palette_colors_and_their_transparent_entry_are_looked_up(tmp_path):
     image = Image.new("P", (3, 1))
     image.putpalette([*RED, *BLUE, 0, 255, 0])
     image.putdata([0, 1, 2])
@@ -59,37 +59,37 @@ def test_palette_colours_and_their_transparent_entry_are_looked_up(tmp_path):
     assert [tuple(value) for value in pixels(tmp_path / "a.png")[0]] == [RED, BLUE, WHITE]
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_and_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[0].tolist() == [[0] * 3, [1] * 3, [128] * 3, [255] * 3]
 
 
-def test_16_bit_grey_of_a_portable_graymap_is_scaled_alike(tmp_path):
+def test_16_bit_gray_of_a_portable_graymap_is_scaled_in_the_same_way(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([128, 128, 255, 255]))
     assert pixels(tmp_path / "a.pgm")[0].tolist() == [[128] * 3, [255] * 3]
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
-def test_printing_colours_are_converted(tmp_path, name):
+def test_cmyk_colors_are_converted(tmp_path, name):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / name)  # no cyan, all magenta and yellow: red
     assert np.abs(pixels(tmp_path / name) - np.array(RED)).max() <= 3
 
 
-def test_one_bit_and_grey_pictures_become_grey_rgb(tmp_path):
+def test_one_bit_and_gray_images_become_gray_rgb(tmp_path):
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "bits.png")
-    Image.fromarray(np.array([[7, 200]], dtype=np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.array([[7, 200]], dtype=np.uint8)).save(tmp_path / "gray.png")
     assert pixels(tmp_path / "bits.png")[0].tolist() == [[255] * 3, [0] * 3]
-    assert pixels(tmp_path / "grey.png")[0].tolist() == [[7] * 3, [200] * 3]
+    assert pixels(tmp_path / "gray.png")[0].tolist() == [[7] * 3, [200] * 3]
 
 
-def test_the_first_frame_of_an_animation_counts(tmp_path):
-    frames = [Image.new("RGB", (2, 2), colour) for colour in (RED, BLUE)]
+def test_an_animation_is_decoded_to_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (2, 2), color) for color in (RED, BLUE)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert tuple(pixels(tmp_path / "a.gif")[0, 0]) == RED
 
 
 def test_a_file_of_several_jpegs_opens_as_its_first(tmp_path):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (16, 16), color) for color in (RED, BLUE)]
     frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
     assert np.abs(pixels(tmp_path / "a.jpg") - np.array(RED)).max() <= 3
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: layouts, splits, crops, damaged files, fingerprints."""
+"""Image folders: layouts, splits, crops, damaged files, fingerprints."""
 
 import logging
 import subprocess
@@ -22,9 +22,9 @@ def folder(root, image_size=16, seed=0, val_share=0.2, max_unreadable=0.1, **opt
     return ImageFolder(str(root), image_size, seed, **(PAPER | options), val_share=val_share, max_unreadable=max_unreadable)
 
 
-def write(path, colour=(255, 0, 0), size=(24, 20)):
+def write(path, color=(255, 0, 0), size=(24, 20)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    Image.new("RGB", size, color).save(path)
 
 
 def noise(path, size=(40, 30), seed=0):
@@ -57,7 +57,7 @@ def test_imagenet_layout_has_labels_by_sorted_class_name(tmp_path):
     assert data.val[0].label == 1
 
 
-def test_pictures_outside_train_and_val_are_mentioned(tmp_path, caplog):
+def test_images_outside_train_and_val_are_logged(tmp_path, caplog):
     for name in ("train/a.png", "val/b.png", "extra/c.png"):
         write(tmp_path / name)
     folder(tmp_path)
@@ -74,18 +74,18 @@ def test_a_train_folder_alone_is_split(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["{}.png", "train/{}.png"])
-def test_all_pictures_of_a_folder_without_val_can_be_evaluated(place, tmp_path):
+def test_all_images_of_a_folder_without_val_can_be_evaluated(place, tmp_path):
     for number in range(10):
         write(tmp_path / place.format(number))
     data, held_out = folder(tmp_path, evaluated="all"), folder(tmp_path)
     assert keys(data.val) == sorted(place.format(number) for number in range(10))
     assert len(held_out.val) < 10
-    assert data.reference.startswith("image_folder: all pictures, ")
+    assert data.reference.startswith("image_folder: all images, ")
     assert held_out.reference.startswith("image_folder: held-out share 0.2, ")
     assert data.fingerprint() != held_out.fingerprint()
 
 
-def test_a_val_folder_is_what_is_evaluated_even_if_all_are_asked_for(tmp_path):
+def test_a_val_folder_is_evaluated_even_if_all_images_are_requested(tmp_path):
     for name in ("train/a.png", "train/b.png", "val/c.png"):
         write(tmp_path / name)
     data = folder(tmp_path, evaluated="all")
@@ -99,7 +99,7 @@ def test_a_val_folder_alone_can_be_evaluated(tmp_path):
     assert (len(data.train), len(data.val), data.classes) == (0, 1, ["cat"])
 
 
-def test_a_validation_class_without_training_pictures_is_named(tmp_path):
+def test_a_validation_class_without_training_images_is_named(tmp_path):
     write(tmp_path / "train/cat/a.png")
     write(tmp_path / "val/horse/a.png")
     with pytest.raises(DataError, match="horse"):
@@ -113,7 +113,7 @@ def test_a_validation_folder_without_classes_has_no_labels(tmp_path):
     assert (data.classes, data.train[Draw(0, 0)].label, data.val[0].label) == (["cat"], 0, NO_LABEL)
 
 
-def test_one_picture_is_trained_on_and_validated(tmp_path):
+def test_a_single_image_is_used_for_training_and_validation(tmp_path):
     write(tmp_path / "only.png", (0, 0, 255))
     for root in (tmp_path, tmp_path / "only.png"):
         data = folder(root)
@@ -132,8 +132,8 @@ def test_the_split_follows_names_and_never_moves_old_files():
 
 
 @pytest.mark.parametrize("val_share", [1e-9, 1 - 1e-9])
-def test_both_sides_of_a_split_have_a_picture(val_share):
-    assert [len(side) for side in split(["a", "b", "c"], val_share)] == ([2, 1] if val_share < 0.5 else [1, 2])
+def test_both_parts_of_a_split_have_an_image(val_share):
+    assert [len(part) for part in split(["a", "b", "c"], val_share)] == ([2, 1] if val_share < 0.5 else [1, 2])
 
 
 def test_links_are_followed_even_in_circles_and_hidden_files_are_not(tmp_path):
@@ -142,11 +142,11 @@ def test_links_are_followed_even_in_circles_and_hidden_files_are_not(tmp_path):
     write(tmp_path / "root/b.png")
     (tmp_path / "root/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")
-    (tmp_path / "root/notes.txt").write_text("no picture")
+    (tmp_path / "root/notes.txt").write_text("no image")
     assert list(folder(tmp_path / "root").sizes) == ["b.png", "link/a.png"]
 
 
-def test_roots_without_pictures_are_refused_by_name(tmp_path):
+def test_roots_without_images_are_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("nowhere", "empty"):
         with pytest.raises(DataError) as caught:
@@ -195,7 +195,7 @@ def damaged(root, good=8):
     return folder(root)
 
 
-def test_the_next_readable_picture_stands_in_for_a_damaged_one_in_training(tmp_path, caplog):
+def test_a_damaged_training_image_is_replaced_by_the_next_readable_one(tmp_path, caplog):
     data = damaged(tmp_path)
     assert keys(data.train)[4:6] == ["train/3a.jpg", "train/3b.jpg"]
     for _ in range(2):
@@ -207,13 +207,13 @@ def test_the_next_readable_picture_stands_in_for_a_damaged_one_in_training(tmp_p
     assert "3b.jpg: cannot be read: an empty file" in warned[1]
 
 
-def test_evaluation_leaves_a_damaged_picture_out(tmp_path):
+def test_evaluation_omits_a_damaged_image(tmp_path):
     data = damaged(tmp_path)
     assert data.val[6] == Unreadable("val/5a.jpg")
     assert data.val[7].key == "val/6.png"
 
 
-def test_a_broken_link_is_counted_as_a_damaged_picture(tmp_path):
+def test_a_broken_link_is_counted_as_a_damaged_image(tmp_path):
     write(tmp_path / "val/a.png")
     (tmp_path / "val/b.png").symlink_to(tmp_path / "gone.png")
     assert folder(tmp_path).val[1] == Unreadable("val/b.png")
@@ -238,7 +238,7 @@ def test_training_on_nothing_but_damaged_files_is_an_error_and_no_endless_search
         folder(tmp_path).train[Draw(0, 0)]
 
 
-def test_the_fingerprint_knows_names_sizes_and_options_but_no_place(tmp_path):
+def test_the_fingerprint_depends_on_names_sizes_and_options_but_not_on_the_root(tmp_path):
     for root in ("one", "two"):
         noise(tmp_path / root / "a.png", seed=1)
         noise(tmp_path / root / "b.png", seed=2)

@@ -32,7 +32,7 @@ def assert_same(left: ImageBatch, right: ImageBatch):
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 2)])
-def test_every_epoch_holds_every_picture_once_and_no_batch_is_short(count, batch_size):
+def test_every_epoch_has_every_image_once_and_every_batch_is_full(count, batch_size):
     stream = batches(count, batch_size, number=4 * count)
     assert {len(batch) for batch in stream} == {batch_size}
     draws = list(itertools.chain(*stream))
@@ -41,19 +41,19 @@ def test_every_epoch_holds_every_picture_once_and_no_batch_is_short(count, batch
         assert sorted(draw.index for draw in draws if draw.epoch == epoch) == list(range(count))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_epochs_and_seeds_have_different_orders():
     orders = [[draw.index for draw in EndlessSampler(50, 50, seed).__iter__().__next__()] for seed in (0, 1)]
     second_epoch = [draw.index for draw in batches(50, 50, 0, number=2)[1]]
     assert len({tuple(order) for order in (*orders, second_epoch)}) == 3
 
 
 @pytest.mark.parametrize("consumed", [1, 3, 5, 7])  # batch 2 straddles the edge of the first epoch, batch 5 begins the third
-def test_a_resumed_stream_goes_on_where_it_stopped(consumed):
+def test_a_resumed_stream_continues_where_it_stopped(consumed):
     assert batches(number=10)[consumed:] == batches(number=10 - consumed, start=consumed)
 
 
-def test_only_the_training_streams_readers_stay_after_a_pass():
-    """A validation makes its loader anew each time, so its readers would never be used again."""
+def test_only_the_training_loader_has_persistent_workers():
+    """Every validation creates a new loader, so persistent workers would not be reused."""
     data = ImageData(Digits(image_size=8), batch_size=4, seed=0, workers=1)
     assert data.train_dataloader().persistent_workers
     assert not data.val_dataloader().persistent_workers
@@ -88,7 +88,7 @@ def test_batches_that_do_not_split_are_refused_with_both_keys():
 
 @pytest.mark.parametrize("world", [1, 3])
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 2), (9, 3), (7, 2), (2, 2)])
-def test_validation_takes_every_picture_once_with_equally_many_batches(world, count, batch_size):
+def test_validation_has_every_image_once_and_the_same_number_of_batches_on_every_rank(world, count, batch_size):
     parts = [evaluation_batches(count, batch_size, rank, world) for rank in range(world)]
     assert len({len(part) for part in parts}) == 1
     assert all(len(batch) <= batch_size for part in parts for batch in part)
@@ -116,7 +116,7 @@ def test_workers_change_neither_order_nor_pixels(tmp_path, caplog):
     assert sum("train/2a.jpg" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_damage_found_by_a_worker_is_known_to_all(tmp_path):
+def test_damage_found_by_a_worker_is_shared_with_all_processes(tmp_path):
     source = folder_with_damage(tmp_path)
     first(ImageData(source, batch_size=4, seed=0, workers=2).val_dataloader(), 2)
     assert source.val.files.unreadable.tolist() == [False] * 3 + [True] + [False] * 4
@@ -132,7 +132,7 @@ def test_a_loader_that_starts_late_gives_the_later_batches(consumed):
         assert_same(left, right)
 
 
-def test_two_processes_load_the_pictures_of_one():
+def test_two_processes_load_the_images_of_one():
     source = Digits(8)
     alone = first(ImageData(source, batch_size=6, seed=2).train_dataloader(), 3)
     ranks = []
@@ -160,7 +160,7 @@ def test_validation_loaders_cover_the_set_and_name_what_is_missing(tmp_path, wor
     assert missing == ["val/2a.jpg"]
 
 
-def test_a_batch_without_readable_pictures_is_empty_and_keeps_its_shape():
+def test_a_batch_without_readable_images_is_empty_and_keeps_its_shape():
     batch = collate([Unreadable("a"), Unreadable("b")], image_size=16)
     assert batch.images.shape == (0, 3, 16, 16)
     assert batch.images.dtype == torch.uint8

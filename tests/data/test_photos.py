@@ -18,7 +18,7 @@ def photos(image_size=64, seed=0, cuts_per_picture=4, largest_cut=2.0, flip=True
     return Photos(image_size, seed, cuts_per_picture, largest_cut, flip)
 
 
-def test_held_out_pictures_are_never_trained_on():
+def test_held_out_photos_are_not_in_the_training_set():
     assert {name.rpartition("/")[2] for name in HELD_OUT_PHOTOS} == {"astronaut.png", "china.jpg"}
     assert not set(HELD_OUT_PHOTOS) & set(TRAINING_PHOTOS)
     data = photos()
@@ -50,16 +50,16 @@ def test_the_same_draw_gives_the_same_cut_and_other_draws_give_others():
     assert not torch.equal(example.image, photos(seed=1).train[Draw(3, 5)].image)
 
 
-def test_unscaled_cuts_are_pieces_of_the_picture():
+def test_cuts_without_resizing_are_windows_of_the_photo():
     example = photos(32, largest_cut=1.0, flip=False).train[Draw(0, 0)]
-    picture = np.asarray(Image.open(located(TRAINING_PHOTOS[0])))
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (32, 32, 3))[:, :, 0]
+    photo = np.asarray(Image.open(located(TRAINING_PHOTOS[0])))
+    windows = np.lib.stride_tricks.sliding_window_view(photo, (32, 32, 3))[:, :, 0]
     corner = example.image[:, 0, 0].numpy()
-    places = np.argwhere((picture[: windows.shape[0], : windows.shape[1]] == corner).all(axis=-1))
+    places = np.argwhere((photo[: windows.shape[0], : windows.shape[1]] == corner).all(axis=-1))
     assert any(np.array_equal(windows[y, x], example.image.permute(1, 2, 0)) for y, x in places)
 
 
-def test_the_fingerprint_knows_options_but_not_the_seed():
+def test_the_fingerprint_depends_on_options_but_not_on_the_seed():
     assert photos().fingerprint() == photos(seed=7).fingerprint()
     assert len({photos().fingerprint(), photos(32).fingerprint(), photos(flip=False).fingerprint()}) == 3
 
@@ -71,13 +71,13 @@ def test_options_out_of_range_are_named(options):
     assert {caught.value.key.removeprefix("data."): caught.value.value} == options
 
 
-def test_a_missing_picture_is_one_clear_error():
+def test_a_missing_photo_is_one_clear_error():
     for name in ("skimage/data/none.png", "no_such_package/a.png"):
         with pytest.raises(DataError) as caught:
             located(name)
         assert caught.value.path == name
 
 
-def test_pictures_are_found_without_importing_their_packages():
+def test_photos_are_located_without_importing_their_packages():
     code = "import sys; from experiments.data.files import located; located('skimage/data/coffee.png'); assert 'skimage' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

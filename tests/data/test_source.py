@@ -1,4 +1,4 @@
-"""Every configuration of pictures builds a source that keeps the contract."""
+"""Every image configuration builds a source that fulfills the contract."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
 from tokenizer.pretrained import build
 
 CONF = Path(__file__).parents[2] / "conf/data"
-TOKENS = ("indices", "online")  # for generators, with tests of their own
+TOKENS = ("indices", "online")  # for generators, tested separately
 
 
 @pytest.fixture(params=sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in TOKENS))
@@ -24,7 +24,7 @@ def source(request, tmp_path):
     return build(OmegaConf.to_container(config.data, resolve=True), packages=("experiments",))
 
 
-def test_every_source_keeps_the_contract(source):
+def test_every_source_fulfills_the_contract(source):
     assert isinstance(source, ImageSource)
     assert len(source.fingerprint()) == 12
     for example in (source.train[Draw(0, 0)], source.train[Draw(9, len(source.train) - 1)], source.val[0], source.val[len(source.val) - 1]):
@@ -41,7 +41,7 @@ def test_random_numbers_differ_by_seed_epoch_and_index():
     assert len(set(streams)) == 8
 
 
-def test_fingerprints_tell_names_sizes_and_options_apart():
+def test_fingerprints_differ_by_names_sizes_and_options():
     prints = [
         fingerprint_of([("a", 1)], {"x": 1}),
         fingerprint_of([("a", 2)], {"x": 1}),

@@ -1,4 +1,4 @@
-"""Sizes, places and ranges of the pixel operations."""
+"""Sizes, positions and value ranges of the pixel operations."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from PIL import Image
 from experiments.data.transforms import center_crop, normalize, random_crop, random_flip, resize_shorter_side, to_tensor
 
 
-def picture(width, height):
-    """A picture whose pixel (x, y) has the colour (x, y, 0)."""
+def coordinate_image(width, height):
+    """Image whose pixel (x, y) has the color (x, y, 0)."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8))
 
 
 def numbered(width, height):
-    return to_tensor(picture(width, height))
+    return to_tensor(coordinate_image(width, height))
 
 
 @pytest.mark.parametrize(("size", "expected"), [((200, 100), (32, 64)), ((100, 201), (64, 32)), ((10, 30), (96, 32))])
@@ -43,17 +43,17 @@ def test_resized_pixels_are_those_of_pillow(resampling, size):
     assert difference.mean() < 0.05
 
 
-def test_a_picture_of_the_right_size_stays_as_it_is():
-    image = picture(32, 48)
+def test_an_image_of_the_right_size_is_unchanged():
+    image = coordinate_image(32, 48)
     for resampling in ("bilinear", "bicubic", "box_bicubic"):
         assert torch.equal(resize_shorter_side(image, 32, resampling), to_tensor(image))
 
 
-def test_the_centre_crop_is_the_middle():
+def test_the_center_crop_is_the_middle():
     assert center_crop(numbered(10, 6), 4)[:, 0, 0].tolist() == [3, 1, 0]
 
 
-def test_random_crops_reach_every_place_and_stay_inside():
+def test_random_crops_reach_every_position_and_stay_inside():
     random = np.random.default_rng(0)
     corners = {tuple(random_crop(numbered(6, 5), 4, random)[:, 0, 0].tolist()) for _ in range(100)}
     assert corners == {(x, y, 0) for x in range(3) for y in range(2)}
@@ -72,6 +72,6 @@ def test_tensors_have_channels_first():
     assert tensor.tolist() == [[[0, 1, 2], [0, 1, 2]], [[0, 0, 0], [1, 1, 1]], [[0, 0, 0], [0, 0, 0]]]
 
 
-def test_normalised_bytes_lie_between_minus_one_and_one():
+def test_normalized_bytes_are_between_minus_one_and_one():
     values = normalize(torch.tensor([0, 51, 255], dtype=torch.uint8))
     torch.testing.assert_close(values, torch.tensor([-1.0, -0.6, 1.0]))

@@ -17,7 +17,7 @@ ROWS = {"train/labels": ("I32", ()), "train/indices": ("U8", (2, 3, 1))}
 
 
 def test_the_safetensors_library_reads_our_file(tmp_path):
-    """An odd number of narrow indices stands before nothing that is wider."""
+    """No wider array follows an odd number of narrow indices."""
     arrays = write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
     with safe_open(tmp_path / "cache.safetensors", "np") as file:
         assert sorted(file.keys()) == sorted(arrays)
@@ -38,7 +38,7 @@ def test_we_read_a_file_that_the_safetensors_library_wrote(tmp_path, dtype):
     assert not cache.array("train/indices").flags.writeable
 
 
-def test_arrays_lie_aligned_whatever_their_lengths(tmp_path):
+def test_arrays_are_aligned_for_any_lengths(tmp_path):
     write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
     for array in read_header(tmp_path / "cache.safetensors").arrays.values():
         assert array.offset % {"I32": 4, "U8": 1}[array.dtype] == 0
@@ -60,7 +60,7 @@ def killed(path):
         os._exit(9)
 
 
-def test_a_killed_writer_leaves_no_file_and_the_next_one_starts_anew(tmp_path):
+def test_a_killed_writer_leaves_no_file_and_the_next_one_starts_from_scratch(tmp_path):
     path = tmp_path / "cache.safetensors"
     process = multiprocessing.get_context("fork").Process(target=killed, args=(path,))
     process.start()
@@ -152,7 +152,7 @@ def test_a_fingerprint_is_of_the_content_not_of_the_place(tmp_path, changes, sam
     assert (read_header(tmp_path / "one").fingerprint == read_header(tmp_path / "other").fingerprint) is same
 
 
-def test_a_fingerprint_knows_how_many_images_there_are(tmp_path):
+def test_a_fingerprint_depends_on_the_number_of_images(tmp_path):
     write_cache(tmp_path / "one")
     write_cache(tmp_path / "other", images=6)
     assert read_header(tmp_path / "one").fingerprint != read_header(tmp_path / "other").fingerprint

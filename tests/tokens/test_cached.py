@@ -1,4 +1,4 @@
-"""Cached tokens come in the order of pictures: endless, resumable, a view chosen anew in every epoch."""
+"""Cached tokens are loaded in the order of images: endless, resumable, with a new random view in every epoch."""
 
 import itertools
 import pickle
@@ -32,13 +32,13 @@ def assert_same(left: TokenBatch, right: TokenBatch):
     assert torch.equal(left.labels, right.labels)
 
 
-def test_a_source_says_what_its_tokens_are(made):
+def test_a_source_describes_its_tokens(made):
     source = CachedTokens(made[0], seed=0)
     assert source.tokens == TokenSpec(16, 2, 4, (2, 2), "raster", 3)
     assert (source.classes, source.image_size, len(source.train), len(source.val)) == (CLASSES, 16, 50, 2)
 
 
-def test_a_batch_holds_the_rows_and_views_that_its_keys_name(made):
+def test_a_batch_has_the_rows_and_views_that_its_keys_name(made):
     file, arrays = made
     source = CachedTokens(file, seed=4)
     batch = source.train.__getitems__([Draw(1, 7), Draw(1, 3), Draw(2, 7)])
@@ -50,7 +50,7 @@ def test_a_batch_holds_the_rows_and_views_that_its_keys_name(made):
         assert batch.labels[number] == int(row) % 3
 
 
-def test_all_views_come_up_and_differ_between_epochs_and_seeds(made):
+def test_all_views_are_used_and_differ_between_epochs_and_seeds(made):
     draws = [Draw(epoch, index) for epoch in range(2) for index in range(50)]
     views = [[key.partition(".")[2] for key in CachedTokens(made[0], seed).train.__getitems__(draws).keys] for seed in (0, 1)]
     assert {*views[0]} == {"0", "1", "2"}
@@ -58,14 +58,14 @@ def test_all_views_come_up_and_differ_between_epochs_and_seeds(made):
     assert views[0] != views[1]
 
 
-def test_validation_takes_every_row_once_in_order(made):
+def test_validation_has_every_row_once_in_order(made):
     file, arrays = made
     batches = list(ImageData(CachedTokens(file, 0), batch_size=3, seed=0).val_dataloader())
     np.testing.assert_array_equal(torch.cat([batch.indices for batch in batches]), arrays["val/indices"][:, 0])
     assert [key for batch in batches for key in batch.keys] == ["val#0.0", "val#1.0"]
 
 
-def test_a_resumed_stream_goes_on_with_the_same_batches(made):
+def test_a_resumed_stream_continues_with_the_same_batches(made):
     source = CachedTokens(made[0], seed=1)
     whole = first(ImageData(source, batch_size=20, seed=1).train_dataloader(), 6)  # batch 2 straddles two epochs
     late = ImageData(source, batch_size=20, seed=1)

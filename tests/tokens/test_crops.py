@@ -13,7 +13,7 @@ from experiments.data.source import Draw, Unreadable
 from experiments.tokens.crops import DrawnViews, EvaluationViews, TenCropViews, ten_crop, training_views
 
 
-def folder_of_pictures(root, size=16):
+def make_image_folder(root, size=16):
     random = np.random.default_rng(0)
     for part, count in (("train", 3), ("val", 2)):
         (root / part / "ant").mkdir(parents=True)
@@ -30,15 +30,15 @@ def test_ten_crops_are_torchvisions_in_their_order(side, size):
     assert torch.equal(ten_crop(image, size), torch.stack(TenCrop(size)(image)))
 
 
-def test_crops_come_from_the_middle_square_of_the_resized_picture(tmp_path):
+def test_crops_come_from_the_middle_square_of_the_resized_image(tmp_path):
     """Against Pillow's own halving and bicubic filter, which ADM's evaluation calls; int(16 * 1.3) = 20 pixels, 40 -> 20 by a box alone."""
-    source = folder_of_pictures(tmp_path)
+    source = make_image_folder(tmp_path)
     views = training_views(source, {"crops": "ten_crop", "shares": [1.3, 1.0]})
     example = views[0]
     assert (views.views, len(views), example.key, example.label) == (20, 4, "train/ant/0.png", 0)
-    picture = Image.open(tmp_path / "train/ant/0.png").reduce(2)
-    square = torch.from_numpy(np.array(picture))[:, 12:32].permute(2, 0, 1)
-    assert picture.size == (45, 20)
+    halved = Image.open(tmp_path / "train/ant/0.png").reduce(2)
+    square = torch.from_numpy(np.array(halved))[:, 12:32].permute(2, 0, 1)
+    assert halved.size == (45, 20)
     torch.testing.assert_close(example.image[0].int(), square[:, :16, :16].int(), atol=1, rtol=0)
     torch.testing.assert_close(example.image[3].int(), square[:, 4:, 4:].int(), atol=1, rtol=0)
     assert torch.equal(example.image[5:10], example.image[[1, 0, 3, 2, 4]].flip(-1))
@@ -46,11 +46,11 @@ def test_crops_come_from_the_middle_square_of_the_resized_picture(tmp_path):
 
 
 def test_a_side_is_rounded_down_as_by_llamagen(tmp_path):
-    assert TenCropViews(folder_of_pictures(tmp_path).train.files, 256, [1.1, 1.05]).sides == [281, 268]
+    assert TenCropViews(make_image_folder(tmp_path).train.files, 256, [1.1, 1.05]).sides == [281, 268]
 
 
-def test_a_picture_that_cannot_be_read_has_no_ten_crops_but_its_draws_are_replaced(tmp_path):
-    source = folder_of_pictures(tmp_path)
+def test_an_unreadable_image_has_no_ten_crops_but_its_draws_are_replaced(tmp_path):
+    source = make_image_folder(tmp_path)
     assert training_views(source, {"crops": "ten_crop", "shares": [1.1]})[2] == Unreadable("train/ant/1a.png")
     drawn = DrawnViews(source.train, passes=2, flip=False)[2]
     assert drawn.key == "train/ant/2.png"
@@ -58,7 +58,7 @@ def test_a_picture_that_cannot_be_read_has_no_ten_crops_but_its_draws_are_replac
 
 
 def test_drawn_views_are_those_of_trainings_passes_then_their_mirror_images(tmp_path):
-    source = folder_of_pictures(tmp_path)
+    source = make_image_folder(tmp_path)
     views = training_views(source, {"crops": "as_data", "passes": 3, "flip": True})
     image = views[1].image
     assert views.views == len(image) == 6
@@ -68,11 +68,11 @@ def test_drawn_views_are_those_of_trainings_passes_then_their_mirror_images(tmp_
     assert not torch.equal(image[0], image[1])
 
 
-def test_evaluation_pictures_have_one_view(tmp_path):
-    source = folder_of_pictures(tmp_path)
+def test_evaluation_images_have_one_view(tmp_path):
+    source = make_image_folder(tmp_path)
     assert torch.equal(EvaluationViews(source.val)[1].image[0], source.val[1].image)
 
 
-def test_ten_crops_need_whole_pictures():
+def test_ten_crops_need_whole_images():
     with pytest.raises(ConfigError, match="crops=ten_crop: Digits has no whole images; set data=image_folder"):
         training_views(Digits(8), {"crops": "ten_crop", "shares": [1.1]})

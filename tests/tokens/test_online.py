@@ -1,4 +1,4 @@
-"""Pictures on their way to a generator are those of the source within, and the number of their classes is said beforehand."""
+"""Images for online tokens are those of the wrapped source; the number of classes is configured in advance."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from experiments.data.loading import ImageData
 from experiments.tokens.online import OnlineTokens
 
 
-def test_batches_are_those_of_the_pictures_within():
+def test_batches_are_those_of_the_wrapped_source():
     source = OnlineTokens(Digits(8), "runs/a", "ema", num_classes=10)
     left, right = (next(iter(ImageData(images, batch_size=5, seed=3).train_dataloader())) for images in (source, source.images))
     assert torch.equal(left.images, right.images)
@@ -33,9 +33,9 @@ def test_the_number_of_classes_must_be_given():
     assert (caught.value.key, caught.value.value) == ("data.num_classes", None)
 
 
-def test_the_pictures_are_chosen_like_any_data():
-    words = ["data=online", "data.tokenizer=runs/a", "data@data.images=image_folder", "data.images.root=/nowhere", "data.num_classes=2"]
-    data = compose("train", words).config["data"]
+def test_the_images_are_configured_like_any_data():
+    overrides = ["data=online", "data.tokenizer=runs/a", "data@data.images=image_folder", "data.images.root=/nowhere", "data.num_classes=2"]
+    data = compose("train", overrides).config["data"]
     assert data["images"]["_target_"] == "experiments.data.image_folder.ImageFolder"
     with pytest.raises(DataError) as caught:
         check_data(data)

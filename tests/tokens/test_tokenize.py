@@ -1,4 +1,4 @@
-"""From pictures and a tokenizer to a cache that holds just what the tokenizer says of each view, and back to a picture."""
+"""Images are tokenized to a cache with the indices of each view, and decoded from it."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ from experiments.tokens.cache import CacheWriter, TokenCache, read_header
 from experiments.tokens.writing import output_file
 from tests.tokens.made_caches import ABOUT
 
-WORDS = ["workers=0", "data=image_folder", "batch_size=3"]
+OVERRIDES = ["workers=0", "data=image_folder", "batch_size=3"]
 
 
 def made_tokenizer(folder: Path, seed: int, weights: str = "ema"):
@@ -42,9 +42,9 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Four readable training pictures of two classes, two to evaluate, and a damaged file on each side."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_root(tmp_path_factory):
+    """Root with four readable training images of two classes, two evaluation images, and a damaged file in each split."""
+    root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for name in ("train/ant/0", "train/ant/1", "train/bee/2", "train/bee/3", "val/ant/0", "val/bee/1"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,20 +56,20 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def command(exported, pictures, tmp_path):
-    """Runs the verb on the pictures; gives the cache."""
+def command(exported, image_root, tmp_path):
+    """Function that tokenizes the images and returns the cache."""
 
-    def run(*words: str, name: str = "cache.safetensors") -> TokenCache:
-        given = [*WORDS, f"tokenizer={exported[0]}", f"data.root={pictures}", f"output={tmp_path / name}", *words]
-        assert tokenize.run(compose("tokenize", given)) == 0
+    def run(*overrides: str, name: str = "cache.safetensors") -> TokenCache:
+        all_overrides = [*OVERRIDES, f"tokenizer={exported[0]}", f"data.root={image_root}", f"output={tmp_path / name}", *overrides]
+        assert tokenize.run(compose("tokenize", all_overrides)) == 0
         return TokenCache(tmp_path / name)
 
     return run
 
 
-def source_of(pictures, *words: str):
-    given = [*WORDS, f"data.root={pictures}", "tokenizer=unused", "image_size=32", *words]
-    return build(compose("tokenize", given).config["data"])
+def source_of(image_root, *overrides: str):
+    all_overrides = [*OVERRIDES, f"data.root={image_root}", "tokenizer=unused", "image_size=32", *overrides]
+    return build(compose("tokenize", all_overrides).config["data"])
 
 
 def indices_of(model, images):
@@ -77,11 +77,11 @@ def indices_of(model, images):
         return model.encode(normalize(images))[0].indices.numpy()
 
 
-def test_a_cache_holds_what_the_tokenizer_says_of_every_view(command, exported, pictures, capsys):
-    """Random crops in two passes, and their mirror images; the damaged training file is replaced, the damaged evaluation file left out."""
+def test_a_cache_has_the_indices_of_every_view(command, exported, image_root, capsys):
+    """Random crops in two passes, and their mirror images; the damaged training file is replaced, the damaged evaluation file omitted."""
     random_crops = ["data.crop=random", "data.train_crop_share=0.7"]
     cache = command(*random_crops, "passes=2", "flip=true")
-    source, model = source_of(pictures, *random_crops), exported[1]
+    source, model = source_of(image_root, *random_crops), exported[1]
     assert cache.array("train/indices").shape == (5, 4, 16, 2)
     assert cache.array("train/indices").dtype == np.uint16
     for index in range(5):
@@ -98,13 +98,13 @@ def test_a_cache_holds_what_the_tokenizer_says_of_every_view(command, exported, 
     assert "2 classes, train + val: ant 2 + 1, bee 3 + 1" in printed
 
 
-def test_the_header_says_what_a_generator_has_to_know(command, exported, pictures):
+def test_the_header_has_the_fields_that_a_generator_needs(command, exported, image_root):
     about = command().header.about
     folder, model = exported
     assert about["tokens"] == {"codebook_size": 300, "groups": 2, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 2}
     assert about["tokenizer"] == {"folder": str(folder), "digest": digest_of(model), "weights": "ema"}
     assert about["classes"] == ["ant", "bee"]
-    assert about["data"]["fingerprint"] == source_of(pictures).fingerprint()
+    assert about["data"]["fingerprint"] == source_of(image_root).fingerprint()
     assert "root" not in about["data"]["config"]
     assert about["splits"]["val"]["left_out"] == ["val/ant/0a.png"]
 
@@ -140,7 +140,7 @@ def test_the_same_command_again_is_reported_and_another_one_keeps_off_the_file(c
     assert (caught.value.path, caught.value.key) == (tmp_path / "photo.png", "output")
 
 
-def test_a_cache_lies_in_the_run_folder_or_beside_other_results_of_an_export(tmp_path):
+def test_a_cache_is_stored_in_the_run_folder_or_next_to_other_results_of_an_export(tmp_path):
     for name, file, place in (("run", "config.yaml", tmp_path / "run" / "tokens"), ("export", "config.json", Path("runs/tokens"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("{}")
@@ -149,7 +149,7 @@ def test_a_cache_lies_in_the_run_folder_or_beside_other_results_of_an_export(tmp
         assert path != output_file(None, ModelFolder(tmp_path / name), {**ABOUT, "precision": "bf16"})
 
 
-def test_inspecting_decodes_all_views_of_a_picture(command, exported, tmp_path, capsys):
+def test_inspecting_decodes_all_views_of_an_image(command, exported, tmp_path, capsys):
     cache = command("flip=true")
     config = compose("tokenize", [f"inspect={cache.header.path}", "sample=3", f"output={tmp_path / 'sample.png'}"])
     assert tokenize.run(config) == 0
@@ -159,10 +159,10 @@ def test_inspecting_decodes_all_views_of_a_picture(command, exported, tmp_path, 
     with torch.no_grad():
         indices = torch.from_numpy(cache.array("train/indices")[3].astype(np.int64))
         decoded = exported[1].decode_indices(indices, exported[1].tokens(32).layout).clamp(-1, 1)
-    shown = np.array(Image.open(tmp_path / "sample.png"))
-    assert shown.shape[1] == 2 * (4 * 32 + 2) + 2  # two views, enlarged four times, in frames of two pixels
+    preview = np.array(Image.open(tmp_path / "sample.png"))
+    assert preview.shape[1] == 2 * (4 * 32 + 2) + 2  # two views, enlarged four times, in frames of two pixels
     last = (decoded[1, :, -1, -1].numpy() + 1) * 127.5
-    np.testing.assert_allclose(shown[-3, -3], last, atol=1)
+    np.testing.assert_allclose(preview[-3, -3], last, atol=1)
 
 
 def test_a_header_is_printed_without_torch_where_the_tokenizer_is_gone(command, exported, tmp_path):
@@ -192,14 +192,14 @@ def test_a_cache_is_decoded_by_no_other_tokenizer(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "key"),
+    ("overrides", "key"),
     [
         (["crops=ten_crop", "data=digits"], "crops"),
-        (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "flip=true"], "crops"),
-        (["crops=ten_crop", "data=image_folder", "data.root={pictures}", "ten_crop_shares=[0.9]"], "ten_crop_shares.0"),
+        (["crops=ten_crop", "data=image_folder", "data.root={image_root}", "flip=true"], "crops"),
+        (["crops=ten_crop", "data=image_folder", "data.root={image_root}", "ten_crop_shares=[0.9]"], "ten_crop_shares.0"),
         (["crops=five_crop"], "crops"),
         (["passes=0"], "passes"),
-        (["output={pictures}"], "output"),
+        (["output={image_root}"], "output"),
         (["output={cache}/inner.safetensors"], "output"),
         (["seed=-1"], "seed"),
         (["weights=raw"], "weights"),
@@ -210,13 +210,13 @@ def test_a_cache_is_decoded_by_no_other_tokenizer(command, tmp_path):
         (["data=indices", "data.file={cache}"], "data"),
     ],
 )
-def test_what_cannot_be_tokenized_is_one_error_with_its_key(exported, pictures, tmp_path, words, key):
+def test_what_cannot_be_tokenized_is_one_error_with_its_key(exported, image_root, tmp_path, overrides, key):
     rows = {f"{split}/{name}": row for split in ("train", "val") for name, row in (("indices", ("U8", (1, 4, 2))), ("labels", ("I32", ())))}
     with CacheWriter(tmp_path / "cache", rows) as writer:
         writer.finish(ABOUT)
-    given = [word.format(pictures=pictures, cache=tmp_path / "cache") for word in words]
+    all_overrides = [override.format(image_root=image_root, cache=tmp_path / "cache") for override in overrides]
     with pytest.raises((ConfigError, DataError)) as caught:
-        tokenize.run(compose("tokenize", [f"tokenizer={exported[0]}", "workers=0", *given]))
+        tokenize.run(compose("tokenize", [f"tokenizer={exported[0]}", "workers=0", *all_overrides]))
     assert caught.value.key == key
 
 
@@ -240,24 +240,24 @@ def test_only_a_cache_is_overwritten(command, tmp_path):
 
 def test_data_of_which_nothing_can_be_read_leaves_no_file(exported, tmp_path):
     for part in ("train", "val"):
-        (tmp_path / "pictures" / part).mkdir(parents=True)
-    Image.new("RGB", (40, 40)).save(tmp_path / "pictures/train/0.png")
-    (tmp_path / "pictures/val/0.png").write_text("text")
-    words = [*WORDS, f"tokenizer={exported[0]}", f"data.root={tmp_path / 'pictures'}", f"output={tmp_path / 'caches' / 'one'}"]
+        (tmp_path / "images" / part).mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / "images/train/0.png")
+    (tmp_path / "images/val/0.png").write_text("text")
+    overrides = [*OVERRIDES, f"tokenizer={exported[0]}", f"data.root={tmp_path / 'images'}", f"output={tmp_path / 'caches' / 'one'}"]
     with pytest.raises(DataError, match=r"no val image can be read; left out: val/0\.png"):
-        tokenize.run(compose("tokenize", words))
+        tokenize.run(compose("tokenize", overrides))
     assert list((tmp_path / "caches").iterdir()) == []
 
 
-def test_a_disk_without_room_is_told_beforehand(command, monkeypatch):
+def test_a_disk_without_space_is_reported_in_advance(command, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(DiskFull) as caught:
         command()
     assert caught.value.needed > 1
 
 
-def test_an_export_of_raw_weights_says_so(pictures, tmp_path):
+def test_the_header_records_an_export_of_raw_weights(image_root, tmp_path):
     made_tokenizer(tmp_path / "raw", seed=0, weights="raw")
-    words = [*WORDS, f"tokenizer={tmp_path / 'raw'}", "weights=raw", f"data.root={pictures}", f"output={tmp_path / 'cache'}"]
-    assert tokenize.run(compose("tokenize", words)) == 0
+    overrides = [*OVERRIDES, f"tokenizer={tmp_path / 'raw'}", "weights=raw", f"data.root={image_root}", f"output={tmp_path / 'cache'}"]
+    assert tokenize.run(compose("tokenize", overrides)) == 0
     assert read_header(tmp_path / "cache").about["tokenizer"]["weights"] == "raw"

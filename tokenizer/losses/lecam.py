@@ -1,4 +1,4 @@
-"""LeCAM: regularization of real and fake logits towards running means of each other, for discriminators trained on few images.
+"""LeCAM: regularization of real and fake logits toward running means of each other, for discriminators trained on few images.
 
 Paper: Tseng et al. 2021, arXiv:2104.03310, section 3.2, with the one-sided squares of its code; used in arXiv:2412.02632, table 11.
 Deviation from both: the running means are those of the joined batch of all processes, and are saved in checkpoints.
