@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
+from experiments.config.overrides import for_children
 from experiments.probing.candidates import find_locations
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
@@ -27,7 +28,9 @@ def run(composition: Composition) -> int:
     from experiments.runs.terminal import print_line
 
     device = choose_device(config["device"])
-    study = Study(config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device)
+    study = Study(
+        config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device, for_children(composition.overrides)
+    )
     prepared = study.prepare(locations)
     results = []
     for candidate, training, cache in prepared:

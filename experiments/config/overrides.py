@@ -31,6 +31,11 @@ def split(arguments: list[str]) -> tuple[list[str], tuple[Path, ...], str | None
     return [word for word in arguments if word not in options], tuple(folders), name
 
 
+def for_children(overrides: list[str]) -> list[str]:
+    """Those of the overrides that a command started by this one needs too: where other packages and their files are."""
+    return [override for override in overrides if override.startswith((CONFIG_DIR, "plugins="))]
+
+
 def parse(overrides: list[str]) -> "list[Override]":
     """Hydra's reading of overrides.
 

@@ -73,15 +73,16 @@ class ProbeResult:
 class Study:
     """The stages of a probe, over all its tokenizers."""
 
-    def __init__(self, config: Mapping[str, Any], protocol: str, trainer: str, device: torch.device) -> None:
+    def __init__(self, config: Mapping[str, Any], protocol: str, trainer: str, device: torch.device, extra: list[str]) -> None:
         """
         Args:
             config: resolved configuration of the probe.
             protocol: chosen file of that group.
             trainer: chosen file of that group, for the generators.
             device: device of everything but the trainings.
+            extra: overrides of every training.
         """
-        self.config, self.trainer, self.device = config, trainer, device
+        self.config, self.trainer, self.device, self.extra = config, trainer, device, extra
         self.folder = Path(config["runs_folder"]) / "probes"
         self.cache = ResultCache(self.folder / "results")
         settings = {key: config[key] for key in ("training", "crops", "passes", "flip", "shares", "samples", "guidance", "linear")}
@@ -98,7 +99,7 @@ class Study:
         prepared = []
         for candidate in [load_candidate(place) for place in locations]:
             cache = token_cache(candidate, self.config, self.folder / "tokens", self.device)
-            composition = compose("train", training_overrides(candidate, cache, self.config, self.trainer))
+            composition = compose("train", [*self.extra, *training_overrides(candidate, cache, self.config, self.trainer)])
             check(composition.config)
             check_sizes(composition.config, build(composition.config["data"]))
             prepared.append((candidate, composition, cache))

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.overrides import for_children
 from experiments.data.source import ImageSource
 from experiments.evaluation.results import computable
 from experiments.runs.build import build
@@ -72,7 +73,7 @@ def _evaluations(sweep: SweepFile, job: Job, folder: RunFolder) -> list[Stage]:
     for name, factor in factors.items():
         output = folder.path / "evaluations" / name
         settings = [f"model={folder.path}", f"image_size={factor * config['image_size']}", f"output={output}", f"data={choices['data']}"]
-        settings += [override for override in job.overrides if override.startswith("data.")]
+        settings += [*for_children(job.overrides), *(override for override in job.overrides if override.startswith("data."))]
         settings += ["evaluated=held_out", f"seed={job.seed}", f"workers={config['workers']}"]
         settings += ["device=cpu"] if config["trainer"]["accelerator"] == "cpu" else []
         stages.append(EvaluationStage([sys.executable, "-m", "experiments.evaluate", *settings], output / RESULT))

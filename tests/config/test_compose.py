@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from experiments.config import packages
 from experiments.config.compose import CONF, compose, expand
 from experiments.config.errors import ConfigError
-from experiments.config.overrides import expand_table
+from experiments.config.overrides import expand_table, for_children
 from tests.config.conf_files import write
 
 
@@ -236,3 +236,8 @@ def test_composing_loads_neither_torch_nor_lightning_and_writes_nothing(conf, tm
     done = subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_commands_that_are_started_get_the_folders_and_packages_of_this_one():
+    overrides = ["--config-dir=/a", "quantizer=mine", "plugins=[a_lab]", "seed=0"]
+    assert for_children(overrides) == ["--config-dir=/a", "plugins=[a_lab]"]

@@ -8,7 +8,7 @@ from experiments.probing.study import Study
 
 def study(*words: str) -> Study:
     config = compose("probe", ["tokenizer=nothing", "image_size=32", *words]).config
-    return Study(config, "small", "auto", torch.device("cpu"))
+    return Study(config, "small", "auto", torch.device("cpu"), [])
 
 
 def test_seeds_share_a_protocol_so_that_their_numbers_compare_but_not_a_report(tmp_path):
