@@ -1,4 +1,4 @@
-"""From a finished run to numbers on other pictures and to two plain files, and back."""
+"""Evaluate a finished run on other images, export it to two plain files, and load the export."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_evaluating_an_export_repeats_the_averaged_numbers_of_its_run(finished, 
     assert metrics == {key: value for key, value in finished.result["metrics"].items() if key.startswith("val/")}
 
 
-def test_a_run_that_trained_no_tokenizer_and_data_that_is_no_pictures_are_one_message(finished, tmp_path):
+def test_a_run_without_a_tokenizer_and_data_without_images_are_one_message(finished, tmp_path):
     (tmp_path / "config.yaml").write_text("image_size: 16\ntask: {generator: {}}\n")
     with pytest.raises(ConfigError, match="it holds a generator"):
         evaluate.run(compose("evaluate", [f"model={tmp_path}", "data=photos", "workers=0"]))
@@ -76,8 +76,8 @@ def test_a_run_that_trained_no_tokenizer_and_data_that_is_no_pictures_are_one_me
         evaluate.run(compose("evaluate", [f"model={finished.path}", "data=indices", "data.file=nothing"]))
 
 
-def test_one_picture_can_be_evaluated(finished, tmp_path, capsys):
-    """Its numbers lie in the run's folder; the same command finds the same place, another picture another."""
+def test_one_image_can_be_evaluated(finished, tmp_path, capsys):
+    """Results are stored in the run folder: under the same path for the same command, under a different one for a different image."""
     paths = [tmp_path / "cat.png", tmp_path / "dog.png"]
     for shade, path in enumerate(paths):
         Image.linear_gradient("L").resize((50, 40)).convert("RGB").point(lambda value, shade=shade: value // (shade + 1)).save(path)
@@ -92,10 +92,10 @@ def test_one_picture_can_be_evaluated(finished, tmp_path, capsys):
         result = json.loads((folder / "result.json").read_text())
         assert {card["n"] for key, card in result["cards"].items() if key.endswith("/psnr")} == {1}
         with Image.open(folder / "images.png") as sheet:
-            assert sheet.width >= 128  # one picture, enlarged
+            assert sheet.width >= 128  # one image, enlarged
 
 
-def test_the_table_of_a_flat_folder_counts_all_its_readable_pictures(finished, tmp_path):
+def test_the_table_of_a_flat_folder_counts_all_its_readable_images(finished, tmp_path):
     for number in range(12):
         Image.new("RGB", (40, 40), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_text("text")
@@ -161,7 +161,7 @@ def test_an_export_needs_no_lightning_and_gives_the_same_bits(finished, exported
     assert torch.equal(reconstruction, expected.decoder.reconstruction)
 
 
-def test_the_description_of_an_export_says_what_it_was_trained_with(finished, exported):
+def test_the_description_of_an_export_names_its_training_configuration(finished, exported):
     about = json.loads((exported / "config.json").read_text())
     tokens = {"codebook_size": 1024, "groups": 16, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0}
     made = {"image_size": 32, "run": finished.path.name, "weights": "ema"}
@@ -246,7 +246,7 @@ def test_weights_of_another_tokenizer_are_one_message(exported, tmp_path, monkey
     assert "quantizer.codebook" in text
 
 
-def test_a_verb_started_by_name_says_where_it_wrote(finished, tmp_path):
+def test_a_verb_run_as_a_module_logs_its_output_path(finished, tmp_path):
     command = [sys.executable, "-m", "experiments.export", f"run={finished.path}", f"output={tmp_path / 'plain'}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert f"wrote {tmp_path / 'plain'}" in done.stderr

@@ -107,7 +107,7 @@ class GenerateJob:
         return stored
 
     def _generator(self) -> "Generator":
-        """In the precision of the settings, compiled if they say so."""
+        """In the precision of the settings, compiled if set."""
         from experiments.runs.models import load_generator
 
         generator = load_generator(self.settings.model, self.settings.weights)[0]

@@ -8,7 +8,7 @@ from experiments.evaluation.cards import Card, code_version, comparable, describ
 
 def make_card(**changes):
     fields = {
-        "metric": "psnr", "backend": "tessera", "network": None, "weights": None, "resize": None, "transform": "resize 64, centre crop 64",
+        "metric": "psnr", "backend": "tessera", "network": None, "weights": None, "resize": None, "transform": "resize 64, center crop 64",
         "image_size": 64, "reference": "photos validation", "n": 32, "aggregate": "total squared error", "dtype": "float32",
         "subject": "ema", "guidance": None, "losses": None, "seed": 0,
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_the_code_version_is_a_commit_inside_a_checkout_and_never_empty():
     assert "\n" not in code_version()
 
 
-def test_the_losses_of_a_card_say_what_trains_the_model_and_what_does_not():
+def test_the_losses_of_a_card_state_what_trains_the_model():
     weights = {"reconstruction": 1.0, "perceptual": 0.0, "commitment": 0.25, "adversarial": 0.1, "discriminator": 1.0}
     task = {"objective": {"weights": weights, "perceptual": {"_target_": "a.b.LPIPSLoss"}}, "discriminator": None}
     assert describe_losses(task) == "reconstruction 1, commitment 0.25; no perceptual loss; no adversarial loss"

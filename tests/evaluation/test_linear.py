@@ -12,11 +12,11 @@ CLASSES = 5
 
 
 def made(spread: float, count: int = 600, views: int = 2):
-    """Clouds around five centres: features (n, views, 8) and labels, cut in two halves. The channels differ a lot in scale and place."""
+    """Clouds around five centers: features (n, views, 8) and labels, cut in two halves. The channels differ a lot in scale and place."""
     random = torch.Generator().manual_seed(0)
-    centres = torch.randn(CLASSES, 8, generator=random)
+    centers = torch.randn(CLASSES, 8, generator=random)
     labels = torch.arange(count) % CLASSES
-    features = centres[labels][:, None] + spread * torch.randn(count, views, 8, generator=random)
+    features = centers[labels][:, None] + spread * torch.randn(count, views, 8, generator=random)
     features = features * torch.logspace(-2, 2, 8) + 50
     half = count // 2
     return (features[:half], labels[:half]), (features[half:, 0], labels[half:])
@@ -32,7 +32,7 @@ def test_the_accuracy_is_that_of_logistic_regression(spread, lowest, highest):
     assert linear_accuracy(train, val, CLASSES, SETTINGS) == pytest.approx(expected, abs=0.03)
 
 
-def test_features_that_say_nothing_give_chance():
+def test_features_without_information_give_chance():
     random = torch.Generator().manual_seed(1)
     labels = torch.arange(500) % CLASSES
     train, val = (torch.randn(500, 1, 8, generator=random), labels), (torch.randn(500, 8, generator=random), labels)

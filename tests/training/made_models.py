@@ -1,4 +1,4 @@
-"""A tiny tokenizer as an export, a cache of the digits by it, and the words of a generator that learns from such a cache."""
+"""A tiny exported tokenizer, a token cache of the digits, and the overrides of a generator that trains on such a cache."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ GENERATOR = [
 
 
 def write_tokenizer(folder: Path, seed: int = 0, classes: int = 10) -> dict[str, str]:
-    """An export of random weights; gives what a cache records of it."""
+    """Export a tokenizer with random weights; return the description that a cache stores."""
     config = compose("train", TOKENIZER).config["task"]["tokenizer"]
     torch.manual_seed(seed)
     model = build(config)
@@ -35,20 +35,20 @@ def write_tokenizer(folder: Path, seed: int = 0, classes: int = 10) -> dict[str,
 
 
 def write_tokens(path: Path, tokenizer: dict[str, str] | None = None, images: int = 40) -> Path:
-    """A cache of random indices, said to be by `tokenizer`; of the one that `made_caches` invents if None."""
+    """Write a cache of random indices that names `tokenizer` as its tokenizer, or the placeholder of `made_caches` if None."""
     write_cache(path, images=images, about={**ABOUT, "tokenizer": tokenizer} if tokenizer else ABOUT)
     return path
 
 
 def write_digits(path: Path, tokenizer: Path) -> Path:
-    """A cache of the digits."""
+    """Write a token cache of the digits."""
     words = [f"tokenizer={tokenizer}", "data=digits", f"output={path}", "batch_size=300", "workers=0", "device=cpu"]
     assert tokenize.run(compose("tokenize", words)) == 0
     return path
 
 
 def run(folder: Path, file: Path, *words: str) -> RunFolder:
-    """Train on a cache, and give the run's folder."""
+    """Train on a cache and return the run folder."""
     overrides = [*GENERATOR, f"data.file={file}", f"runs_folder={folder}", *words]
     assert train(compose("train", overrides).config, overrides, "test") == 0
     newest = max((folder / "test").iterdir(), key=lambda path: (path / "result.json").stat().st_mtime)
@@ -56,5 +56,5 @@ def run(folder: Path, file: Path, *words: str) -> RunFolder:
 
 
 def recorded(folder: RunFolder) -> dict:
-    """What a run's folder says of its model."""
+    """Model description in a run folder."""
     return dict(json.loads((folder.path / "environment.json").read_text()))

@@ -1,4 +1,4 @@
-"""A small tokenizer task outside a trainer, pictures for it, and a guard against reads of the device."""
+"""A small tokenizer task without a trainer, image batches for it, and a guard against device reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ SMALL_GSQ = ("quantizer=gsq", "groups=8", "codebook_size=64")
 
 
 def make_task(*words: str, quantizer_words: tuple[str, ...] = SMALL_GSQ) -> TokenizerTask:
-    """A task outside a trainer, with the few things that it asks of one."""
+    """Build a task with a stub of the trainer attributes that it uses."""
     torch.manual_seed(0)
     task = unbuilt_task(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
     task.configure_model()
@@ -32,10 +32,10 @@ def make_task(*words: str, quantizer_words: tuple[str, ...] = SMALL_GSQ) -> Toke
 
 
 def batch(seed: int, count: int = 4) -> ImageBatch:
-    """Smooth random pictures in [0, 255], as the loader has them."""
+    """Smooth random images in [0, 255], as the loader yields them."""
     coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     images = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(-1, 1)
-    return ImageBatch((images + 1) * 127.5, torch.full((count,), -1), [f"picture {seed}.{i}" for i in range(count)])
+    return ImageBatch((images + 1) * 127.5, torch.full((count,), -1), [f"image {seed}.{i}" for i in range(count)])
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

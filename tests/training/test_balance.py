@@ -1,4 +1,4 @@
-"""The losses of the image meet at the image: gradients, adaptive weight, penalties and what is said about them."""
+"""Image losses are combined at the image gradient: gradients, adaptive weight, penalties and their logged values."""
 
 from types import SimpleNamespace
 
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_whole_sum_at_once(limit):
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=close, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_the_adaptive_weight_is_its_definition_and_told_with_the_ratio_of_lengths():
+def test_the_adaptive_weight_matches_its_definition_and_is_logged_with_the_gradient_ratio():
     task, images = double_task("loss.adaptive_limit=1e4"), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
     task._generator_backward(images, adversarial=True)
@@ -82,19 +82,19 @@ def test_the_adaptive_weight_is_its_definition_and_told_with_the_ratio_of_length
     assert not task._diagnostics[ADAPTIVE_WEIGHT].requires_grad
 
 
-def test_what_is_told_of_an_accumulated_batch_is_the_mean_over_its_parts():
+def test_logged_values_of_an_accumulated_batch_are_means_over_its_parts():
     task = make_task("accumulate=2", "loss.weights.adversarial=0.3", "loss.adaptive_limit=1e4")
-    told, factors = [], []
+    health_logs, factors = [], []
     task.trainer.log_every_n_steps = 1
-    task._log = lambda terms, norms, health, size: told.append(health)
+    task._log = lambda terms, norms, health, size: health_logs.append(health)
     for number in range(2):
         task.training_step(batch(number, 2), number)
         factors.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
     assert factors[0] != factors[1]
-    assert told[0][ADAPTIVE_WEIGHT].item() == pytest.approx(sum(factors) / 2)
+    assert health_logs[0][ADAPTIVE_WEIGHT].item() == pytest.approx(sum(factors) / 2)
 
 
-def test_a_fixed_weight_tells_the_ratio_of_lengths_where_it_logs_and_only_there():
+def test_a_fixed_weight_computes_the_gradient_ratio_only_in_steps_that_log():
     task, images = double_task(), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
     task._generator_backward(images, adversarial=True)
@@ -122,14 +122,14 @@ def test_the_adaptive_weight_stays_within_its_bounds(wanted, adversarial, expect
 
 
 def test_lengths_are_fp32_under_bf16():
-    told = []
+    adaptive_weights = []
     for enabled in (False, True):
         task = make_task("loss.adaptive_limit=1e4")
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             task._generator_backward(normalize(batch(0).images), adversarial=True)
         assert task._diagnostics[ADAPTIVE_WEIGHT].dtype == torch.float32
-        told.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
-    assert told[1] == pytest.approx(told[0], rel=0.1)
+        adaptive_weights.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
+    assert adaptive_weights[1] == pytest.approx(adaptive_weights[0], rel=0.1)
 
 
 def test_neither_balance_nor_penalties_read_the_device(monkeypatch):
@@ -170,7 +170,7 @@ def test_the_total_is_the_generators_and_knows_the_adaptive_weight():
     assert second["train/loss/total"] == pytest.approx(sum(second[f"train/weighted/{name}"] for name in own))
 
 
-def test_the_penalty_is_that_of_the_real_pictures():
+def test_the_penalty_is_computed_on_real_images():
     task = make_task("loss.weights.gradient_penalty=1")
     real = normalize(batch(0).images)
     terms = task._discriminator_backward(real, torch.zeros_like(real))
@@ -190,7 +190,7 @@ def test_the_penalty_has_its_share_in_the_discriminators_gradient():
     assert any(not torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_running_means_are_in_the_checkpoint_and_a_bad_picture_does_not_move_them():
+def test_running_means_are_in_the_checkpoint_and_a_bad_image_does_not_change_them():
     task = make_task(*EVERYTHING)
     task.training_step(batch(0), 0)
     before = weights(task.objective)

@@ -1,4 +1,4 @@
-"""Two processes, one bad picture: both are told whose it is."""
+"""Two processes, one bad image: the error of both processes names it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ for where in ("term", "gradient"):
     wrapped.module.check = check = FiniteCheck(("reconstruction",))
     for update in (1, 2):
         wrapped(torch.zeros(1, 1))
-        check.watch(update, [f"picture {update} of process {rank}"])
+        check.watch(update, [f"image {update} of process {rank}"])
         bad = update == 1
         term = nan if bad and rank == 1 and where == "term" else torch.tensor(0.5)
         skip = check(update, {"reconstruction": term}, [nan if bad else torch.tensor(1.0)])
@@ -38,7 +38,7 @@ os._exit(0)  # gloo's threads may end a process on its way out
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory):
-    """What both processes say, for a loss that is not finite on the second alone and for a gradient, which both share."""
+    """Error messages of both processes, for a loss that is not finite only on the second and for a gradient, which both share."""
     store = tmp_path_factory.mktemp("store") / "store"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     commands = [[sys.executable, "-c", BAD, str(rank), str(store)] for rank in (0, 1)]
@@ -48,19 +48,19 @@ def messages(tmp_path_factory):
     return dict(zip(("term", "gradient"), zip(*(output.splitlines() for output, _ in outputs), strict=True), strict=True))
 
 
-def test_a_bad_loss_names_the_pictures_of_its_process_alone(messages):
+def test_a_bad_loss_names_only_the_images_of_its_process(messages):
     first, second = messages["term"]
     assert first == second
     assert "update 1: " in first
     assert "reconstruction=nan" in first
-    assert "Images: picture 1 of process 1. " in first
+    assert "Images: image 1 of process 1. " in first
 
 
-def test_a_bad_gradient_names_the_pictures_of_all_processes(messages):
+def test_a_bad_gradient_names_the_images_of_all_processes(messages):
     first, second = messages["gradient"]
     assert first == second
     assert "reconstruction=0.5" in first
-    assert "Images: picture 1 of process 0, picture 1 of process 1. " in first
+    assert "Images: image 1 of process 0, image 1 of process 1. " in first
 
 
 def test_the_check_has_nothing_that_a_data_parallel_wrapper_would_overwrite():

@@ -1,4 +1,4 @@
-"""Training generators from start to end: learning, resuming, refusing, and what others find in the run folder."""
+"""Training generators end to end: learning, resuming, rejected configurations, and the contents of the run folder."""
 
 import csv
 import logging
@@ -28,12 +28,12 @@ from tokenizer.interfaces import TokenBatch, TokenSpec
 
 
 class Killed(BaseException):
-    """Stands for a process that ends without a word."""
+    """Stands for a killed process."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A tokenizer and a cache that is said to be by it."""
+    """A tokenizer and a cache that names it as its tokenizer."""
     folder = tmp_path_factory.mktemp("made")
     write_tokens(folder / "c", write_tokenizer(folder / "tokenizer"))
     return folder
@@ -45,7 +45,7 @@ def finished(place):
     return run(place / "runs", place / "c", "ema_decay=0.5", "samples_shown=4")
 
 
-def test_a_generator_learns_a_small_cache_by_heart(tmp_path):
+def test_a_generator_memorizes_a_small_cache(tmp_path):
     write_tokens(tmp_path / "c", images=40)
     words = ["updates=150", "batch_size=40", "learning_rate=5.0e-3", "generator.dropout=0", "validate_every=150", "checkpoint_every=150"]
     folder = run(tmp_path, tmp_path / "c", "data.seed=0", "log_every=30", *words)
@@ -55,7 +55,7 @@ def test_a_generator_learns_a_small_cache_by_heart(tmp_path):
     assert losses == sorted(losses, reverse=True)
 
 
-def test_a_result_has_likelihoods_with_cards_and_a_picture(finished, place):
+def test_a_result_has_likelihoods_with_cards_and_an_image(finished, place):
     result = finished.result
     assert result["state"] == "done"
     nll, bits = result["metrics"]["val/nll"], result["metrics"]["val/bits_per_pixel"]
@@ -115,7 +115,7 @@ def test_a_generator_begins_with_the_weights_of_another(finished, place, tmp_pat
     assert "trained on tokens of the tokenizer" not in caplog.text
 
 
-def test_a_beginning_from_the_tokens_of_another_tokenizer_is_said(finished, tmp_path, caplog):
+def test_initializing_from_a_generator_of_a_different_tokenizer_is_logged(finished, tmp_path, caplog):
     other = write_tokenizer(tmp_path / "tokenizer", seed=1)
     write_tokens(tmp_path / "other", other)
     run(tmp_path, tmp_path / "other", f"init_from={finished.path}")
@@ -123,7 +123,7 @@ def test_a_beginning_from_the_tokens_of_another_tokenizer_is_said(finished, tmp_
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_a_stopped_run_goes_on_to_the_same_bits(place, tmp_path, monkeypatch, decay):
+def test_a_stopped_run_resumes_to_the_same_bits(place, tmp_path, monkeypatch, decay):
     words = ["accumulate=2", f"ema_decay={decay}"]
     whole = run(tmp_path / "whole", place / "c", *words)
     step = GeneratorTask.training_step
@@ -148,7 +148,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place, tmp_path, monkeypatch, de
         assert all(torch.equal(ours["optimizer_states"][0]["state"][number][name], value) for name, value in moments.items())
 
 
-def test_a_run_is_the_same_wherever_its_files_lie(place, tmp_path):
+def test_the_identity_of_a_run_does_not_depend_on_file_paths(place, tmp_path):
     def identified(*words: str) -> str:
         config = compose("train", [*GENERATOR, *words]).config
         return identity(config, build(config["data"]).contents())
@@ -161,7 +161,7 @@ def test_a_run_is_the_same_wherever_its_files_lie(place, tmp_path):
     assert identified(f"data.file={tmp_path / 'other'}") != here
 
 
-def test_a_run_does_not_go_on_with_the_tokens_of_another_tokenizer(finished, place, tmp_path):
+def test_a_run_does_not_resume_with_tokens_of_a_different_tokenizer(finished, place, tmp_path):
     other = write_tokenizer(tmp_path / "tokenizer", seed=1)
     write_tokens(tmp_path / "other", other)
     words = [*GENERATOR, f"data.file={tmp_path / 'other'}", f"resume={finished.path}", "updates=6", "ema_decay=0.5"]
@@ -179,7 +179,7 @@ def test_a_tokenizer_that_did_not_make_the_tokens_is_refused(place, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_generator_learns_without_the_tokenizer_and_shows_no_pictures(tmp_path, caplog):
+def test_a_generator_trains_without_the_tokenizer_and_saves_no_images(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "experiments"):
         folder = run(tmp_path, write_tokens(tmp_path / "c"), "samples_shown=4", "validate_every=2")
     assert caplog.text.count("no images of samples") == 1
@@ -231,7 +231,7 @@ def test_a_tokenizer_does_not_learn_from_tokens(place):
     assert (caught.value.key, caught.value.value) == ("data.file", str(place / "c"))
 
 
-def test_pictures_that_are_tokenized_while_training_give_the_tokens_of_the_cache(place, tmp_path):
+def test_images_tokenized_during_training_give_the_tokens_of_the_cache(place, tmp_path):
     file = write_digits(tmp_path / "digits", place / "tokenizer")
     online = ["data=online", "data@data.images=digits", f"data.tokenizer={place / 'tokenizer'}", "data.num_classes=10"]
     words = {"cached": [f"data.file={file}"], "online": online}
@@ -252,7 +252,7 @@ def test_pictures_that_are_tokenized_while_training_give_the_tokens_of_the_cache
     assert sources["online"].contents()["tokenizer"] == sources["cached"].contents()["tokenizer"]
 
 
-def test_a_generator_learns_from_pictures(place, tmp_path):
+def test_a_generator_trains_on_images(place, tmp_path):
     online = ["data=online", "data@data.images=digits", f"data.tokenizer={place / 'tokenizer'}", "data.num_classes=10"]
     words = [*GENERATOR, *online, f"runs_folder={tmp_path}", "updates=2", "batch_size=64", "samples_shown=2"]
     assert train(compose("train", words).config, words, "test") == 0

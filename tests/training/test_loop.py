@@ -21,7 +21,7 @@ from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
 from experiments.training.tokenizer_task import TokenizerTask
 
-# Nine pictures an epoch and four a batch: the first epoch ends inside the third batch.
+# Nine images per epoch and four per batch: the first epoch ends inside the third batch.
 WORDS = [
     "scale=smoke", "updates=6", "codebook_size=64", "groups=8", "data.cuts_per_picture=1", "validate_every=3", "checkpoint_every=1",
     "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2", "loss.adaptive_limit=1e4",
@@ -75,7 +75,7 @@ def uninterrupted(tmp_path_factory) -> RunFolder:
     return the_folder(folder)
 
 
-def test_a_run_leaves_what_the_contract_says(uninterrupted):
+def test_a_run_folder_has_the_documented_contents(uninterrupted):
     names = {path.name for path in uninterrupted.path.iterdir()}
     assert names == {"config.yaml", "overrides.yaml", "environment.json", "metrics.csv", "result.json", "images", "checkpoints"}
     result = json.loads((uninterrupted.path / "result.json").read_text())

@@ -58,7 +58,7 @@ def stop_before_batch(number: int, patch: pytest.MonkeyPatch) -> None:
     [(["accumulate=2"], 3), (["discriminator=patchgan", "discriminator.width=8"], 1)],
     ids=["between the two parts of a batch", "with batch norm in the discriminator"],
 )
-def test_a_stopped_run_goes_on_to_the_same_bits(words, batches, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_bits(words, batches, tmp_path, monkeypatch):
     assert run(tmp_path / "whole", *words) == 0
     with monkeypatch.context() as patch:
         stop_before_batch(batches, patch)
@@ -91,7 +91,7 @@ def test_a_run_that_was_made_longer_is_not_reported_for_the_shorter_command(tmp_
     assert run(tmp_path, "updates=1") == 0
 
 
-def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
+def test_a_run_does_not_resume_with_different_images(tmp_path):
     for place, sizes in (("a", (40, 41, 42)), ("b", (50, 51, 52))):
         (tmp_path / place).mkdir()
         for number, size in enumerate(sizes):
@@ -150,8 +150,8 @@ def test_checkpoints_that_cannot_be_read_are_named_and_do_not_push_out_good_ones
     assert [path.name for path in folder.checkpoint_files] == ["updates_00000003.ckpt"]
 
 
-def test_a_run_that_had_only_its_ending_left_is_judged_before_its_trainer_lets_go_of_the_device(tmp_path, monkeypatch):
-    write, judge = RunFolder.write_result, Validation.run
+def test_a_run_with_only_validation_left_is_evaluated_before_its_trainer_releases_the_device(tmp_path, monkeypatch):
+    write, validate = RunFolder.write_result, Validation.run
     states = []
 
     def killed(self, state, *args, **kwargs):
@@ -161,7 +161,7 @@ def test_a_run_that_had_only_its_ending_left_is_judged_before_its_trainer_lets_g
 
     def watched(self, trainer, task):
         states.append(str(trainer.state.status.value))
-        return judge(self, trainer, task)
+        return validate(self, trainer, task)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_result", killed)
@@ -174,7 +174,7 @@ def test_a_run_that_had_only_its_ending_left_is_judged_before_its_trainer_lets_g
 
 
 def test_a_repeated_run_looks_at_no_checkpoint(tmp_path, monkeypatch):
-    """Of several processes one may still see what another is removing."""
+    """With several processes, one may still list a checkpoint that another is removing."""
     assert run(tmp_path, "updates=1") == 0
     (folder,) = folders(tmp_path)
 

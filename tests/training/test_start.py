@@ -1,4 +1,4 @@
-"""What only the parts together can judge is judged before a folder is made."""
+"""Checks that need several built parts run before a run folder is created."""
 
 import logging
 

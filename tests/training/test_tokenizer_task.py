@@ -75,7 +75,7 @@ def test_the_guard_against_host_reads_notices_one(monkeypatch):
         float(torch.ones(()))
 
 
-def test_a_bad_picture_changes_no_weight_and_is_named_when_the_host_reads():
+def test_a_bad_image_changes_no_weight_and_is_named_when_the_host_reads():
     task = make_task()
     task.training_step(batch(0), 0)
     before, average = weights(task.tokenizer), weights(task.average.module)
@@ -93,7 +93,7 @@ def test_a_bad_picture_changes_no_weight_and_is_named_when_the_host_reads():
         task.finite.verify()
     assert caught.value.update == 2
     assert math.isnan(caught.value.terms["reconstruction"])
-    assert "picture 1.2" in caught.value.keys
+    assert "image 1.2" in caught.value.keys
 
 
 @pytest.mark.parametrize("words", [(), ("loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1")])
@@ -160,7 +160,7 @@ def test_the_speed_is_that_of_steps_alone(pause, tmp_path, monkeypatch):
         now[0] += 2
         task.training_step(batch(update), update)
         callback.on_train_batch_end(task.trainer, task, None, None, update)
-    assert [speed for speed in seen if speed] == [2.0, 2.0]  # four pictures in two seconds
+    assert [speed for speed in seen if speed] == [2.0, 2.0]  # four images in two seconds
 
 
 def test_gradients_are_clipped_per_optimizer():

@@ -1,7 +1,7 @@
-"""Two processes with half a batch each do what one does with all of it: every term, both players, all statistics.
+"""Two processes with half a batch each match one process with the full batch: all losses, both optimizers, all statistics.
 
-Adam divides a gradient by its own size, so a rounding error in a gradient near zero would become a whole step; `epsilon` is
-raised to where it does not. What is left are float32 sums in another order: 3e-8 in the weights was seen, 1e-6 is allowed.
+Adam divides a gradient by its magnitude, so a rounding error in a gradient near zero would become a full step; a larger `epsilon`
+prevents this. The remaining difference is the order of float32 sums: 3e-8 was measured in the weights, 1e-6 is allowed.
 """
 
 import csv
@@ -37,22 +37,22 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """Five for training, and for validation seven, of which one is none: the second process finds nothing in its last batch."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_root(tmp_path_factory) -> Path:
+    """Five training images, six validation images and one unreadable file: the last batch of the second process is empty."""
+    root = tmp_path_factory.mktemp("images")
     for part, count in (("train", 5), ("val", 7)):
         (root / part).mkdir()
         for number in range(count):
             coarse = np.random.default_rng(number).integers(0, 256, (5, 6, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize((48, 40), Image.Resampling.BILINEAR).save(root / part / f"{number}.png")
-    (root / "val" / "5.png").write_text("no picture")
+    (root / "val" / "5.png").write_text("not an image")
     return root
 
 
-def two_processes(folder: Path, pictures: Path, program: list[str]) -> int:
-    """The exit code of a run on two processes, told apart from one process's only by the number of devices."""
+def two_processes(folder: Path, image_root: Path, program: list[str]) -> int:
+    """Exit code of a run on two processes, which differs from the run on one process only in the number of devices."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [*WORDS, "trainer.devices=2", f"data.root={pictures}", f"runs_folder={folder}"]
+    words = [*WORDS, "trainer.devices=2", f"data.root={image_root}", f"runs_folder={folder}"]
     done = subprocess.run([sys.executable, *program, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
@@ -64,17 +64,17 @@ def the_folder(folder: Path) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def one(pictures, tmp_path_factory) -> RunFolder:
+def one(image_root, tmp_path_factory) -> RunFolder:
     folder = tmp_path_factory.mktemp("one")
-    words = [*WORDS, "trainer.devices=1", f"data.root={pictures}", f"runs_folder={folder}"]
+    words = [*WORDS, "trainer.devices=1", f"data.root={image_root}", f"runs_folder={folder}"]
     assert train(compose("train", words).config, words, "gsq") == 0
     return the_folder(folder)
 
 
 @pytest.fixture(scope="module")
-def two(pictures, tmp_path_factory) -> RunFolder:
+def two(image_root, tmp_path_factory) -> RunFolder:
     folder = tmp_path_factory.mktemp("two")
-    assert two_processes(folder, pictures, ["-m", "experiments.train"]) == 0
+    assert two_processes(folder, image_root, ["-m", "experiments.train"]) == 0
     return the_folder(folder)
 
 
@@ -99,8 +99,8 @@ def test_the_weights_the_averages_and_the_optimizers_agree(one, two):
     assert theirs["state_dict"]["objective.lecam.means"].abs().min() > 0
     assert_close(ours[STATE]["average"], theirs[STATE]["average"])
     assert {key: ours[STATE][key] for key in ("updates", "batches")} == {"updates": 4, "batches": 4}
-    for player in (0, 1):
-        state, expected = (each["optimizer_states"][player]["state"] for each in (ours, theirs))
+    for index in (0, 1):
+        state, expected = (each["optimizer_states"][index]["state"] for each in (ours, theirs))
         assert len(expected) > 5
         for parameter, moments in expected.items():
             assert_close(state[parameter], moments)
@@ -117,7 +117,7 @@ def test_logged_losses_are_those_of_the_joined_batch(one, two):
         assert row == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_the_result_is_that_of_all_pictures(one, two):
+def test_the_result_covers_all_images(one, two):
     ours, theirs = (json.loads((folder.path / "result.json").read_text()) for folder in (two, one))
     for result in (ours, theirs):
         result["metrics"].pop("perf/seconds")
@@ -128,9 +128,9 @@ def test_the_result_is_that_of_all_pictures(one, two):
     assert ours["unreadable"] == theirs["unreadable"] == ["val/5.png"]
 
 
-def test_a_reading_process_leaves_signals_to_its_training_process(pictures):
-    """A terminal signals all processes alike; batches beyond the two that are read ahead still come."""
-    config = compose("train", [*WORDS, f"data.root={pictures}", "workers=1"]).config
+def test_a_reading_process_leaves_signals_to_its_training_process(image_root):
+    """A terminal signals all processes; batches beyond the two prefetched ones still arrive."""
+    config = compose("train", [*WORDS, f"data.root={image_root}", "workers=1"]).config
     loader = ImageData(build(config["data"]), config["batch_size"], config["seed"], config["workers"]).train_dataloader()
     stream = iter(loader)
     next(stream)
@@ -161,13 +161,13 @@ main("train", train.run, "")
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_both_and_the_run_goes_on_to_the_same_bits(two, pictures, tmp_path):
+def test_a_signal_to_one_process_stops_both_and_the_run_resumes_to_the_same_bits(two, image_root, tmp_path):
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    assert two_processes(tmp_path, pictures, ["interrupted.py"]) == 128 + signal.SIGTERM
+    assert two_processes(tmp_path, image_root, ["interrupted.py"]) == 128 + signal.SIGTERM
     folder = the_folder(tmp_path)
     assert folder.state == "running"
     assert [path.name for path in folder.checkpoints.iterdir()][-1:] == ["updates_00000002.ckpt"]
-    assert two_processes(tmp_path, pictures, ["-m", "experiments.train"]) == 0
+    assert two_processes(tmp_path, image_root, ["-m", "experiments.train"]) == 0
     ours, theirs = (load_checkpoint(each.checkpoints / LAST) for each in (folder, two))
     for name, value in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], value), name

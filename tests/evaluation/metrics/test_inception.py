@@ -89,10 +89,10 @@ def test_inception_score_by_hand_is_the_number_of_classes_that_are_surely_seen()
     assert score_of(logits) == pytest.approx(4.0)
 
 
-def test_every_whole_number_survives_normalisation_and_fractions_are_cut_off():
+def test_every_whole_number_survives_normalization_and_fractions_are_cut_off():
     values = torch.arange(256)
-    normalised = values.float() / 127.5 - 1
-    assert torch.equal(to_uint8(normalised * 0.5 + 0.5), values.to(torch.uint8))
+    normalized = values.float() / 127.5 - 1
+    assert torch.equal(to_uint8(normalized * 0.5 + 0.5), values.to(torch.uint8))
     assert to_uint8(torch.tensor([0.9 / 255, 254.9 / 255, 1.0])).tolist() == [0, 254, 255]
 
 

@@ -52,7 +52,7 @@ def test_blocks_change_nothing(monkeypatch):
 def test_points_on_a_line_by_hand():
     reference = torch.tensor([[0.0], [1.0], [2.0], [3.0]])  # to neighbor 1: balls of radius 1, together [-1, 4]
     generated = torch.tensor([[4.0], [4.0001], [-1.0], [10.0]])  # balls: 0.0001, 0.0001, 5, 5.9999
-    assert precision_recall(generated, reference, 1) == (0.5, 1.0)  # 4 and -1 lie on a surface; the ball of -1 reaches to 4
+    assert precision_recall(generated, reference, 1) == (0.5, 1.0)  # 4 and -1 are on a surface; the ball of -1 reaches to 4
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -109,7 +109,7 @@ def test_metrics_that_need_more_samples_are_skipped_and_named(count, left):
     assert found.skipped["inception_score"] == Skipped(reason)
 
 
-def test_cards_say_what_the_numbers_were_made_of():
+def test_cards_state_how_the_numbers_were_computed():
     cards = results(of=reference(), stored_features=40).cards
     assert cards["gfid"] | {"code_version": ""} == {
         "metric": "gfid", "backend": "torch", "network": "small", "weights": "file 0123", "resize": "mean of areas to 4",

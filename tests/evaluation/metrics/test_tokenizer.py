@@ -61,7 +61,7 @@ def test_every_number_has_a_card_and_what_lacks_weights_is_skipped_in_one_line()
         assert f"fetch {file}" in skipped.reason
 
 
-def test_cards_say_what_was_measured_on_how_many_images():
+def test_cards_state_what_was_measured_on_how_many_images():
     card = computed(make_batch(3), make_batch(2)).cards["psnr"]
     expected = {"n": 5, "subject": "ema", "image_size": 32, "seed": 1, "reference": "photos", "transform": "crop", "guidance": None}
     assert expected.items() <= card.items()
@@ -224,7 +224,7 @@ def test_too_few_images_for_a_distance_or_a_score_are_named(small_inception):
     assert one.skipped["inception_score"] == Skipped("inception_score needs at least 20 images, 1 were evaluated")
 
 
-def test_the_card_of_a_network_names_its_file_with_the_hash_of_what_lies_there(small_inception):
+def test_the_card_of_a_network_names_its_file_with_the_hash_of_its_content(small_inception):
     card = computed(make_batch(2)).cards["rfid"]
     assert card["weights"] == f"{FILES['inception'].filename} {sha256(FILES['inception'].path)[:12]}"
 

@@ -1,4 +1,4 @@
-"""metrics.csv after its writer was ended by force, W&B without a network, and loggers that fail."""
+"""metrics.csv after its writer was killed, W&B without a network, and loggers that fail."""
 
 import csv
 import json
@@ -47,21 +47,21 @@ def evaluation(counts: torch.Tensor | None = COUNTS) -> Evaluation:
     )
 
 
-def picture(folder: Path) -> Path:
-    Image.new("RGB", (8, 8), "red").save(folder / "picture.png")
-    return folder / "picture.png"
+def save_red_image(folder: Path) -> Path:
+    Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+    return folder / "red.png"
 
 
 @pytest.fixture
 def logged(monkeypatch) -> list[dict]:
-    """What a W&B run is given."""
+    """Rows logged to a W&B run."""
     rows: list[dict] = []
     monkeypatch.setattr(WandbRun, "experiment", SimpleNamespace(log=rows.append))
     return rows
 
 
-def test_an_evaluation_shows_its_picture_and_the_use_of_each_groups_codes(logged, tmp_path):
-    Tolerant(WandbRun(save_dir=tmp_path, offline=True)).log_evaluation(evaluation(), picture(tmp_path), step=7)
+def test_an_evaluation_logs_its_figure_and_the_code_usage_of_each_group(logged, tmp_path):
+    Tolerant(WandbRun(save_dir=tmp_path, offline=True)).log_evaluation(evaluation(), save_red_image(tmp_path), step=7)
     (row,) = logged
     assert row["trainer/global_step"] == 7
     assert row["val/comparison"].image.size == (8, 8)
@@ -72,12 +72,12 @@ def test_an_evaluation_shows_its_picture_and_the_use_of_each_groups_codes(logged
     assert [histogram.histogram[0], histogram.histogram[-1], sum(histogram.histogram)] == [2, 2, 4]
 
 
-def test_an_evaluation_without_counts_or_picture_shows_what_there_is(logged, tmp_path):
+def test_an_evaluation_without_counts_or_figure_logs_the_rest(logged, tmp_path):
     Tolerant(WandbRun(save_dir=tmp_path, offline=True)).log_evaluation(evaluation(counts=None), None, step=7)
     assert logged == [{"trainer/global_step": 7}]
 
 
-def test_a_logger_that_fails_says_so_once(caplog):
+def test_a_logger_that_fails_warns_once(caplog):
     class Broken(MetricsTable):
         def __init__(self):
             pass
@@ -116,12 +116,12 @@ def test_a_network_that_dies_during_a_run_stops_nothing(tmp_path, monkeypatch, c
     (folder,) = (tmp_path / "test").iterdir()
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     assert [row["updates"] for row in rows] == ["1", "1", "2", "2"]
-    told = set(rows[0]) | set(json.loads((folder / "result.json").read_text())["metrics"])
-    assert "val/codebook_usage" in told
-    assert not any("_group/" in key for key in told)
+    keys = set(rows[0]) | set(json.loads((folder / "result.json").read_text())["metrics"])
+    assert "val/codebook_usage" in keys
+    assert not any("_group/" in key for key in keys)
 
 
-def test_a_run_offline_lies_in_the_run_folder_and_ends(tmp_path, monkeypatch):
+def test_an_offline_run_is_stored_in_the_run_folder_and_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     folder = RunFolder(tmp_path / "0123456789ab")
@@ -132,7 +132,7 @@ def test_a_run_offline_lies_in_the_run_folder_and_ends(tmp_path, monkeypatch):
     run = logger.logger.experiment
     assert (run.name, run.group, run.tags, run.id, run.offline) == ("my run", "sevens", ("a tag",), folder.path.name, True)
     logger.log_metrics({"train/loss/total": 0.5}, step=1)
-    logger.log_evaluation(evaluation(), picture(tmp_path), step=1)
+    logger.log_evaluation(evaluation(), save_red_image(tmp_path), step=1)
     logger.finalize("success")
     assert not logger.failed
     (written,) = folder.path.glob("wandb/offline-run-*/run-0123456789ab.wandb")

@@ -28,7 +28,7 @@ def test_a_write_limit_is_one_message_and_the_earlier_checkpoint_stays(tmp_path,
     assert torch.equal(load_checkpoint(tmp_path / "1")["weights"], torch.zeros(10))
 
 
-def test_what_cannot_be_saved_for_another_reason_says_its_own(tmp_path, monkeypatch):
+def test_other_errors_while_saving_keep_their_message(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("something else")
 
