@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from skimage import data
 
 from experiments import evaluate, export, generate, report, sweep, tokenize, train
@@ -160,7 +159,3 @@ def test_the_probe_of_the_text_composes(place, monkeypatch):
     for name in "ABC":
         (place / "runs/digits/tokenizer" / name).symlink_to("RUN")
     assert len(compose("probe", [command.split()[-1]]).config["tokenizer"]) == 3
-
-
-def test_blocks_of_yaml_are_yaml():
-    assert [yaml.safe_load(block) for block in blocks("yaml")]
