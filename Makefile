@@ -35,7 +35,7 @@ check: install ## style, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell conf experiments tests tokenizer README.md Makefile
+	$(BIN)/codespell conf experiments tests tokenizer README.md .github/CONTRIBUTING.md Makefile
 
 format: install ## fix style automatically
 	$(BIN)/ruff check --fix .
