@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from experiments import evaluate, export
 from experiments.config.compose import compose, main
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import load_tokenizer
 from experiments.training.loop import train

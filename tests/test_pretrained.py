@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.config.checks import read_yaml
 from experiments.config.compose import CONF, compose
+from experiments.config.files import read_yaml
 from tokenizer import ConvDecoder, ConvEncoder, GroupedSphericalQuantizer, ImageTokenizer, VectorQuantizer, pretrained
 from tokenizer.interfaces import Configurable, Quantizer, TokenSpec
 

@@ -10,7 +10,7 @@ import pytest
 from experiments import probe
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.probing import study
 from experiments.runs.folder import RunFolder
 from experiments.training.loop import train

@@ -11,7 +11,7 @@ from skimage import data
 from experiments import evaluate, export, generate, report, sweep, tokenize, train
 from experiments.config import command_line
 from experiments.config.compose import CONF, compose, expand, main
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
 from experiments.training.loop import train as train_run

@@ -5,7 +5,6 @@ Every check works on plain containers and raises one `ConfigError`.
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,6 @@ from experiments.config.draft import ABSENT, MAIN_GROUPS, OVERRIDING_GROUPS, Dra
 from experiments.config.errors import ConfigError
 from experiments.config.files import read_defaults, read_yaml
 from experiments.config.signatures import signature
-
-
-def nearest(key: str, keys: Iterable[str]) -> str:
-    """The most similar key as the end of a message; empty if none is similar."""
-    found = similar(key, keys)
-    return f"; nearest: `{found}`" if found else ""
 
 
 def check_missing(draft: Draft) -> None:
@@ -153,15 +146,6 @@ def _check_call(config: dict[str, Any], path: str) -> None:
     if absent:
         advice = f"add `+{path}.{absent[0]}=...` or state it in the YAML"
         raise ConfigError(path, reason=f"{target} needs {', '.join(absent)}", advice=advice)
-
-
-def check_setting(config: dict[str, Any], key: str, choices: tuple[str, ...] = (), minimum: int | None = None) -> None:
-    """A setting that no constructor takes is one of `choices`, or at least `minimum`."""
-    value = config[key]
-    if choices and value not in choices:
-        raise ConfigError(key, value, expected=f"one of {', '.join(choices)}")
-    if minimum is not None and not (isinstance(value, int) and value >= minimum):
-        raise ConfigError(key, value, expected=f"a whole number of at least {minimum}")
 
 
 def check_output(path: Path, is_file: bool) -> None:

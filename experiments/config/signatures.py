@@ -4,12 +4,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from experiments.config.errors import ConfigError, spelled
-from experiments.config.packages import CONF, PACKAGES, ROOT, buildable_packages, module_path
-
-__all__ = ["CONF", "PACKAGES", "ROOT", "show", "signature"]
-
-show = spelled
+from experiments.config.errors import ConfigError
+from experiments.config.packages import buildable_packages, module_path
 
 
 def signature(target: str) -> dict[str, bool]:

@@ -11,7 +11,7 @@ import yaml
 
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.evaluation.results import Skipped, skipped_of
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError, DataError
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.config.validation import nearest
 from experiments.tables.sweep_file import Row, SweepFile
 from experiments.training.checks import check

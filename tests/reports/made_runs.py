@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from experiments.config.compose import Composition, compose
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.runs.folder import RunFolder
 from experiments.tables.sweep_file import Row, SweepFile
 

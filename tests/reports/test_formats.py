@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.reports.formats import comma_separated, latex, markdown
 from experiments.reports.report import make_report
 from experiments.tables.reading import read_sweep

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.evaluation.results import Skipped, plain
 from experiments.reports.measured import measure, published_values
 from experiments.tables.reading import read_sweep

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.config.validation import config_error
 from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments.config.compose import compose
-from experiments.config.signatures import CONF, ROOT
+from experiments.config.packages import CONF, ROOT
 from experiments.report import run
 from experiments.reports.formats import latex, markdown
 from experiments.reports.report import make_report

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.runs.model_folder import ModelFolder
 
 TOKENS = {"codebook_size": 64, "groups": 2}

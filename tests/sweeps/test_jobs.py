@@ -7,7 +7,7 @@ import pytest
 
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.sweeps.jobs import compose_jobs
 from experiments.tables.reading import read_sweep
 from tokenizer.weights import FILES, MissingWeightsError

@@ -10,7 +10,7 @@ import torch
 
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.signatures import CONF, ROOT
+from experiments.config.packages import CONF, ROOT
 from experiments.runs.build import build
 from experiments.sweeps.entries import Entry
 from experiments.sweeps.jobs import Job, compose_jobs

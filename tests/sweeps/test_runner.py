@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.processes import last_line
 from experiments.sweeps.entries import Entry, Stage, sync_duplicates

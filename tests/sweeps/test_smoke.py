@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import load_tokenizer

@@ -17,8 +17,8 @@ import pytest
 from experiments import sweep
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
+from experiments.config.packages import CONF, ROOT
 from experiments.config.settings import SweepSettings
-from experiments.config.signatures import CONF, ROOT
 from experiments.evaluation.results import Skipped, plain
 from experiments.runs.folder import LOCK, RunFolder
 from experiments.sweeps import placement

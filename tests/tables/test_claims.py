@@ -84,7 +84,7 @@ def test_an_unknown_row_or_metric_is_named_with_the_nearest():
 
 
 def test_a_wrong_claim_is_found_when_its_file_is_read(tmp_path):
-    from experiments.config.signatures import CONF
+    from experiments.config.packages import CONF
 
     (tmp_path / "sweep/gsq").mkdir(parents=True)
     (tmp_path / "experiment").symlink_to(CONF / "experiment")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.config.errors import ConfigError, spelled
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.tables.reading import read_sweep, sweep_names
 
 TABLE = {

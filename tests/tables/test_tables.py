@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.config.signatures import CONF
+from experiments.config.packages import CONF
 from experiments.runs.build import build
 from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.tables.reading import read_sweep, sweep_names

@@ -13,7 +13,7 @@ from PIL import Image
 from experiments import tokenize
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError, DataError, DiskFull
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.data.source import Draw
 from experiments.data.transforms import normalize
 from experiments.runs.build import build

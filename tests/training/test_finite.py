@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.config.errors import NonFinite
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.training.finite import FiniteCheck
 
 BAD = """

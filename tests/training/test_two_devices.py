@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.runs.folder import RunFolder
 from tests.training.made_models import GENERATOR, run, write_tokens
 

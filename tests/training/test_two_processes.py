@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from experiments.config.compose import compose
-from experiments.config.signatures import ROOT
+from experiments.config.packages import ROOT
 from experiments.data.loading import ImageData
 from experiments.runs.build import build
 from experiments.runs.checkpoints import STATE, load_checkpoint
