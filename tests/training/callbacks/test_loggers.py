@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,9 +137,11 @@ def test_an_offline_run_is_stored_in_the_run_folder_and_ends(tmp_path, monkeypat
     logger.finalize("success")
     assert not logger.failed
     (written,) = folder.path.glob("wandb/offline-run-*/run-0123456789ab.wandb")
-    content = written.read_bytes()
-    for key in ("train/loss/total", "val/codebook_usage_group/01", "val/comparison", "val/codebook_counts"):
-        assert key.encode() in content, key
+    keys = ("train/loss/total", "val/codebook_usage_group/01", "val/comparison", "val/codebook_counts")
+    until = time.monotonic() + 20  # another process writes the file, and may end a little later
+    while not all(key.encode() in written.read_bytes() for key in keys) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [key for key in keys if key.encode() not in written.read_bytes()] == []
     assert len(list(written.parent.glob("files/media/images/val/comparison*.png"))) == 1
 
 
