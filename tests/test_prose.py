@@ -21,7 +21,7 @@ AVOIDED = {
     r"by heart|for the eye|for people|without a word|last words": "memorizes, preview, human-readable, silently, last line",
     r"set the sizes|keep the settings|take over": "leave the docstring out",
     r"(?:colour|favour|behaviour|neighbour|honour)\w*": "-or",
-    r"\w*(?:normalis|initialis|recognis|regularis|optimis|generalis|summaris|serialis|organis|realis|utilis|minimis|maximis)\w*": "-iz-",
+    r"\w*(?:normalis|initialis|recognis|regularis|optimis|generalis|summaris|serialis|organis|realis|utili[s]|minimis|maximis)\w*": "-iz-",
     r"grey|centre[ds]?|licence|metres?|whilst|towards|modelling|labelled|labelling|cancelled|travelled": "American spelling",
 }
 ALLOWED = {  # names that are contracts or belong to others, and the files that hold the words themselves
