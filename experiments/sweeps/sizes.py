@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError
 from experiments.runs.build import build
+from experiments.training.schedules import in_updates
 
 IMAGES = 2  # batch norms need more than one
 BYTES_PER_PARAMETER, BYTES_OF_AVERAGE = 16, 4  # weight, gradient, two moments of the optimizer in float32; EMA
@@ -52,16 +53,18 @@ def size_of(config: Mapping[str, Any], image_size: int, devices: int) -> Size:
         tokenizer, discriminator = build(config["task"]["tokenizer"]), build(config["task"]["discriminator"])
         images = torch.empty(IMAGES, 3, image_size, image_size)
         operations, activations = _count(tokenizer, lambda: _reconstruct(tokenizer, images))
-        played, played_activations = _count(discriminator, lambda: discriminator(images)) if discriminator else (0.0, 0.0)
+        of_discriminator, its_activations = _count(discriminator, lambda: discriminator(images)) if discriminator else (0.0, 0.0)
     parameters, others = (sum(p.numel() for p in part.parameters()) if part else 0 for part in (tokenizer, discriminator))
     at_once = config["batch_size"] / config["accumulate"] / devices
+    updates = config["updates"]
+    adversarial_updates = updates - in_updates(config["discriminator_start"], updates, "discriminator_start")
     half = 0.5 if config["trainer"]["precision"] == "bf16-mixed" else 1.0
     stored = BYTES_PER_PARAMETER * (parameters + others) + BYTES_OF_AVERAGE * parameters
     return Size(
         parameters=parameters,
         discriminator_parameters=others,
-        memory=stored + at_once * half * (activations + played_activations),
-        operations=config["updates"] * config["batch_size"] * (PASSES * operations + DISCRIMINATOR_PASSES * played),
+        memory=stored + at_once * half * (activations + its_activations),
+        operations=config["batch_size"] * (updates * PASSES * operations + adversarial_updates * DISCRIMINATOR_PASSES * of_discriminator),
     )
 
 

@@ -21,7 +21,7 @@ from experiments.data.source import DataSource
 from experiments.evaluation.results import plain
 from experiments.evaluation.results_table import show
 from experiments.runs.build import build
-from experiments.runs.checkpoints import STATE, load_checkpoint, newest_checkpoint, updates_of
+from experiments.runs.checkpoints import newest_checkpoint, updates_of
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import initialize
 from experiments.training.callbacks.interruption import Interruption
@@ -149,7 +149,7 @@ def _remove_stale_files(folder: RunFolder, config: Mapping[str, Any], checkpoint
 
 def _fit(config: dict[str, Any], source: DataSource, task: ClockedTask, folder: RunFolder, checkpoint: Path | None) -> int:
     """Train, evaluate and write the result; returns the exit code."""
-    resumed_at = load_checkpoint(checkpoint, "meta")[STATE]["updates"] if checkpoint else 0
+    resumed_at = updates_of(checkpoint) if checkpoint else 0
     if checkpoint:
         log.info("resuming from update %d (%s)", resumed_at, checkpoint)
     data = ImageData(source, config["batch_size"] // config["accumulate"], config["seed"], config["workers"])

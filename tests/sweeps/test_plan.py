@@ -52,6 +52,15 @@ def test_parameters_are_those_of_the_parts():
     assert size().discriminator_parameters == 0
 
 
+def test_operations_of_the_discriminator_count_from_its_start_on():
+    alone, late, half, all_along = (
+        size(f"discriminator={name}", "updates=8", f"discriminator_start={start}").operations
+        for name, start in (("none", 0), ("patchgan", 8), ("patchgan", 4), ("patchgan", 0))
+    )
+    assert late == alone < half
+    assert all_along - alone == pytest.approx(2 * (half - alone))
+
+
 def test_layers_count_as_by_hand():
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Linear(16, 4)).to("meta")
     operations, stored = _count(layers, lambda: layers(torch.empty(2, 3, 16, 16, device="meta")))
