@@ -41,9 +41,14 @@ def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loade
     Raises:
         ConfigError: an override of a group or key that these files do not have.
     """
+    from hydra.errors import HydraException
+
     groups = [override for override in overrides if folders.is_group(override.key_or_group)]
-    _check_groups(name, groups, folders, loader)
-    draft = _draft(name, [override.input_line or "" for override in groups], folders, loader)
+    try:
+        draft = _draft(name, [override.input_line or "" for override in groups], folders, loader)
+    except HydraException:
+        _check_groups(name, groups, folders, loader)  # has a message of ours for most of what Hydra refuses
+        raise
     for override in overrides:
         key, value = override.key_or_group, value_of(override)
         exists = at(draft.raw, key, ABSENT) is not ABSENT
