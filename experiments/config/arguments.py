@@ -10,9 +10,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.packages import buildable_packages
-from experiments.config.validation import nearest
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 PLAIN: dict[Any, str] = {

@@ -13,8 +13,8 @@ from typing import Any
 
 from experiments.config.checks import check_keys, check_missing, check_targets
 from experiments.config.command_line import main
-from experiments.config.draft import Draft, at, dotted, similar
-from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.draft import Draft, at, dotted
+from experiments.config.errors import ConfigError, TesseraError, nearest
 from experiments.config.files import ConfigFolders, read_yaml
 from experiments.config.flat import compose_flat
 from experiments.config.help_text import POSITIONAL
@@ -72,7 +72,7 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
     if folders.find(name) is None:
         known = folders.verbs()
         label = f"{folders.main.name}/{name}.yaml"
-        raise ConfigError(name, reason=f"there is no {label}", expected=f"one of {', '.join(known)}", nearest=similar(name, known))
+        raise ConfigError(name, reason=f"there is no {label}", expected=f"one of {', '.join(known)}", nearest=nearest(name, known))
     others: tuple[str, ...] = ()
     with _readable(folders):
         if verb in POSITIONAL:
@@ -174,7 +174,7 @@ def _unknown_reference(draft: Draft, key: str) -> ConfigError:
     value = at(draft.raw, key)
     names = [name for name in re.findall(r"\$\{([\w.]+)\}", str(value)) if name not in known]
     reason = f"refers to `{names[0]}`, which this configuration does not have" if names else "refers to a key that does not exist"
-    return ConfigError(key, value, reason=reason, nearest=similar(names[0], known) if names else "", place=draft.place(key), advice="")
+    return ConfigError(key, value, reason=reason, nearest=nearest(names[0], known) if names else "", place=draft.place(key), advice="")
 
 
 def _validated(verb: str, draft: Draft, resolved: dict[str, Any]) -> Any:

@@ -1,19 +1,17 @@
 """A configuration before its interpolations are resolved: its files, and where the value of a key is set."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import UNSET, ConfigError
 from experiments.config.files import ConfigFolders
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
 MAIN_GROUPS = ("task", "protocol")  # groups whose chosen file belongs to the verb's own: it brings groups and settings
-KEY_RESOLVERS = ("divisor_of", "at_least", "length")
-ABSENT: Any = object()
+KEY_RESOLVERS = ("divisor_of", "length")
 
 
 @dataclass(frozen=True)
@@ -63,26 +61,13 @@ class Draft:
     def place(self, key: str) -> str:
         """The experiment or scale file that sets the value of a key; empty if none does."""
         value = at(self.raw, key)
-        files = [source.path for source in self.sources if self.overrides(source) and at(source.keys, key, ABSENT) == value]
+        files = [source.path for source in self.sources if self.overrides(source) and at(source.keys, key, UNSET) == value]
         return self.folders.label(files[-1]) if files else ""
 
     def explain(self, error: ConfigError) -> ConfigError:
         """An error about a place in the tree as one about the key that sets it, with the file that does so."""
         key, place = source_key(self.raw, error.key), source_key(self.raw, error.place) if error.place else ""
-        advice = None if error.advice == f"change `{error.key}`" else error.advice
-        fields = {"reason": error.reason, "expected": error.expected, "nearest": error.nearest}
-        return ConfigError(key, error.value, place=place or self.place(key), advice=advice, **fields)
-
-
-def similar(key: str, keys: Iterable[str]) -> str:
-    """The most similar dotted key, among its siblings if it has any; empty if none is similar."""
-    keys = list(keys)
-    parent, _, name = key.rpartition(".")
-    siblings = {other.rpartition(".")[2]: other for other in keys if other.rpartition(".")[0] == parent}
-    found = [siblings[close] for close in difflib.get_close_matches(name, siblings, 1)]
-    if not found and not (parent and siblings):
-        found = difflib.get_close_matches(key, keys, 1) or [other for other in keys if other.rpartition(".")[2] == name]
-    return found[0] if found else ""
+        return error.changed(key=key, place=place or self.place(key))
 
 
 def dotted(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:

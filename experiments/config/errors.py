@@ -3,7 +3,8 @@
 An error carries what it is about in fields; no code reads the text of a message.
 """
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,13 @@ class ConfigError(TesseraError, ValueError):
 
     def at(self, place: str) -> "ConfigError":
         """The same error with the place where it happened."""
-        place = f"{place}, {self.place}" if self.place else place
-        fields = {"reason": self.reason, "expected": self.expected, "nearest": self.nearest, "advice": self.advice}
-        return ConfigError(self.key, self.value, place=place, **fields)
+        return self.changed(place=", ".join(part for part in (place, self.place) if part))
+
+    def changed(self, **fields: Any) -> "ConfigError":
+        """The same error with other fields; the default advice names the new key."""
+        if "key" in fields and self.advice == f"change `{self.key}`":
+            fields["advice"] = None
+        return ConfigError(**{**vars(self), **fields})
 
 
 class DataError(TesseraError, ValueError):
@@ -140,6 +145,17 @@ def config_errors(place: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise ConfigError(place=place, reason=str(error)) from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The most similar known word, of dotted keys one with the same parent if there is any; empty if none is similar."""
+    known = list(known)
+    parent, _, name = word.rpartition(".")
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
+    matches = [siblings[close] for close in difflib.get_close_matches(name, siblings, 1)]
+    if not matches and not (parent and siblings):
+        matches = difflib.get_close_matches(word, known, 1) or [other for other in known if other.rpartition(".")[2] == name]
+    return matches[0] if matches else ""
 
 
 def spelled(value: Any) -> str:

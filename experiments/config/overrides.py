@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.draft import similar
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
 
@@ -111,7 +110,7 @@ def check_choice(mount: str, value: Any, folders: ConfigFolders, place: str = ""
     if value is None:
         raise ConfigError(mount, value, expected=f"one of {listed}", place=place, advice=f"leave `{mount}` out")
     if str(value) not in known:
-        fields = {"reason": f"{group} has no `{value}`", "nearest": similar(str(value), known), "place": place}
+        fields = {"reason": f"{group} has no `{value}`", "nearest": nearest(str(value), known), "place": place}
         raise ConfigError(mount, value, expected=f"one of {listed}", advice="", **fields)
 
 

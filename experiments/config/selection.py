@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.checks import check_keys, chosen_in, unknown_group, unknown_key
-from experiments.config.draft import ABSENT, MAIN_GROUPS, OVERRIDING_GROUPS, Draft, Source, at, merge
-from experiments.config.errors import ConfigError, spelled
+from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, Source, at, merge
+from experiments.config.errors import UNSET, ConfigError, spelled
 from experiments.config.files import ConfigFolders, read_defaults, read_yaml
 from experiments.config.overrides import check_choice, mount_of, value_of
 
@@ -46,7 +46,7 @@ def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loade
     draft = _draft(name, [override.input_line or "" for override in groups], folders, loader)
     for override in overrides:
         key, value = override.key_or_group, value_of(override)
-        exists = at(draft.raw, key, ABSENT) is not ABSENT
+        exists = at(draft.raw, key, UNSET) is not UNSET
         if override not in groups and override.is_add() and not override.is_force_add() and exists:
             raise ConfigError(f"+{key}", value, reason="the key exists already", advice="write it without +")
         if override not in groups and not override.is_add() and not exists:

@@ -3,15 +3,14 @@
 A validator of ours may raise a `ConfigError`: its fields are kept, and the place where it happened is added.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from experiments.config.errors import UNSET, ConfigError, spelled
+from experiments.config.errors import UNSET, ConfigError, nearest, spelled
 
 Location = tuple[int | str, ...]
 LONGEST = 80  # characters of a value that a message repeats
@@ -71,21 +70,13 @@ def config_error(
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):
         own_key = raised.key if not key or raised.key == key or raised.key.startswith(f"{key}.") else f"{key}.{raised.key}".rstrip(".")
-        advice = None if raised.advice == f"change `{raised.key}`" else raised.advice
-        place = ", ".join(part for part in (place, raised.place) if part)
-        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest}
-        return ConfigError(own_key, _short(raised.value), place=place, advice=advice, **fields)
+        return raised.changed(key=own_key, value=_short(raised.value)).at(place)
     if details["type"] == "extra_forbidden":
         name, known = str(location[-1]), _fields_at(model, location[:-1])
         return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)
     if details["type"] == "missing":
         return ConfigError(key, reason="is missing", place=place)
     return ConfigError(key, _short(details["input"]), expected=_expected(details), nearest=_nearest_choice(details), place=place)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most similar; empty if none is similar."""
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 def _first(error: ValidationError) -> ErrorDetails:

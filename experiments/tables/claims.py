@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import nearest
+from experiments.config.errors import ConfigError, nearest
 
 Operand = tuple[str, str]  # name of a row, key of a metric
 Values = Mapping[Operand, float]

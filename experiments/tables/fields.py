@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import nearest
+from experiments.config.errors import ConfigError, nearest
 
 PLAIN = "text, a number, true, false, null or a list of them"
 

@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import StrictModel, nearest
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.validation import StrictModel
 from experiments.tables.fields import Text
 from experiments.tables.numbers import number
 

@@ -7,9 +7,9 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, ScalarNode
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.files import ConfigFolders
-from experiments.config.validation import Location, config_error, nearest
+from experiments.config.validation import Location, config_error
 from experiments.tables.sweep_file import SweepFile
 
 ENTRIES = {"rows": "row", "columns": "column", "claims": "claim"}

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
 
-from experiments.config.errors import ConfigError, spelled
-from experiments.config.validation import StrictModel, nearest
+from experiments.config.errors import ConfigError, nearest, spelled
+from experiments.config.validation import StrictModel
 from experiments.evaluation import metrics
 from experiments.evaluation.metrics.metric import Metric
 from experiments.tables.claims import parse
