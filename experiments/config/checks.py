@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, at, dotted, source_key
 from experiments.config.errors import UNSET, ConfigError, nearest
-from experiments.config.files import read_defaults, read_yaml
+from experiments.config.files import choices_in, read_yaml
 from experiments.config.signatures import signature
 
 
@@ -51,12 +51,9 @@ def _check_keys(draft: Draft, config: dict[str, Any], declared: dict[str, Any], 
 
 
 def unknown_key(draft: Draft, key: str, value: Any = UNSET) -> ConfigError:
-    """The error for a key that no selected file declares; it names the choices that declare it, or the nearest key.
+    """The error for a key that no selected file declares, with the choices that declare it or the nearest key.
 
-    Args:
-        draft: the configuration.
-        key: the dotted key.
-        value: its value, if the command line sets it; otherwise it is in the tree.
+    A `value` is that of the command line; without one the key is in the tree.
     """
     place = draft.place(key) if value is UNSET else ""
     value = at(draft.raw, key) if value is UNSET else value
@@ -94,7 +91,7 @@ def unknown_group(draft: Draft, mount: str, value: Any, place: str = "") -> Conf
     for group in MAIN_GROUPS:
         chosen = draft.choices.get(group)
         for path in draft.folders.files(group) if chosen else []:
-            if any(mount in (name, name.partition("@")[2]) for name, _ in chosen_in(path)):
+            if any(mount in (name, name.partition("@")[2]) for name in choices_in(path)):
                 reason = f"{group}={chosen} has no group `{mount}`"
                 return ConfigError(mount, value, reason=reason, place=place, advice=f"{group}={path.stem} has it")
     if not draft.choices:
@@ -104,25 +101,8 @@ def unknown_group(draft: Draft, mount: str, value: Any, place: str = "") -> Conf
     return ConfigError(mount, value, reason=reason, expected=f"one of {', '.join(draft.choices)}", nearest=near, place=place, advice="")
 
 
-def chosen_in(path: Path, overriding: bool = False) -> list[tuple[str, Any]]:
-    """Groups of the defaults list of a file with their choices.
-
-    Args:
-        path: the file.
-        overriding: give the groups that it overrides instead of those that it brings.
-    """
-    entries = [(str(name), choice) for entry in read_defaults(path) if isinstance(entry, dict) for name, choice in entry.items()]
-    found = [(name, choice) for name, choice in entries if name.startswith("override ") == overriding]
-    return [(re.sub(r"^(override |optional )*/?", "", name), choice) for name, choice in found]
-
-
 def check_targets(config: Any, path: str = "") -> None:
-    """Every node with a `_target_` has the arguments that its constructor takes.
-
-    Args:
-        config: a part of the resolved configuration.
-        path: its dotted key.
-    """
+    """Every node with a `_target_`, in the part of a resolved configuration at the key `path`, has the arguments of its constructor."""
     if isinstance(config, dict) and "_target_" in config:
         _check_call(config, path)
     entries = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()

@@ -49,19 +49,11 @@ class Composition:
         """The chosen file of each group, `optimizer@discriminator_optimizer` for a group mounted elsewhere."""
         return self.draft.choices
 
-    @property
-    def unresolved(self) -> dict[str, Any]:
-        """The tree with its interpolations as text."""
-        return self.draft.raw
-
 
 def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composition:
     """Compose `<verb>.yaml` with overrides, resolve it and check it.
 
-    Args:
-        verb: name of the main file and of the settings.
-        overrides: `key=value` in Hydra's grammar, and `--config-dir=FOLDER` for more configuration files.
-        config_dir: folder of our configuration files.
+    Overrides are `key=value` in Hydra's grammar, and `--config-dir=FOLDER` for more configuration files.
 
     Raises:
         ConfigError: anything that is wrong with it.
@@ -70,9 +62,8 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
     plain, added, name = split(overrides)
     folders, name = ConfigFolders(config_dir.resolve(), added), name or verb
     if folders.find(name) is None:
-        known = folders.verbs()
-        label = f"{folders.main.name}/{name}.yaml"
-        raise ConfigError(name, reason=f"there is no {label}", expected=f"one of {', '.join(known)}", nearest=nearest(name, known))
+        known, reason = folders.verbs(), f"there is no {folders.main.name}/{name}.yaml"
+        raise ConfigError(name, reason=reason, expected=f"one of {', '.join(known)}", nearest=nearest(name, known))
     others: tuple[str, ...] = ()
     with _readable(folders):
         if verb in POSITIONAL:
@@ -102,7 +93,8 @@ def _composed(name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draf
     check_missing(draft)
     check_keys(draft)
     resolved = _resolved(draft, config)
-    allow_plugins(_plugins(resolved))
+    plugins = resolved.get("plugins") or []
+    allow_plugins(map(str, plugins if isinstance(plugins, list) else [plugins]))
     try:
         check_targets(resolved)
     except ConfigError as error:
@@ -141,11 +133,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\nTo append")[0].partition("\nConfig search path")[0].partition("full_key:")[0].split())
 
 
-def _plugins(resolved: dict[str, Any]) -> list[str]:
-    plugins = resolved.get("plugins") or []
-    return [str(name) for name in plugins] if isinstance(plugins, list) else [str(plugins)]
-
-
 def _resolved(draft: Draft, config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -169,7 +156,6 @@ def _resolved(draft: Draft, config: Any) -> dict[str, Any]:
 
 
 def _unknown_reference(draft: Draft, key: str) -> ConfigError:
-    """The error for an interpolation of a key that does not exist."""
     known = list(dotted(draft.raw))
     value = at(draft.raw, key)
     names = [name for name in re.findall(r"\$\{([\w.]+)\}", str(value)) if name not in known]

@@ -16,12 +16,7 @@ KEY_RESOLVERS = ("divisor_of", "length")
 
 @dataclass(frozen=True)
 class Source:
-    """One YAML file of a composition.
-
-    Attributes:
-        path: the file.
-        keys: its content, nested under the package that it is mounted at.
-    """
+    """One YAML file of a composition, with its keys nested under the package that it is mounted at."""
 
     path: Path
     keys: dict[str, Any]
@@ -91,13 +86,7 @@ def at(tree: Any, key: str, missing: Any = None) -> Any:
 
 
 def merge(tree: dict[str, Any], keys: dict[str, Any], replace: bool = False) -> None:
-    """Add keys to a tree.
-
-    Args:
-        tree: changed in place.
-        keys: what is added.
-        replace: whether a value takes the place of a mapping, as in a composition; otherwise all keys stay.
-    """
+    """Add keys to a tree, in place. With `replace` a value takes the place of a mapping, as in a composition; otherwise all keys stay."""
     for key, value in keys.items():
         if isinstance(value, dict):
             below = tree.get(key)

@@ -11,17 +11,7 @@ from experiments.config.overrides import check_choice, check_override, parse, va
 
 
 def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draft, tuple[str, ...]]:
-    """The settings of a verb, and the overrides that are not its own, which it hands on to the training of every row.
-
-    Args:
-        verb: name of the module in experiments.
-        name: of the main file.
-        plain: the overrides, without options.
-        folders: the folders of configuration files.
-
-    Raises:
-        ConfigError: a required setting is missing, or an override cannot be read.
-    """
+    """The settings of a verb in the main file `name`, and the overrides that are not its own but those of the training of every row."""
     path = folders.find(name)
     assert path is not None
     keys = read_yaml(path)

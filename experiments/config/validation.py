@@ -4,7 +4,7 @@ A validator of ours may raise a `ConfigError`: its fields are kept, and the plac
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,7 +31,6 @@ EXPECTED = {
     "dict_type": MAPPING,
     "model_type": MAPPING,
     "model_attributes_type": MAPPING,
-    "literal_error": "{expected}",
     "greater_than": "a number above {gt}",
     "greater_than_equal": "a number of at least {ge}",
     "less_than": "a number below {lt}",
@@ -76,7 +75,9 @@ def config_error(
         return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)
     if details["type"] == "missing":
         return ConfigError(key, reason="is missing", place=place)
-    return ConfigError(key, _short(details["input"]), expected=_expected(details), nearest=_nearest_choice(details), place=place)
+    return ConfigError(
+        key, _short(details["input"]), expected=_expected(details), nearest=nearest(str(details["input"]), _choices(details)), place=place
+    )
 
 
 def _first(error: ValidationError) -> ErrorDetails:
@@ -95,19 +96,16 @@ def _expected(details: ErrorDetails) -> str:
         return f'text; a number needs quotes, such as "{spelled(value)}"'
     if details["type"] == "string_pattern_mismatch":
         return f"text that matches {context['pattern']}"
+    if choices := _choices(details):
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
     known = EXPECTED.get(details["type"])
-    return known.format(**_choices(context)) if known else details["msg"].removeprefix("Input should be ")
+    return known.format(**context) if known else details["msg"].removeprefix("Input should be ")
 
 
-def _choices(context: Mapping[str, Any]) -> dict[str, Any]:
-    """The context of an error, its choices without quotes: `one of paper, gpu`."""
-    text = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
-    return {**context, "expected": f"one of {text}" if "," in text else text}
-
-
-def _nearest_choice(details: ErrorDetails) -> str:
-    choices = str(_choices(details.get("ctx", {}))["expected"]).removeprefix("one of ").split(", ")
-    return nearest(str(details["input"]), choices) if details["type"] == "literal_error" else ""
+def _choices(details: ErrorDetails) -> list[str]:
+    """Values of a Literal, out of pydantic's `'paper', 'gpu' or 'mini'`; none for another error."""
+    text = details["ctx"]["expected"] if details["type"] == "literal_error" else ""
+    return [choice for choice in text.replace("'", "").replace(" or ", ", ").split(", ") if choice]
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:

@@ -7,8 +7,7 @@ from pydantic import model_validator
 
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.validation import StrictModel
-from experiments.tables.fields import Text
-from experiments.tables.numbers import number
+from experiments.tables.fields import Text, number
 
 
 class Coefficients(StrictModel):

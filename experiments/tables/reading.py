@@ -15,18 +15,8 @@ from experiments.tables.sweep_file import SweepFile
 ENTRIES = {"rows": "row", "columns": "column", "claims": "claim"}
 
 
-def sweep_names(config_dir: Path) -> list[str]:
-    """All sweep files, such as gsq/table01_codebook."""
-    return ConfigFolders(config_dir).choices("sweep")
-
-
 def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> SweepFile:
-    """Read and check a sweep file.
-
-    Args:
-        name: of the file, such as gsq/table01_codebook, or its beginning.
-        config_dir: folder of the configuration files.
-        added: folders of `--config-dir`.
+    """Read and check the sweep file of a name such as gsq/table01_codebook, or of its beginning; `added` are folders of `--config-dir`.
 
     Raises:
         ConfigError: there is no such file, or something in it is wrong; names file, row and the nearest valid word.
