@@ -28,21 +28,13 @@ __all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]
 
 @dataclass(frozen=True)
 class Composition:
-    """A configuration that has passed all checks.
+    """A configuration that has passed all checks."""
 
-    Attributes:
-        config: plain nested containers, all interpolations resolved.
-        overrides: what it was composed with, as the command line has it, the options for files among them.
-        draft: the same configuration with its interpolations as text, and its files.
-        settings: the verb's own settings, an instance of its class in `experiments.config.settings`.
-        others: of a verb over tables, the overrides for the training of every row.
-    """
-
-    config: dict[str, Any]
-    overrides: list[str]
-    draft: Draft
-    settings: Any
-    others: tuple[str, ...] = ()
+    config: dict[str, Any]  # plain nested containers, all interpolations resolved
+    overrides: list[str]  # as the command line has them, the options for files among them
+    draft: Draft  # the same configuration with its interpolations as text, and its files
+    settings: Any  # the verb's own, an instance of its class in `experiments.config.settings`
+    others: tuple[str, ...] = ()  # of a verb over tables: overrides for the training of every row
 
     @property
     def choices(self) -> dict[str, str | None]:

@@ -24,21 +24,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration with interpolations still in place.
+    """A configuration with interpolations still in place."""
 
-    Attributes:
-        raw: the tree; interpolations are strings.
-        sources: its files in the order in which they are merged, the verb's own file among them.
-        choices: the chosen file of each group.
-        folders: the folders of configuration files.
-        verb: name of the main file.
-    """
-
-    raw: dict[str, Any]
-    sources: list[Source]
-    choices: dict[str, str | None]
+    raw: dict[str, Any]  # interpolations are strings
+    sources: list[Source]  # in the order in which they are merged, the verb's own file among them
+    choices: dict[str, str | None]  # the chosen file of each group
     folders: ConfigFolders
-    verb: str
+    verb: str  # name of the main file
 
     @property
     def declared(self) -> dict[str, Any]:

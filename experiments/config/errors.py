@@ -71,13 +71,7 @@ class ConfigError(TesseraError, ValueError):
 
 
 class DataError(TesseraError, ValueError):
-    """A file or folder of data that is absent, damaged or not what it was taken for.
-
-    Args:
-        path: the file or folder; None where it has none.
-        reason: what is wrong.
-        key: the configuration key of the path; empty for none.
-    """
+    """A file or folder of data that is absent, damaged or not what it was taken for; `key` is the configuration key of its path."""
 
     def __init__(self, path: Path | str | None, reason: str, key: str = "") -> None:
         self.path, self.reason, self.key = path, reason, key
@@ -88,10 +82,7 @@ class DataError(TesseraError, ValueError):
 class RunFolderError(TesseraError, ValueError):
     """A run folder that cannot be used as asked.
 
-    Args:
-        path: the folder.
-        reason: what is wrong, and what to do.
-        changes: settings that differ between the run and a configuration, each as key, value of the run, value of the configuration.
+    Each of `changes` is a setting with its value in the run and in the configuration, which differ.
     """
 
     def __init__(self, path: Path | str, reason: str, changes: Sequence[tuple[str, Any, Any]] = ()) -> None:
@@ -100,13 +91,7 @@ class RunFolderError(TesseraError, ValueError):
 
 
 class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
-    """A file that could not be written.
-
-    Args:
-        path: the file.
-        reason: message of the system.
-        needed: its size in bytes; None if that is not known.
-    """
+    """A file that could not be written, for a reason of the system; `needed` is its size in bytes, if known."""
 
     def __init__(self, path: Path | str, reason: str, needed: int | None = None) -> None:
         self.path, self.reason, self.needed = Path(path), reason, needed
@@ -118,14 +103,7 @@ class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
 
 
 class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
-    """A loss, a gradient or a score that is not finite.
-
-    Args:
-        reason: what is not finite, and what to do.
-        update: number of the update; None outside of training.
-        terms: loss terms of that update by name.
-        keys: names of its images.
-    """
+    """A loss, a gradient or a score that is not finite; of an update, with its number, loss terms and names of its images."""
 
     def __init__(self, reason: str, update: int | None = None, terms: dict[str, float] | None = None, keys: tuple[str, ...] = ()) -> None:
         self.reason, self.update, self.terms, self.keys = reason, update, terms or {}, keys
@@ -134,11 +112,7 @@ class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
 
 @contextmanager
 def config_errors(place: str) -> Iterator[None]:
-    """Turn a ValueError of the library, which knows no configuration, into a ConfigError.
-
-    Args:
-        place: dotted key of the part that is called.
-    """
+    """Turn a ValueError of the library, called for the part at the key `place`, into a ConfigError."""
     try:
         yield
     except TesseraError:

@@ -13,15 +13,10 @@ PREFIX = re.compile(r"^(override |optional )*/?")
 
 @dataclass(frozen=True)
 class ConfigFolders:
-    """Our folder of configuration files, and those that the command line adds. Of two files with one name the first counts.
-
-    Attributes:
-        main: our folder.
-        added: folders of `--config-dir`.
-    """
+    """Our folder of configuration files, and those that the command line adds. Of two files with one name the first counts."""
 
     main: Path
-    added: tuple[Path, ...] = ()
+    added: tuple[Path, ...] = ()  # by `--config-dir`
 
     @property
     def all(self) -> tuple[Path, ...]:

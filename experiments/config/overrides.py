@@ -64,11 +64,7 @@ def value_of(override: "Override") -> Any:
 
 
 def check_override(override: "Override", folders: ConfigFolders) -> None:
-    """Refuse an override that no composition has a use for.
-
-    Raises:
-        ConfigError: a setting of Hydra, several values, or a choice that its group does not have.
-    """
+    """Refuse an override that no composition has a use for: of Hydra, with several values, or a choice that its group does not have."""
     group, key = override.key_or_group, mount_of(override)
     value = value_of(override)
     if group == "sweep":

@@ -26,14 +26,10 @@ Crops = Literal["as_data", "ten_crop"]
 
 
 class GroupSettings(StrictModel):
-    """Settings of a verb whose configuration has groups, whose keys are not listed here.
-
-    Attributes:
-        plugins: packages besides our own that a `_target_` may name.
-    """
+    """Settings of a verb whose configuration has groups, whose keys are not listed here."""
 
     model_config = ConfigDict(extra="ignore")
-    plugins: Names = []
+    plugins: Names = []  # packages besides our own that a `_target_` may name
 
 
 class TrainSettings(GroupSettings):

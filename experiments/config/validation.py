@@ -46,25 +46,22 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def dotted(location: Location) -> tuple[str, str]:
-    """No place, and the parts of a location as one dotted key."""
-    return "", ".".join(map(str, location))
-
-
 def config_error(
-    error: ValidationError, model: type[BaseModel], place: str = "", locate: Callable[[Location], tuple[str, str]] = dotted
+    error: ValidationError,
+    model: type[BaseModel],
+    place: str = "",
+    locate: Callable[[Location], tuple[str, Location]] = lambda location: ("", location),
 ) -> ConfigError:
-    """The first problem of a validation as an error with fields.
+    """The first problem of a validation by `model` as an error with fields.
 
     Args:
-        error: raised by `model`.
-        model: the validated class; its fields are the known keys.
         place: file that was validated, or empty for the command line.
-        locate: turns pydantic's location into a place inside the file and a dotted key.
+        locate: splits pydantic's location into a place inside the file and the key in there.
     """
     details = _first(error)
     location = tuple(part for part in details["loc"] if part != "[key]")
-    inner, key = locate(location)
+    inner, rest = locate(location)
+    key = ".".join(map(str, rest))
     place = ", ".join(part for part in (place, inner) if part)
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):

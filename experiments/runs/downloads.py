@@ -41,7 +41,7 @@ def check_files() -> int:
             print_line(f"{file.name}: absent, expected at {file.path}")
         elif not file.sha256_prefix:
             print_line(f"{file.name}: present, its publisher states no SHA-256")
-        elif sha256(file.path).startswith(file.sha256_prefix):
+        elif _is_published(file):
             print_line(f"{file.name}: as published, SHA-256 {sha256(file.path)[:12]}")
         else:
             wrong += 1
@@ -54,7 +54,7 @@ def fetch_files(files: list[WeightsFile]) -> int:
     """Download files, but those that are present and right; 1 if one failed."""
     failed = 0
     for file in files:
-        if file.path.is_file() and sha256(file.path).startswith(file.sha256_prefix):  # of those without a hash any
+        if file.path.is_file() and _is_published(file):
             print_line(f"{file.name}: already at {file.path}")
             continue
         try:
@@ -103,6 +103,11 @@ def _with_progress(response: IO[bytes], file: WeightsFile, expected: int) -> Ite
         while block := response.read(BYTES_PER_READ):
             progress.update(task, advance=len(block))
             yield block
+
+
+def _is_published(file: WeightsFile) -> bool:
+    """Whether the file on this machine has the published SHA-256, or exists where none is stated."""
+    return sha256(file.path).startswith(file.sha256_prefix)
 
 
 def _wrong_hash(file: WeightsFile, path: Path) -> str:

@@ -64,9 +64,7 @@ def effective(task: Mapping[str, Any]) -> dict[str, Any]:
 def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:
     """Twelve hexadecimal digits that name a run.
 
-    Args:
-        config: resolved configuration.
-        contents: digests of the files that the configuration only names: the fingerprint of `data`, the digest of `init_from`.
+    `contents` are digests of the files that the configuration only names: the fingerprint of `data`, the digest of `init_from`.
     """
     return short_hash({"config": relevant(config), "contents": contents})
 
@@ -138,11 +136,7 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration.
-
-        Raises:
-            RunFolderError: the folder is no run folder.
-        """
+        """The resolved configuration; a RunFolderError if the folder is no run folder."""
         file = self.path / CONFIG
         if not file.is_file():
             raise RunFolderError(self.path, f"it has no {CONFIG}; expected a run folder such as {EXAMPLE}")
@@ -168,8 +162,6 @@ class RunFolder:
         """Write the files that describe the run, and mark it as running.
 
         Args:
-            config: resolved configuration.
-            overrides: overrides of the command line.
             contents: see `identity`; those of an earlier start remain.
             about: description of the model: `tokens`, `classes`, `tokenizer`.
         """

@@ -64,13 +64,7 @@ def end_requests() -> Iterator[list[int]]:
 
 
 class TrainingFailedError(TesseraError):
-    """A training that ended without a result.
-
-    Args:
-        reason: what happened.
-        status: exit status of its process; None if it ended well.
-        log: file with its output.
-    """
+    """A training that ended without a result; `status` is the exit status of its process, `log` the file with its output."""
 
     def __init__(self, reason: str, status: int | None = None, log: Path | None = None) -> None:
         self.reason, self.status, self.log = reason, status, log

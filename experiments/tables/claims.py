@@ -38,12 +38,7 @@ class Missing(Exception):  # noqa: N818 (a state of a value, not a failure)
 
 
 def parse(when: str, rows: Collection[str], keys: Collection[str]) -> None:
-    """Check a predicate.
-
-    Args:
-        when: the predicate.
-        rows: names that it may use.
-        keys: metrics that it may use.
+    """Check a predicate, which may use rows and metrics of these names.
 
     Raises:
         ConfigError: something in it is not allowed or not known; names it.
@@ -126,11 +121,7 @@ def _refused(node: ast.expr, expected: str, near: str = "") -> ConfigError:
 
 
 def _truth(node: ast.expr, values: Values) -> bool:
-    """Value of a predicate.
-
-    Raises:
-        Missing: neither the present values nor a part that alone is decisive give one.
-    """
+    """Value of a predicate; Missing if neither the present values nor a part that alone is decisive give one."""
     match node:
         case ast.BoolOp(op=op, values=parts):
             decisive, missing = isinstance(op, ast.Or), None

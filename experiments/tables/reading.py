@@ -44,14 +44,14 @@ def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> Swe
         raise config_error(error, SweepFile, place, lambda location: _locate(location, content)) from error
 
 
-def _locate(location: Location, content: Any) -> tuple[str, str]:
+def _locate(location: Location, content: Any) -> tuple[str, Location]:
     """`row 3 (sphere)` and the key in there."""
     place = ""
     if len(location) > 1 and location[0] in ENTRIES:
         entry, number = content[location[0]][location[1]], int(location[1]) + 1
         name = f" ({entry['name']})" if location[0] == "rows" and isinstance(entry, dict) and "name" in entry else ""
         place, location = f"{ENTRIES[str(location[0])]} {number}{name}", location[2:]
-    return place, ".".join(map(str, location))
+    return place, location
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
