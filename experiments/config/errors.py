@@ -3,6 +3,7 @@
 An error carries what it is about in fields; no code reads the text of a message.
 """
 
+import copyreg
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,7 @@ class TesseraError(Exception):
     """Base of all errors that are shown as one line. It keeps its class and fields when it is pickled, whatever its constructor takes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new, (type(self),), {"args": self.args, **self.__dict__}
-
-
-def _new(kind: type[TesseraError]) -> TesseraError:
-    return kind.__new__(kind)
+        return copyreg.__newobj__, (type(self),), {"args": self.args, **self.__dict__}  # type: ignore[attr-defined]
 
 
 class ConfigError(TesseraError, ValueError):

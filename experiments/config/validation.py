@@ -14,23 +14,20 @@ from experiments.config.errors import UNSET, ConfigError, nearest, spelled
 
 Location = tuple[int | str, ...]
 LONGEST = 80  # characters of a value that a message repeats
-WHOLE, MAPPING = "a whole number", "keys and values"
+KINDS = {  # by the beginning of pydantic's names of errors
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+}
 EXPECTED = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
-    "int_type": WHOLE,
-    "int_from_float": WHOLE,
-    "int_parsing": WHOLE,
-    "float_type": "a number",
-    "float_parsing": "a number",
+    "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": MAPPING,
-    "model_type": MAPPING,
-    "model_attributes_type": MAPPING,
     "greater_than": "a number above {gt}",
     "greater_than_equal": "a number of at least {ge}",
     "less_than": "a number below {lt}",
@@ -88,15 +85,13 @@ def _first(error: ValidationError) -> ErrorDetails:
 
 
 def _expected(details: ErrorDetails) -> str:
-    value, context = details["input"], details.get("ctx", {})
-    if details["type"] == "string_type" and isinstance(value, int | float):
+    kind, value = details["type"], details["input"]
+    if kind == "string_type" and isinstance(value, int | float):
         return f'text; a number needs quotes, such as "{spelled(value)}"'
-    if details["type"] == "string_pattern_mismatch":
-        return f"text that matches {context['pattern']}"
     if choices := _choices(details):
         return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-    known = EXPECTED.get(details["type"])
-    return known.format(**context) if known else details["msg"].removeprefix("Input should be ")
+    known = EXPECTED.get(kind) or KINDS.get(kind.partition("_")[0])
+    return known.format(**details.get("ctx", {})) if known else details["msg"].removeprefix("Input should be ")
 
 
 def _choices(details: ErrorDetails) -> list[str]:

@@ -32,10 +32,9 @@ class TokenizerGoneError(TesseraError):
 
 
 def load_tokenizer(path: str | Path, weights: Weights = "ema", key: str = "tokenizer") -> tuple[ImageTokenizer, dict[str, Any]]:
-    """A trained tokenizer, in eval mode on the CPU, with the configuration that builds it.
+    """A trained tokenizer in a run folder or an export, in eval mode on the CPU, with the configuration that builds it.
 
     Args:
-        path: a run folder, or a folder written by `python -m experiments.export`.
         weights: the averaged or the trained weights of a run folder; an export holds one of them.
         key: configuration key that names the folder, for messages.
 
@@ -121,7 +120,7 @@ def recorded_tokenizer(recorded: Mapping[str, Any], override: str | None, owner:
     Args:
         recorded: `folder`, `digest` and `weights` of the tokenizer.
         override: the folder that it is in now; None for the recorded one.
-        owner: description of the data or generator, for messages.
+        owner: the data or generator in words.
 
     Raises:
         TokenizerGoneError: no folder is given and the recorded one does not exist.

@@ -189,10 +189,6 @@ class SweepFile(Scaled):
         """The printed cells of a row, one for each column."""
         return list(row.published) or [None] * len(self.columns)
 
-    def base_of(self, row: Row) -> str:
-        """The experiment that a row changes."""
-        return row.base or self.base
-
     def place_in_file(self, row: Row) -> str:
         """Number and name of a row."""
         return f"row {self.rows.index(row) + 1} ({row.name})"
@@ -217,7 +213,7 @@ class SweepFile(Scaled):
         budget = {**self.budget(scale), **row.budget(scale)}
         changes = [f"{key}={spelled(value)}" for key, value in budget.items() if key not in row.overrides]
         overrides = [f"{key}={spelled(value)}" for key, value in row.overrides.items()]
-        return [f"experiment={self.base_of(row)}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
+        return [f"experiment={row.base or self.base}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
 
 
 def _check_once(key: str, names: list[str], where: str) -> None:
