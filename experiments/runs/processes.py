@@ -72,7 +72,9 @@ class TrainingFailedError(TesseraError):
 
 
 def run_training(overrides: list[str], output: Path) -> None:
-    """Run `experiments.train` to its end, its output appended to a file. A request to end is passed on: both processes end.
+    """Run `experiments.train` to its end, its output appended to a file. A request to end is passed on.
+
+    The training then saves and ends, and so does this process.
 
     Raises:
         TrainingFailedError: it failed; quotes its last line.
