@@ -10,9 +10,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.packages import buildable_packages
-from experiments.config.validation import nearest
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 PLAIN: dict[Any, str] = {
@@ -26,15 +25,7 @@ LISTS, MAPPINGS = ("list", "tuple", "Sequence", "Iterable", "set", "frozenset"),
 
 
 def check_tree(config: Any, path: str = "") -> None:
-    """Check the arguments of every `_target_` in a resolved configuration; imports what they name.
-
-    Args:
-        config: a part of a configuration.
-        path: dotted key of `config`.
-
-    Raises:
-        ConfigError: a value of another type than its argument has.
-    """
+    """Check the arguments of every `_target_` in the part of a resolved configuration at the key `path`; imports what they name."""
     entries = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in entries:
         check_tree(value, f"{path}.{key}".lstrip("."))
@@ -45,12 +36,9 @@ def check_tree(config: Any, path: str = "") -> None:
 
 
 def check_arguments(constructor: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
-    """Check the plain values among the arguments of a class or function against its annotations.
+    """Check the plain values among the arguments of the part at the key `path` against the annotations of its class or function.
 
-    Args:
-        constructor: the class or function.
-        arguments: by name. Objects, parts that are to be built, and names that the constructor does not have are passed over.
-        path: dotted key of the part.
+    Objects, parts that are to be built, and names that the constructor does not have are passed over.
 
     Raises:
         ConfigError: a value of another type, or a number that is not finite.

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from experiments.config.draft import ABSENT, MAIN_GROUPS, OVERRIDING_GROUPS, Draft, at, dotted, similar, source_key
-from experiments.config.errors import ConfigError
-from experiments.config.files import read_defaults, read_yaml
+from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, at, dotted, source_key
+from experiments.config.errors import UNSET, ConfigError, nearest
+from experiments.config.files import choices_in, read_yaml
 from experiments.config.signatures import signature
 
 
@@ -50,16 +50,13 @@ def _check_keys(draft: Draft, config: dict[str, Any], declared: dict[str, Any], 
                 raise ConfigError(path, value, expected=f"the keys {', '.join(known)}", place=draft.place(path), advice=advice)
 
 
-def unknown_key(draft: Draft, key: str, value: Any = ABSENT) -> ConfigError:
-    """The error for a key that no selected file declares; it names the choices that declare it, or the nearest key.
+def unknown_key(draft: Draft, key: str, value: Any = UNSET) -> ConfigError:
+    """The error for a key that no selected file declares, with the choices that declare it or the nearest key.
 
-    Args:
-        draft: the configuration.
-        key: the dotted key.
-        value: its value, if the command line sets it; otherwise it is in the tree.
+    A `value` is that of the command line; without one the key is in the tree.
     """
-    place = draft.place(key) if value is ABSENT else ""
-    value = at(draft.raw, key) if value is ABSENT else value
+    place = draft.place(key) if value is UNSET else ""
+    value = at(draft.raw, key) if value is UNSET else value
     reason = f"this configuration has no key `{key}`"
     for mount, choice in draft.choices.items():
         group = mount.partition("@")[0]
@@ -75,7 +72,7 @@ def unknown_key(draft: Draft, key: str, value: Any = ABSENT) -> ConfigError:
         return ConfigError(key, value, reason=f"{reason} yet, but {parent['_target_']} takes `{name}`", place=place, advice=advice)
     known = [*dotted(draft.declared), *(f"{key.rpartition('.')[0]}.{argument}" for argument in arguments)]
     source = source_key(draft.raw, key)
-    near = source if source != key and at(draft.raw, source, ABSENT) is not ABSENT else similar(key, known)
+    near = source if source != key and at(draft.raw, source, UNSET) is not UNSET else nearest(key, known)
     beside = [name for name in parent if name != "_target_"] if isinstance(parent, dict) and "." in key else []
     expected = f"one of {', '.join(beside)}" if beside and not near else ""
     advice = "" if near or beside else _elsewhere(draft, key)
@@ -94,35 +91,18 @@ def unknown_group(draft: Draft, mount: str, value: Any, place: str = "") -> Conf
     for group in MAIN_GROUPS:
         chosen = draft.choices.get(group)
         for path in draft.folders.files(group) if chosen else []:
-            if any(mount in (name, name.partition("@")[2]) for name, _ in chosen_in(path)):
+            if any(mount in (name, name.partition("@")[2]) for name in choices_in(path)):
                 reason = f"{group}={chosen} has no group `{mount}`"
                 return ConfigError(mount, value, reason=reason, place=place, advice=f"{group}={path.stem} has it")
     if not draft.choices:
         return ConfigError(mount, value, reason=f"{draft.verb} has no groups", place=place)
     reason = f"{draft.verb} has no group `{mount}`"
-    near = similar(mount, draft.choices)
+    near = nearest(mount, draft.choices)
     return ConfigError(mount, value, reason=reason, expected=f"one of {', '.join(draft.choices)}", nearest=near, place=place, advice="")
 
 
-def chosen_in(path: Path, overriding: bool = False) -> list[tuple[str, Any]]:
-    """Groups of the defaults list of a file with their choices.
-
-    Args:
-        path: the file.
-        overriding: give the groups that it overrides instead of those that it brings.
-    """
-    entries = [(str(name), choice) for entry in read_defaults(path) if isinstance(entry, dict) for name, choice in entry.items()]
-    found = [(name, choice) for name, choice in entries if name.startswith("override ") == overriding]
-    return [(re.sub(r"^(override |optional )*/?", "", name), choice) for name, choice in found]
-
-
 def check_targets(config: Any, path: str = "") -> None:
-    """Every node with a `_target_` has the arguments that its constructor takes.
-
-    Args:
-        config: a part of the resolved configuration.
-        path: its dotted key.
-    """
+    """Every node with a `_target_`, in the part of a resolved configuration at the key `path`, has the arguments of its constructor."""
     if isinstance(config, dict) and "_target_" in config:
         _check_call(config, path)
     entries = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
@@ -138,7 +118,7 @@ def _check_call(config: dict[str, Any], path: str) -> None:
         raise error.at(path) from None
     for name in config:
         if name != "_target_" and name not in arguments:
-            near = similar(name, arguments)
+            near = nearest(name, arguments)
             expected = "" if near else f"one of {', '.join(arguments) or 'none'}"
             reason = f"{target} has no argument `{name}`"
             raise ConfigError(f"{path}.{name}", config[name], reason=reason, expected=expected, nearest=near, advice="")

@@ -44,15 +44,20 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def run_command(command: Callable[[list[str]], int | None]) -> None:
-    """Run a verb and end the process. An error that a user can correct is one line and exit status 1; any other keeps its traceback.
+def main(verb: str, run: "Callable[[Composition], int | None]", description: str, config_dir: Path = CONF) -> None:
+    """The command line of a verb: compose and check its configuration, call `run`, and end the process with the status that it returns.
+
+    An error that a user can correct is one line and exit status 1; any other keeps its traceback.
 
     Args:
-        command: takes the arguments of the command line, returns the exit status.
+        verb: name of the module in experiments and of the file in conf.
+        run: does the work; imports what is heavy inside.
+        description: one sentence for --help.
+        config_dir: folder of the configuration files.
     """
     prepare_process()
     try:
-        status = command(sys.argv[1:]) or 0
+        status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
     except KeyboardInterrupt:
         status = 130
     except (TesseraError, MissingWeightsError) as error:
@@ -61,18 +66,6 @@ def run_command(command: Callable[[list[str]], int | None]) -> None:
         sys.stderr.write(f"error: {error}\n")
         status = 1
     sys.exit(status)
-
-
-def main(verb: str, run: "Callable[[Composition], int | None]", description: str, config_dir: Path = CONF) -> None:
-    """The command line of a verb: read it, compose and check the configuration, and call `run`; ends the process.
-
-    Args:
-        verb: name of the module in experiments and of the file in conf.
-        run: does the work; imports what is heavy inside. What it returns is the exit status.
-        description: one sentence for --help.
-        config_dir: folder of the configuration files.
-    """
-    run_command(lambda arguments: _command(verb, run, description, config_dir, arguments))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,7 +109,7 @@ def _command(verb: str, run: "Callable[[Composition], int | None]", description:
     if options.cfg:
         import yaml
 
-        printed = composition.config if options.resolve else composition.unresolved
+        printed = composition.config if options.resolve else composition.draft.raw
         sys.stdout.write(yaml.safe_dump(printed, sort_keys=False, allow_unicode=True))
         return 0
     try:
@@ -145,16 +138,7 @@ def _multirun(verb: str, overrides: list[str], config_dir: Path) -> int:
 
 
 def run_jobs(verb: str, jobs: list[list[str]], labels: list[str]) -> int:
-    """Run jobs one after another, each in a fresh process, also after one that failed.
-
-    Args:
-        verb: the module in experiments.
-        jobs: overrides of each.
-        labels: one line for each.
-
-    Returns:
-        0 if all succeeded, otherwise 1.
-    """
+    """Run a verb with the overrides of each job, one after another in fresh processes, also after one that failed; 0 if all succeeded."""
     states = []
     for number, (label, job) in enumerate(zip(labels, jobs, strict=True), 1):
         _print(f"[{number}/{len(jobs)}] {label}")

@@ -13,8 +13,8 @@ from typing import Any
 
 from experiments.config.checks import check_keys, check_missing, check_targets
 from experiments.config.command_line import main
-from experiments.config.draft import Draft, at, dotted, similar
-from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.draft import Draft, at, dotted
+from experiments.config.errors import ConfigError, TesseraError, nearest
 from experiments.config.files import ConfigFolders, read_yaml
 from experiments.config.flat import compose_flat
 from experiments.config.help_text import POSITIONAL
@@ -28,40 +28,24 @@ __all__ = ["CONF", "Composition", "ConfigError", "compose", "expand", "main"]
 
 @dataclass(frozen=True)
 class Composition:
-    """A configuration that has passed all checks.
+    """A configuration that has passed all checks."""
 
-    Attributes:
-        config: plain nested containers, all interpolations resolved.
-        overrides: what it was composed with, as the command line has it, the options for files among them.
-        draft: the same configuration with its interpolations as text, and its files.
-        settings: the verb's own settings, an instance of its class in `experiments.config.settings`.
-        others: of a verb over tables, the overrides for the training of every row.
-    """
-
-    config: dict[str, Any]
-    overrides: list[str]
-    draft: Draft
-    settings: Any
-    others: tuple[str, ...] = ()
+    config: dict[str, Any]  # plain nested containers, all interpolations resolved
+    overrides: list[str]  # as the command line has them, the options for files among them
+    draft: Draft  # the same configuration with its interpolations as text, and its files
+    settings: Any  # the verb's own, an instance of its class in `experiments.config.settings`
+    others: tuple[str, ...] = ()  # of a verb over tables: overrides for the training of every row
 
     @property
     def choices(self) -> dict[str, str | None]:
         """The chosen file of each group, `optimizer@discriminator_optimizer` for a group mounted elsewhere."""
         return self.draft.choices
 
-    @property
-    def unresolved(self) -> dict[str, Any]:
-        """The tree with its interpolations as text."""
-        return self.draft.raw
-
 
 def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composition:
     """Compose `<verb>.yaml` with overrides, resolve it and check it.
 
-    Args:
-        verb: name of the main file and of the settings.
-        overrides: `key=value` in Hydra's grammar, and `--config-dir=FOLDER` for more configuration files.
-        config_dir: folder of our configuration files.
+    Overrides are `key=value` in Hydra's grammar, and `--config-dir=FOLDER` for more configuration files.
 
     Raises:
         ConfigError: anything that is wrong with it.
@@ -70,9 +54,8 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
     plain, added, name = split(overrides)
     folders, name = ConfigFolders(config_dir.resolve(), added), name or verb
     if folders.find(name) is None:
-        known = folders.verbs()
-        label = f"{folders.main.name}/{name}.yaml"
-        raise ConfigError(name, reason=f"there is no {label}", expected=f"one of {', '.join(known)}", nearest=similar(name, known))
+        known, reason = folders.verbs(), f"there is no {folders.main.name}/{name}.yaml"
+        raise ConfigError(name, reason=reason, expected=f"one of {', '.join(known)}", nearest=nearest(name, known))
     others: tuple[str, ...] = ()
     with _readable(folders):
         if verb in POSITIONAL:
@@ -102,7 +85,8 @@ def _composed(name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draf
     check_missing(draft)
     check_keys(draft)
     resolved = _resolved(draft, config)
-    allow_plugins(_plugins(resolved))
+    plugins = resolved.get("plugins") or []
+    allow_plugins(map(str, plugins if isinstance(plugins, list) else [plugins]))
     try:
         check_targets(resolved)
     except ConfigError as error:
@@ -141,11 +125,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\nTo append")[0].partition("\nConfig search path")[0].partition("full_key:")[0].split())
 
 
-def _plugins(resolved: dict[str, Any]) -> list[str]:
-    plugins = resolved.get("plugins") or []
-    return [str(name) for name in plugins] if isinstance(plugins, list) else [str(plugins)]
-
-
 def _resolved(draft: Draft, config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -169,12 +148,11 @@ def _resolved(draft: Draft, config: Any) -> dict[str, Any]:
 
 
 def _unknown_reference(draft: Draft, key: str) -> ConfigError:
-    """The error for an interpolation of a key that does not exist."""
     known = list(dotted(draft.raw))
     value = at(draft.raw, key)
     names = [name for name in re.findall(r"\$\{([\w.]+)\}", str(value)) if name not in known]
     reason = f"refers to `{names[0]}`, which this configuration does not have" if names else "refers to a key that does not exist"
-    return ConfigError(key, value, reason=reason, nearest=similar(names[0], known) if names else "", place=draft.place(key), advice="")
+    return ConfigError(key, value, reason=reason, nearest=nearest(names[0], known) if names else "", place=draft.place(key), advice="")
 
 
 def _validated(verb: str, draft: Draft, resolved: dict[str, Any]) -> Any:

@@ -1,29 +1,22 @@
 """A configuration before its interpolations are resolved: its files, and where the value of a key is set."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import UNSET, ConfigError
 from experiments.config.files import ConfigFolders
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
 MAIN_GROUPS = ("task", "protocol")  # groups whose chosen file belongs to the verb's own: it brings groups and settings
-KEY_RESOLVERS = ("divisor_of", "at_least", "length")
-ABSENT: Any = object()
+KEY_RESOLVERS = ("divisor_of", "length")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One YAML file of a composition.
-
-    Attributes:
-        path: the file.
-        keys: its content, nested under the package that it is mounted at.
-    """
+    """One YAML file of a composition, with its keys nested under the package that it is mounted at."""
 
     path: Path
     keys: dict[str, Any]
@@ -31,21 +24,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Draft:
-    """A configuration with interpolations still in place.
+    """A configuration with interpolations still in place."""
 
-    Attributes:
-        raw: the tree; interpolations are strings.
-        sources: its files in the order in which they are merged, the verb's own file among them.
-        choices: the chosen file of each group.
-        folders: the folders of configuration files.
-        verb: name of the main file.
-    """
-
-    raw: dict[str, Any]
-    sources: list[Source]
-    choices: dict[str, str | None]
+    raw: dict[str, Any]  # interpolations are strings
+    sources: list[Source]  # in the order in which they are merged, the verb's own file among them
+    choices: dict[str, str | None]  # the chosen file of each group
     folders: ConfigFolders
-    verb: str
+    verb: str  # name of the main file
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -63,26 +48,13 @@ class Draft:
     def place(self, key: str) -> str:
         """The experiment or scale file that sets the value of a key; empty if none does."""
         value = at(self.raw, key)
-        files = [source.path for source in self.sources if self.overrides(source) and at(source.keys, key, ABSENT) == value]
+        files = [source.path for source in self.sources if self.overrides(source) and at(source.keys, key, UNSET) == value]
         return self.folders.label(files[-1]) if files else ""
 
     def explain(self, error: ConfigError) -> ConfigError:
         """An error about a place in the tree as one about the key that sets it, with the file that does so."""
         key, place = source_key(self.raw, error.key), source_key(self.raw, error.place) if error.place else ""
-        advice = None if error.advice == f"change `{error.key}`" else error.advice
-        fields = {"reason": error.reason, "expected": error.expected, "nearest": error.nearest}
-        return ConfigError(key, error.value, place=place or self.place(key), advice=advice, **fields)
-
-
-def similar(key: str, keys: Iterable[str]) -> str:
-    """The most similar dotted key, among its siblings if it has any; empty if none is similar."""
-    keys = list(keys)
-    parent, _, name = key.rpartition(".")
-    siblings = {other.rpartition(".")[2]: other for other in keys if other.rpartition(".")[0] == parent}
-    found = [siblings[close] for close in difflib.get_close_matches(name, siblings, 1)]
-    if not found and not (parent and siblings):
-        found = difflib.get_close_matches(key, keys, 1) or [other for other in keys if other.rpartition(".")[2] == name]
-    return found[0] if found else ""
+        return error.changed(key=key, place=place or self.place(key))
 
 
 def dotted(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -106,13 +78,7 @@ def at(tree: Any, key: str, missing: Any = None) -> Any:
 
 
 def merge(tree: dict[str, Any], keys: dict[str, Any], replace: bool = False) -> None:
-    """Add keys to a tree.
-
-    Args:
-        tree: changed in place.
-        keys: what is added.
-        replace: whether a value takes the place of a mapping, as in a composition; otherwise all keys stay.
-    """
+    """Add keys to a tree, in place. With `replace` a value takes the place of a mapping, as in a composition; otherwise all keys stay."""
     for key, value in keys.items():
         if isinstance(value, dict):
             below = tree.get(key)

@@ -3,7 +3,9 @@
 An error carries what it is about in fields; no code reads the text of a message.
 """
 
-from collections.abc import Iterator, Sequence
+import copyreg
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,7 @@ class TesseraError(Exception):
     """Base of all errors that are shown as one line. It keeps its class and fields when it is pickled, whatever its constructor takes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _new, (type(self),), {"args": self.args, **self.__dict__}
-
-
-def _new(kind: type[TesseraError]) -> TesseraError:
-    return kind.__new__(kind)
+        return copyreg.__newobj__, (type(self),), {"args": self.args, **self.__dict__}  # type: ignore[attr-defined]
 
 
 class ConfigError(TesseraError, ValueError):
@@ -60,19 +58,17 @@ class ConfigError(TesseraError, ValueError):
 
     def at(self, place: str) -> "ConfigError":
         """The same error with the place where it happened."""
-        place = f"{place}, {self.place}" if self.place else place
-        fields = {"reason": self.reason, "expected": self.expected, "nearest": self.nearest, "advice": self.advice}
-        return ConfigError(self.key, self.value, place=place, **fields)
+        return self.changed(place=", ".join(part for part in (place, self.place) if part))
+
+    def changed(self, **fields: Any) -> "ConfigError":
+        """The same error with other fields; the default advice names the new key."""
+        if "key" in fields and self.advice == f"change `{self.key}`":
+            fields["advice"] = None
+        return ConfigError(**{**vars(self), **fields})
 
 
 class DataError(TesseraError, ValueError):
-    """A file or folder of data that is absent, damaged or not what it was taken for.
-
-    Args:
-        path: the file or folder; None where it has none.
-        reason: what is wrong.
-        key: the configuration key of the path; empty for none.
-    """
+    """A file or folder of data that is absent, damaged or not what it was taken for; `key` is the configuration key of its path."""
 
     def __init__(self, path: Path | str | None, reason: str, key: str = "") -> None:
         self.path, self.reason, self.key = path, reason, key
@@ -83,10 +79,7 @@ class DataError(TesseraError, ValueError):
 class RunFolderError(TesseraError, ValueError):
     """A run folder that cannot be used as asked.
 
-    Args:
-        path: the folder.
-        reason: what is wrong, and what to do.
-        changes: settings that differ between the run and a configuration, each as key, value of the run, value of the configuration.
+    Each of `changes` is a setting with its value in the run and in the configuration, which differ.
     """
 
     def __init__(self, path: Path | str, reason: str, changes: Sequence[tuple[str, Any, Any]] = ()) -> None:
@@ -95,13 +88,7 @@ class RunFolderError(TesseraError, ValueError):
 
 
 class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
-    """A file that could not be written.
-
-    Args:
-        path: the file.
-        reason: message of the system.
-        needed: its size in bytes; None if that is not known.
-    """
+    """A file that could not be written, for a reason of the system; `needed` is its size in bytes, if known."""
 
     def __init__(self, path: Path | str, reason: str, needed: int | None = None) -> None:
         self.path, self.reason, self.needed = Path(path), reason, needed
@@ -113,14 +100,7 @@ class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
 
 
 class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
-    """A loss, a gradient or a score that is not finite.
-
-    Args:
-        reason: what is not finite, and what to do.
-        update: number of the update; None outside of training.
-        terms: loss terms of that update by name.
-        keys: names of its images.
-    """
+    """A loss, a gradient or a score that is not finite; of an update, with its number, loss terms and names of its images."""
 
     def __init__(self, reason: str, update: int | None = None, terms: dict[str, float] | None = None, keys: tuple[str, ...] = ()) -> None:
         self.reason, self.update, self.terms, self.keys = reason, update, terms or {}, keys
@@ -129,17 +109,24 @@ class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
 
 @contextmanager
 def config_errors(place: str) -> Iterator[None]:
-    """Turn a ValueError of the library, which knows no configuration, into a ConfigError.
-
-    Args:
-        place: dotted key of the part that is called.
-    """
+    """Turn a ValueError of the library, called for the part at the key `place`, into a ConfigError."""
     try:
         yield
     except TesseraError:
         raise
     except ValueError as error:
         raise ConfigError(place=place, reason=str(error)) from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The most similar known word, of dotted keys one with the same parent if there is any; empty if none is similar."""
+    known = list(known)
+    parent, _, name = word.rpartition(".")
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
+    matches = [siblings[close] for close in difflib.get_close_matches(name, siblings, 1)]
+    if not matches and not (parent and siblings):
+        matches = difflib.get_close_matches(word, known, 1) or [other for other in known if other.rpartition(".")[2] == name]
+    return matches[0] if matches else ""
 
 
 def spelled(value: Any) -> str:

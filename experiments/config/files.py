@@ -1,22 +1,22 @@
 """The folders of configuration files and what is in them. Imports neither Hydra nor torch."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+PREFIX = re.compile(r"^(override |optional )*/?")
+
 
 @dataclass(frozen=True)
 class ConfigFolders:
-    """Our folder of configuration files, and those that the command line adds. Of two files with one name the first counts.
-
-    Attributes:
-        main: our folder.
-        added: folders of `--config-dir`.
-    """
+    """Our folder of configuration files, and those that the command line adds. Of two files with one name the first counts."""
 
     main: Path
-    added: tuple[Path, ...] = ()
+    added: tuple[Path, ...] = ()  # by `--config-dir`
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -66,7 +66,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def read_defaults(path: Path) -> list[Any]:
     """The defaults list of a configuration file."""
-    import yaml
-
     content = yaml.safe_load(path.read_text())
     return list(content.get("defaults") or []) if isinstance(content, dict) else []
+
+
+def choices_in(path: Path, overriding: bool = False) -> dict[str, Any]:
+    """The groups that the defaults list of a file brings, or those that it overrides, with their choices."""
+    entries = [(str(name), choice) for entry in read_defaults(path) if isinstance(entry, dict) for name, choice in entry.items()]
+    return {PREFIX.sub("", name): choice for name, choice in entries if name.startswith("override ") == overriding}

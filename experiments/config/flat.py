@@ -3,25 +3,15 @@
 from typing import Any
 
 from experiments.config.checks import check_missing, unknown_key
-from experiments.config.draft import ABSENT, Draft, Source, at, merge, similar
-from experiments.config.errors import ConfigError
+from experiments.config.draft import Draft, Source, at, merge
+from experiments.config.errors import UNSET, ConfigError, nearest
 from experiments.config.files import ConfigFolders, read_yaml
 from experiments.config.help_text import FILE_SETTINGS, POSITIONAL
 from experiments.config.overrides import check_choice, check_override, parse, value_of
 
 
 def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draft, tuple[str, ...]]:
-    """The settings of a verb, and the overrides that are not its own, which it hands on to the training of every row.
-
-    Args:
-        verb: name of the module in experiments.
-        name: of the main file.
-        plain: the overrides, without options.
-        folders: the folders of configuration files.
-
-    Raises:
-        ConfigError: a required setting is missing, or an override cannot be read.
-    """
+    """The settings of a verb in the main file `name`, and the overrides that are not its own but those of the training of every row."""
     path = folders.find(name)
     assert path is not None
     keys = read_yaml(path)
@@ -30,7 +20,7 @@ def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders)
     others = []
     for text in _keyed(verb, plain, keys):
         key, _, value = text.partition("=")
-        if at(keys, key, ABSENT) is ABSENT or isinstance(at(keys, key), dict):
+        if at(keys, key, UNSET) is UNSET or isinstance(at(keys, key), dict):
             others.append(text)
             continue
         override = parse([text])[0]
@@ -61,5 +51,5 @@ def _keyed(verb: str, plain: list[str], keys: dict[str, Any]) -> list[str]:
         elif positional:
             words.append(f"{positional.pop(0)}={word}")
         else:
-            raise ConfigError(word, expected=" or ".join(["key=value", *switches]), nearest=similar(word, switches))
+            raise ConfigError(word, expected=" or ".join(["key=value", *switches]), nearest=nearest(word, switches))
     return words

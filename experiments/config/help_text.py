@@ -2,12 +2,11 @@
 
 import re
 import textwrap
-from typing import Any
 
 import yaml
 
 from experiments.config.draft import MAIN_GROUPS
-from experiments.config.files import ConfigFolders
+from experiments.config.files import ConfigFolders, choices_in, read_defaults
 
 COLUMNS, WIDEST = 110, 40
 SETTING = re.compile(r"^( *)(\w+):[ ]*([^#\n]*?)[ ]*(?:#[ ]*(.*))?$", re.MULTILINE)
@@ -24,13 +23,9 @@ Setting = tuple[str, str, str]  # key, default, comment
 
 
 def help_text(verb: str, description: str, folders: ConfigFolders, overrides: tuple[str, ...] = ()) -> str:
-    """Usage, groups with their choices, settings with their defaults and comments, and examples.
+    """Usage, groups with their choices, settings with their defaults and comments, and examples of the main file `verb`.
 
-    Args:
-        verb: name of the main file.
-        description: one sentence.
-        folders: the folders of configuration files.
-        overrides: of the command line; one that chooses a task shows that task's groups and settings.
+    An override that chooses a task shows that task's groups and settings.
     """
     groups, settings = _contents(verb, folders)
     for group in [group for group in groups if group in MAIN_GROUPS]:
@@ -62,13 +57,14 @@ def _contents(name: str, folders: ConfigFolders) -> tuple[dict[str, str | None],
     Blocks are listed only for verbs without groups.
     """
     path = folders.find(name)
-    text = path.read_text() if path else ""
+    if path is None:
+        return {}, {}
+    text = path.read_text()
     content = yaml.safe_load(text) or {}
     settings: dict[str, Setting] = {}
-    for base in content.get("defaults", []):
+    for base in read_defaults(path):
         if isinstance(base, str) and base != "_self_":
-            inherited = _contents(f"{name.rpartition('/')[0]}/{base}".lstrip("/"), folders)[1]
-            settings |= inherited
+            settings |= _contents(f"{name.rpartition('/')[0]}/{base}".lstrip("/"), folders)[1]
     parents: list[str] = []
     for indent, part, default, comment in SETTING.findall(text):
         parents[len(indent) // 2 :] = [part]
@@ -77,12 +73,7 @@ def _contents(name: str, folders: ConfigFolders) -> tuple[dict[str, str | None],
         if default and (len(parents) == 1 or (name in POSITIONAL and isinstance(block, dict))):
             settings[key] = (key, default, comment or settings.get(key, ("", "", ""))[2])
     plain = {key: setting for key, setting in settings.items() if not isinstance(content.get(key), dict) and key != "defaults"}
-    return _groups(content.get("defaults", [])), plain
-
-
-def _groups(defaults: list[Any]) -> dict[str, str | None]:
-    entries = [entry for entry in defaults if isinstance(entry, dict)]
-    return {re.sub(r"^(override |optional )*/?", "", str(name)): choice for entry in entries for name, choice in entry.items()}
+    return choices_in(path) | choices_in(path, overriding=True), plain
 
 
 def _setting_lines(settings: list[Setting]) -> list[str]:

@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.draft import similar
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
 
@@ -17,11 +16,7 @@ CONFIG_DIR, CONFIG_NAME = "--config-dir=", "--config-name="  # options that coun
 
 
 def split(arguments: list[str]) -> tuple[list[str], tuple[Path, ...], str | None]:
-    """Overrides without the options among them, the folders of `--config-dir`, and `--config-name`.
-
-    Raises:
-        ConfigError: there is no such folder.
-    """
+    """Overrides without the options among them, the folders of `--config-dir`, which must exist, and `--config-name`."""
     options = [word for word in arguments if word.startswith((CONFIG_DIR, CONFIG_NAME))]
     folders = [Path(word.removeprefix(CONFIG_DIR)).expanduser().resolve() for word in options if word.startswith(CONFIG_DIR)]
     absent = [str(folder) for folder in folders if not folder.is_dir()]
@@ -37,11 +32,7 @@ def for_children(overrides: list[str]) -> list[str]:
 
 
 def parse(overrides: list[str]) -> "list[Override]":
-    """Hydra's reading of overrides.
-
-    Raises:
-        ConfigError: one cannot be read.
-    """
+    """Hydra's reading of overrides; a ConfigError for one that cannot be read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -73,11 +64,7 @@ def value_of(override: "Override") -> Any:
 
 
 def check_override(override: "Override", folders: ConfigFolders) -> None:
-    """Refuse an override that no composition has a use for.
-
-    Raises:
-        ConfigError: a setting of Hydra, several values, or a choice that its group does not have.
-    """
+    """Refuse an override that no composition has a use for: of Hydra, with several values, or a choice that its group does not have."""
     group, key = override.key_or_group, mount_of(override)
     value = value_of(override)
     if group == "sweep":
@@ -94,24 +81,14 @@ def check_override(override: "Override", folders: ConfigFolders) -> None:
 
 
 def check_choice(mount: str, value: Any, folders: ConfigFolders, place: str = "") -> None:
-    """Refuse a choice that its group does not have.
-
-    Args:
-        mount: the group, `optimizer@discriminator_optimizer` where it is mounted elsewhere.
-        value: the choice.
-        folders: the folders of configuration files.
-        place: file that makes the choice; empty for the command line.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
+    """Refuse a choice that the group of a mount does not have; `place` is the file that makes it, empty for the command line."""
     group = mount.partition("@")[0]
     known = folders.choices(group)
     listed = ", ".join(known[:40]) + (" ..." if len(known) > 40 else "")
     if value is None:
         raise ConfigError(mount, value, expected=f"one of {listed}", place=place, advice=f"leave `{mount}` out")
     if str(value) not in known:
-        fields = {"reason": f"{group} has no `{value}`", "nearest": similar(str(value), known), "place": place}
+        fields = {"reason": f"{group} has no `{value}`", "nearest": nearest(str(value), known), "place": place}
         raise ConfigError(mount, value, expected=f"one of {listed}", advice="", **fields)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import Container, ListConfig, OmegaConf
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import UNSET, ConfigError
 from tokenizer.weights import find_weights
 
 
@@ -18,7 +18,6 @@ def register() -> None:
     """Register the resolvers with OmegaConf; a second call changes nothing."""
     resolvers: dict[str, Callable[..., Any]] = {
         "divisor_of": divisor_of,
-        "at_least": at_least,
         "require_weights": require_weights,
         "length": length,
         "trained_with": _imported("experiments.tokens.resolvers", "trained_with"),
@@ -39,22 +38,12 @@ def _imported(module: str, name: str) -> Callable[..., Any]:
 
 def divisor_of(key: str, of: str, *, _root_: Container) -> int:
     """The value of `key`, a positive whole number that divides the value of `of`."""
-    value: int = at_least(key, 1, _root_=_root_)
-    whole: int = at_least(of, 1, _root_=_root_)
+    value, whole = whole_number(_root_, key, 1), whole_number(_root_, of, 1)
     if whole % value:
         divisors = [number for number in range(1, whole + 1) if whole % number == 0]
         near = [str(max(d for d in divisors if d < value)), *(str(d) for d in divisors if d > value)][:2]
         reason, advice = f"does not divide {of}={whole}", f"change `{key}` or `{of}`"
         raise ConfigError(key, value, reason=reason, nearest=" or ".join(near), advice=advice)
-    return value
-
-
-def at_least(key: str, minimum: int | float, *, _root_: Container) -> Any:
-    """The value of `key`, no smaller than `minimum`; a whole number if the minimum is one."""
-    value = select(_root_, key)
-    whole = isinstance(minimum, int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < minimum:
-        raise ConfigError(key, value, expected=f"a {'whole ' if whole else ''}number of at least {minimum}")
     return value
 
 
@@ -75,14 +64,17 @@ def length(key: str, *, _root_: Container) -> int:
     return len(value)
 
 
-def select(root: Container, key: str) -> Any:
-    """The value of a key, dotted from the root.
+def whole_number(root: Container, key: str, minimum: int) -> int:
+    """The value of a key, checked to be a whole number of at least `minimum`."""
+    value = select(root, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(key, value, expected=f"a whole number of at least {minimum}")
+    return value
 
-    Raises:
-        ConfigError: there is no such key.
-    """
-    missing = object()
-    value = OmegaConf.select(root, key, default=missing)
-    if value is missing:
+
+def select(root: Container, key: str) -> Any:
+    """The value of a key, dotted from the root; a ConfigError if there is no such key."""
+    value = OmegaConf.select(root, key, default=UNSET)
+    if value is UNSET:
         raise ConfigError(key, reason="a relation of this configuration names this key, which does not exist")
     return value

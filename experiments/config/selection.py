@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.checks import check_keys, chosen_in, unknown_group, unknown_key
-from experiments.config.draft import ABSENT, MAIN_GROUPS, OVERRIDING_GROUPS, Draft, Source, at, merge
-from experiments.config.errors import ConfigError, spelled
-from experiments.config.files import ConfigFolders, read_defaults, read_yaml
+from experiments.config.checks import check_keys, unknown_group, unknown_key
+from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, Source, at, merge
+from experiments.config.errors import UNSET, ConfigError, spelled
+from experiments.config.files import ConfigFolders, choices_in, read_defaults, read_yaml
 from experiments.config.overrides import check_choice, mount_of, value_of
 
 if TYPE_CHECKING:
@@ -30,13 +30,7 @@ def hydra_loader(folders: ConfigFolders) -> Iterator[Any]:
 
 
 def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loader: Any) -> Draft:
-    """The files that a command line chooses.
-
-    Args:
-        name: of the main file.
-        overrides: parsed.
-        folders: the folders of configuration files.
-        loader: Hydra's, see `hydra_loader`.
+    """The files that a command line chooses, started from the main file `name`.
 
     Raises:
         ConfigError: an override of a group or key that these files do not have.
@@ -51,7 +45,7 @@ def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loade
         raise
     for override in overrides:
         key, value = override.key_or_group, value_of(override)
-        exists = at(draft.raw, key, ABSENT) is not ABSENT
+        exists = at(draft.raw, key, UNSET) is not UNSET
         if override not in groups and override.is_add() and not override.is_force_add() and exists:
             raise ConfigError(f"+{key}", value, reason="the key exists already", advice="write it without +")
         if override not in groups and not override.is_add() and not exists:
@@ -110,7 +104,7 @@ def _choices_of_file(name: str, folders: ConfigFolders) -> list[tuple[str, Any, 
         if isinstance(entry, str) and entry != "_self_":
             base = entry.removeprefix("/") if entry.startswith("/") else f"{name.rpartition('/')[0]}/{entry}"
             found += _choices_of_file(base, folders)
-    for mount, value in chosen_in(path, overriding=True):
+    for mount, value in choices_in(path, overriding=True).items():
         if value is not None:
             check_choice(mount, value, folders, folders.label(path))
         found.append((mount, value, folders.label(path)))

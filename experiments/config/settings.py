@@ -26,14 +26,10 @@ Crops = Literal["as_data", "ten_crop"]
 
 
 class GroupSettings(StrictModel):
-    """Settings of a verb whose configuration has groups, whose keys are not listed here.
-
-    Attributes:
-        plugins: packages besides our own that a `_target_` may name.
-    """
+    """Settings of a verb whose configuration has groups, whose keys are not listed here."""
 
     model_config = ConfigDict(extra="ignore")
-    plugins: Names = []
+    plugins: Names = []  # packages besides our own that a `_target_` may name
 
 
 class TrainSettings(GroupSettings):
@@ -67,8 +63,6 @@ class TrainSettings(GroupSettings):
 
 
 class EvaluateSettings(GroupSettings):
-    """Settings of experiments.evaluate."""
-
     model: str
     data: Node
     image_size: Positive
@@ -81,8 +75,6 @@ class EvaluateSettings(GroupSettings):
 
 
 class ExportSettings(StrictModel):
-    """Settings of experiments.export."""
-
     run: str
     weights: Weights
     output: str | None
@@ -90,8 +82,6 @@ class ExportSettings(StrictModel):
 
 
 class TokenizeSettings(GroupSettings):
-    """Settings of experiments.tokenize."""
-
     data: Node
     tokenizer: str | None
     weights: Weights
@@ -177,8 +167,6 @@ class GuidanceSettings(StrictModel):
 
 
 class LinearSettings(StrictModel):
-    """Linear probes."""
-
     learning_rate: Above
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Positive
@@ -218,8 +206,6 @@ class ProbingSettings(GroupSettings):
 
 
 class SlurmSettings(StrictModel):
-    """Resources of a row's job."""
-
     partition: str | None
     timeout_min: Positive
     gpus_per_node: Positive
@@ -229,8 +215,6 @@ class SlurmSettings(StrictModel):
 
 
 class SweepSettings(StrictModel):
-    """Settings of experiments.sweep."""
-
     table: str
     scale: str
     seeds: Positive
@@ -242,8 +226,6 @@ class SweepSettings(StrictModel):
 
 
 class ReportSettings(StrictModel):
-    """Settings of experiments.report."""
-
     table: str
     scale: str
     seeds: Positive
@@ -252,8 +234,6 @@ class ReportSettings(StrictModel):
 
 
 class WeightsSettings(StrictModel):
-    """Settings of experiments.weights."""
-
     action: Literal["list", "check", "fetch"]
     name: str | None
 

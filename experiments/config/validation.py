@@ -3,36 +3,31 @@
 A validator of ours may raise a `ConfigError`: its fields are kept, and the place where it happened is added.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from experiments.config.errors import UNSET, ConfigError, spelled
+from experiments.config.errors import UNSET, ConfigError, nearest, spelled
 
 Location = tuple[int | str, ...]
 LONGEST = 80  # characters of a value that a message repeats
-WHOLE, MAPPING = "a whole number", "keys and values"
+KINDS = {  # by the beginning of pydantic's names of errors
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+}
 EXPECTED = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
-    "int_type": WHOLE,
-    "int_from_float": WHOLE,
-    "int_parsing": WHOLE,
-    "float_type": "a number",
-    "float_parsing": "a number",
+    "string_pattern_mismatch": "text that matches {pattern}",
     "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": MAPPING,
-    "model_type": MAPPING,
-    "model_attributes_type": MAPPING,
-    "literal_error": "{expected}",
     "greater_than": "a number above {gt}",
     "greater_than_equal": "a number of at least {ge}",
     "less_than": "a number below {lt}",
@@ -48,44 +43,35 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def dotted(location: Location) -> tuple[str, str]:
-    """No place, and the parts of a location as one dotted key."""
-    return "", ".".join(map(str, location))
-
-
 def config_error(
-    error: ValidationError, model: type[BaseModel], place: str = "", locate: Callable[[Location], tuple[str, str]] = dotted
+    error: ValidationError,
+    model: type[BaseModel],
+    place: str = "",
+    locate: Callable[[Location], tuple[str, Location]] = lambda location: ("", location),
 ) -> ConfigError:
-    """The first problem of a validation as an error with fields.
+    """The first problem of a validation by `model` as an error with fields.
 
     Args:
-        error: raised by `model`.
-        model: the validated class; its fields are the known keys.
         place: file that was validated, or empty for the command line.
-        locate: turns pydantic's location into a place inside the file and a dotted key.
+        locate: splits pydantic's location into a place inside the file and the key in there.
     """
     details = _first(error)
     location = tuple(part for part in details["loc"] if part != "[key]")
-    inner, key = locate(location)
+    inner, rest = locate(location)
+    key = ".".join(map(str, rest))
     place = ", ".join(part for part in (place, inner) if part)
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):
         own_key = raised.key if not key or raised.key == key or raised.key.startswith(f"{key}.") else f"{key}.{raised.key}".rstrip(".")
-        advice = None if raised.advice == f"change `{raised.key}`" else raised.advice
-        place = ", ".join(part for part in (place, raised.place) if part)
-        fields = {"reason": raised.reason, "expected": raised.expected, "nearest": raised.nearest}
-        return ConfigError(own_key, _short(raised.value), place=place, advice=advice, **fields)
+        return raised.changed(key=own_key, value=_short(raised.value)).at(place)
     if details["type"] == "extra_forbidden":
         name, known = str(location[-1]), _fields_at(model, location[:-1])
         return ConfigError(key, reason="unknown key", expected=f"one of {', '.join(known)}", nearest=nearest(name, known), place=place)
     if details["type"] == "missing":
         return ConfigError(key, reason="is missing", place=place)
-    return ConfigError(key, _short(details["input"]), expected=_expected(details), nearest=_nearest_choice(details), place=place)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most similar; empty if none is similar."""
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
+    return ConfigError(
+        key, _short(details["input"]), expected=_expected(details), nearest=nearest(str(details["input"]), _choices(details)), place=place
+    )
 
 
 def _first(error: ValidationError) -> ErrorDetails:
@@ -99,24 +85,19 @@ def _first(error: ValidationError) -> ErrorDetails:
 
 
 def _expected(details: ErrorDetails) -> str:
-    value, context = details["input"], details.get("ctx", {})
-    if details["type"] == "string_type" and isinstance(value, int | float):
+    kind, value = details["type"], details["input"]
+    if kind == "string_type" and isinstance(value, int | float):
         return f'text; a number needs quotes, such as "{spelled(value)}"'
-    if details["type"] == "string_pattern_mismatch":
-        return f"text that matches {context['pattern']}"
-    known = EXPECTED.get(details["type"])
-    return known.format(**_choices(context)) if known else details["msg"].removeprefix("Input should be ")
+    if choices := _choices(details):
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+    known = EXPECTED.get(kind) or KINDS.get(kind.partition("_")[0])
+    return known.format(**details.get("ctx", {})) if known else details["msg"].removeprefix("Input should be ")
 
 
-def _choices(context: Mapping[str, Any]) -> dict[str, Any]:
-    """The context of an error, its choices without quotes: `one of paper, gpu`."""
-    text = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
-    return {**context, "expected": f"one of {text}" if "," in text else text}
-
-
-def _nearest_choice(details: ErrorDetails) -> str:
-    choices = str(_choices(details.get("ctx", {}))["expected"]).removeprefix("one of ").split(", ")
-    return nearest(str(details["input"]), choices) if details["type"] == "literal_error" else ""
+def _choices(details: ErrorDetails) -> list[str]:
+    """Values of a Literal, out of pydantic's `'paper', 'gpu' or 'mini'`; none for another error."""
+    text = details["ctx"]["expected"] if details["type"] == "literal_error" else ""
+    return [choice for choice in text.replace("'", "").replace(" or ", ", ").split(", ") if choice]
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:

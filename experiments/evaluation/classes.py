@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import nearest
+from experiments.config.errors import ConfigError, nearest
 
 
 def select_classes(classes: Any, balanced: bool, n: int, count: int, names: list[str]) -> list[int] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from experiments.evaluation.cards import comparable
 from experiments.reports.measured import Mean, MeasuredRow
-from experiments.tables.numbers import number
+from experiments.tables.fields import number
 from experiments.tables.sweep_file import BITS_PER_TOKEN, Column
 
 MISPRINT = "†"

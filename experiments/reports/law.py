@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.claims import Operand
-from experiments.tables.numbers import number
+from experiments.tables.fields import number
 from experiments.tables.sweep_file import SweepFile
 
 START = (400.0, 2.8, 0.15, 0.2)

@@ -15,7 +15,7 @@ from experiments.config.packages import CONF
 from experiments.evaluation.results import Skipped, skipped_of
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
-from experiments.tables.numbers import number
+from experiments.tables.fields import number
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile
 from tokenizer.weights import FILES, MissingWeightsError
 

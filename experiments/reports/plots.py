@@ -11,7 +11,7 @@ from experiments.reports.formats import head_of
 from experiments.reports.law import spaced
 from experiments.reports.report import Report
 from experiments.tables.claims import Operand
-from experiments.tables.numbers import number
+from experiments.tables.fields import number
 from experiments.tables.plot import Plot
 from tokenizer.files import atomic
 

@@ -13,13 +13,12 @@ def build(config: Any, place: str = "", packages: tuple[str, ...] | None = None)
     """Build the object that a configuration describes, inner parts first.
 
     Args:
-        config: a dict with `_target_`, a class or function, and its arguments; or a list or dict of such; or a plain value, which is
-            passed through.
+        config: a dict with `_target_`, a class or function, and its arguments; a list or dict of such; or a plain value, which is returned.
         place: dotted key of `config` in the whole configuration, for messages.
-        packages: packages that a `_target_` may name; None for those of a configuration of the command line.
+        packages: packages that a `_target_` may name; by default those of a configuration of the command line.
 
     Raises:
-        ConfigError: an argument has another type than its annotation, or a constructor refuses it; `place` is the dotted key of that part.
+        ConfigError: an argument has another type than its annotation, or a constructor refuses it.
     """
     packages = packages or buildable_packages()
     if isinstance(config, list | tuple):

@@ -11,11 +11,7 @@ NO_GPU = "torch finds no GPU on this machine"
 
 
 def choose_device(setting: str) -> torch.device:
-    """The device of everything but training: auto (a GPU if there is one), cpu or cuda.
-
-    Raises:
-        ConfigError: cuda, and there is no GPU.
-    """
+    """The device of everything but training: auto (a GPU if there is one), cpu or cuda, which must exist."""
     available = torch.cuda.is_available()
     if setting == "cuda" and not available:
         raise ConfigError("device", "cuda", reason=NO_GPU, advice="leave `device` out, or set it to cpu")
@@ -23,15 +19,7 @@ def choose_device(setting: str) -> torch.device:
 
 
 def count_devices(config: Mapping[str, Any], gpus: int | None = None) -> int:
-    """Number of devices that share a batch, on all nodes.
-
-    Args:
-        config: configuration of the trainer.
-        gpus: number of GPUs of a node; None for those that this process sees.
-
-    Raises:
-        ConfigError: see `devices_of_node`.
-    """
+    """Number of devices that share a batch, on all nodes of a trainer's configuration; each has `gpus` GPUs, by default as this one."""
     seen = torch.cuda.device_count() if gpus is None else gpus
     nodes: int = config["num_nodes"]
     return nodes * devices_of_node(config["accelerator"], config["devices"], nodes, seen)[1]

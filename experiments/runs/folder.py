@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
 import yaml
@@ -34,19 +33,17 @@ LOCK = "lock.json"
 EXAMPLE = "runs/gsq/0123456789ab"
 PLACES = ("*", "*/*")  # of run folders below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`
 PATHS = ("root", "file", "tokenizer")  # keys of data that name a file or folder
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 ADVERSARIAL_TERMS = ("adversarial", "discriminator", "lecam", "gradient_penalty")  # without effect where there is no discriminator
 Change = tuple[str, Any, Any]  # key, old value, new value
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers, names, or settings without effect."""
-    task, data = effective(config["task"]), _without_paths(config["data"])
+    task, data = effective(config["task"]), _without_paths(config["data"])  # fingerprints identify the content of files
     return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
 
 
 def _without_paths(node: Any) -> Any:
-    """A configuration's data without the paths of files: fingerprints identify their content."""
     if isinstance(node, Mapping):
         return {key: _without_paths(value) for key, value in node.items() if key not in PATHS}
     return node
@@ -67,9 +64,7 @@ def effective(task: Mapping[str, Any]) -> dict[str, Any]:
 def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:
     """Twelve hexadecimal digits that name a run.
 
-    Args:
-        config: resolved configuration.
-        contents: digests of the files that the configuration only names: the fingerprint of `data`, the digest of `init_from`.
+    `contents` are digests of the files that the configuration only names: the fingerprint of `data`, the digest of `init_from`.
     """
     return short_hash({"config": relevant(config), "contents": contents})
 
@@ -119,8 +114,7 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any]:
         """`result.json`, or an empty dict."""
-        file = self.path / RESULT
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        return self._read_json(RESULT)
 
     @property
     def state(self) -> str:
@@ -142,11 +136,7 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration.
-
-        Raises:
-            RunFolderError: the folder is no run folder.
-        """
+        """The resolved configuration; a RunFolderError if the folder is no run folder."""
         file = self.path / CONFIG
         if not file.is_file():
             raise RunFolderError(self.path, f"it has no {CONFIG}; expected a run folder such as {EXAMPLE}")
@@ -160,22 +150,23 @@ class RunFolder:
     @property
     def described(self) -> dict[str, Any]:
         """`environment.json`, or an empty dict."""
-        file = self.path / ENVIRONMENT
+        return self._read_json(ENVIRONMENT)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
         return dict(json.loads(file.read_text())) if file.is_file() else {}
 
     def start(
-        self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None], about: Mapping[str, Any] = NOTHING
+        self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None], about: Mapping[str, Any] | None = None
     ) -> None:
         """Write the files that describe the run, and mark it as running.
 
         Args:
-            config: resolved configuration.
-            overrides: overrides of the command line.
             contents: see `identity`; those of an earlier start remain.
             about: description of the model: `tokens`, `classes`, `tokenizer`.
         """
         digests = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
-        described = {**environment(), **digests, **about}
+        described = {**environment(), **digests, **(about or {})}
         write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         write_text(self.path / "overrides.yaml", yaml.safe_dump(overrides))
         write_text(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
@@ -231,18 +222,14 @@ def _lock(opened: IO[str], file: Path) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         opened.seek(0)
-        raise RunFolderError(file.parent, f"in use by {_owner(opened.read())}; wait for it, or end it") from None
+        try:
+            owner = json.load(opened)
+            described = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        except (ValueError, KeyError, TypeError):
+            described = "another process"
+        raise RunFolderError(file.parent, f"in use by {described}; wait for it, or end it") from None
     except OSError as error:
         log.warning("%s cannot be locked (%s): start no second process on this run", file, error)
-
-
-def _owner(text: str) -> str:
-    """Description of the owner in the text of a lock file."""
-    try:
-        owner = json.loads(text)
-        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def environment() -> dict[str, Any]:

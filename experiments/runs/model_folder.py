@@ -20,12 +20,7 @@ EXPORTED_WEIGHTS = "model.safetensors"
 
 
 class ModelFolder:
-    """A run folder or an export.
-
-    Args:
-        path: the folder; a leading `~` is the home folder.
-        key: configuration key that names the folder, for messages.
-    """
+    """A run folder or an export, which the configuration key `key` names; a leading `~` is the home folder."""
 
     def __init__(self, path: str | Path, key: str = "model") -> None:
         self.path = Path(path).expanduser()
@@ -60,11 +55,7 @@ class ModelFolder:
         return {name: known[name] for name in RECORDED if known.get(name, self) is not self}
 
     def setting(self, name: str) -> Any:
-        """One entry of `trained_with`.
-
-        Raises:
-            ConfigError: it is absent.
-        """
+        """One entry of `trained_with`; a ConfigError if it is absent."""
         if name not in self.trained_with:
             raise self.error(f"does not record `{name}`; expected a model of this version")
         return self.trained_with[name]
@@ -99,11 +90,7 @@ class ModelFolder:
 
     @property
     def weights_file(self) -> Path:
-        """File of the weights: that of an export, or the newest checkpoint of a run.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """File of the weights: that of an export, or the newest checkpoint of a run; a ConfigError if there is none."""
         if self.is_export:
             if not (self.path / EXPORTED_WEIGHTS).is_file():
                 raise self.error(f"it has no {EXPORTED_WEIGHTS}; expected a folder written by `python -m experiments.export`")
@@ -119,22 +106,14 @@ class ModelFolder:
         return sha256(self.weights_file)[:DIGITS]
 
     def require(self, part: Part) -> None:
-        """Refuse a folder without a trained model of this kind.
-
-        Raises:
-            ConfigError: the folder is neither a run folder nor an export, holds something else, or has no weights.
-        """
+        """Refuse a folder that is neither a run folder nor an export, holds another kind of model, or has no weights."""
         self._require_model(part)
         if self.part != part:
             raise self.error(f"it holds a {self.part}; expected a {part}")
         _ = self.weights_file
 
     def require_weights(self, weights: str) -> None:
-        """Refuse an export of other weights than `weights`; a run has both.
-
-        Raises:
-            ConfigError: it holds the other ones.
-        """
+        """Refuse an export of other weights than `weights`; a run has both."""
         held = self.trained_with.get("weights", weights) if self.is_export else weights
         if held != weights:
             raise ConfigError("weights", weights, reason=f"{self.path} holds the {held} weights", advice=f"set weights={held}")

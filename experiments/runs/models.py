@@ -24,13 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenizerGoneError(TesseraError):
-    """The recorded folder of a tokenizer does not exist.
-
-    Args:
-        folder: the recorded folder.
-        digest: digest of the tokenizer.
-        owner: description of the data or model that depends on it.
-    """
+    """The recorded folder of a tokenizer, on which the data or model `owner` depends, does not exist."""
 
     def __init__(self, folder: str, digest: str, owner: str) -> None:
         self.folder, self.digest, self.owner = folder, digest, owner
@@ -38,10 +32,9 @@ class TokenizerGoneError(TesseraError):
 
 
 def load_tokenizer(path: str | Path, weights: Weights = "ema", key: str = "tokenizer") -> tuple[ImageTokenizer, dict[str, Any]]:
-    """A trained tokenizer, in eval mode on the CPU, with the configuration that builds it.
+    """A trained tokenizer in a run folder or an export, in eval mode on the CPU, with the configuration that builds it.
 
     Args:
-        path: a run folder, or a folder written by `python -m experiments.export`.
         weights: the averaged or the trained weights of a run folder; an export holds one of them.
         key: configuration key that names the folder, for messages.
 
@@ -91,10 +84,6 @@ def _state(checkpoint: dict[str, Any], weights: Weights, part: str) -> dict[str,
 def initialize(model: nn.Module, path: str | Path) -> None:
     """Copy the tensors of the same name and shape from another model of the same kind; log how many, and which others there are.
 
-    Args:
-        model: tokenizer or generator.
-        path: the setting `init_from`.
-
     Raises:
         ConfigError: the folder holds no such model, or no tensor matches.
     """
@@ -121,12 +110,7 @@ def digest_of(module: nn.Module) -> str:
 
 
 def tokenizer_of(path: str | Path, override: str | None = None) -> ImageTokenizer:
-    """The tokenizer of a generator, see `recorded_tokenizer`.
-
-    Args:
-        path: run folder or export of the generator.
-        override: folder of the tokenizer; None for the recorded one.
-    """
+    """The tokenizer of the generator in a run folder or an export, see `recorded_tokenizer`."""
     return recorded_tokenizer(ModelFolder(path).tokenizer, override, f"the generator {path}")
 
 
@@ -136,7 +120,7 @@ def recorded_tokenizer(recorded: Mapping[str, Any], override: str | None, owner:
     Args:
         recorded: `folder`, `digest` and `weights` of the tokenizer.
         override: the folder that it is in now; None for the recorded one.
-        owner: description of the data or generator, for messages.
+        owner: the data or generator in words.
 
     Raises:
         TokenizerGoneError: no folder is given and the recorded one does not exist.

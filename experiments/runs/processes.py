@@ -8,11 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
 
 from experiments.config.errors import TesseraError
 
@@ -53,33 +51,20 @@ class ProcessTree:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-class Requests:
-    """Records the signals that ask for an end, while it is entered."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-        self._earlier: dict[int, Any] = {}
-
-    def __enter__(self) -> "Requests":
-        self._earlier = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._earlier.items():
+@contextmanager
+def end_requests() -> Iterator[list[int]]:
+    """Record the signals that ask for an end in a list, instead of ending."""
+    received: list[int] = []
+    earlier = {number: signal.signal(number, lambda caught, _frame: received.append(caught)) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in earlier.items():
             signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.received.append(number)
 
 
 class TrainingFailedError(TesseraError):
-    """A training that ended without a result.
-
-    Args:
-        reason: what happened.
-        status: exit status of its process; None if it ended well.
-        log: file with its output.
-    """
+    """A training that ended without a result; `status` is the exit status of its process, `log` the file with its output."""
 
     def __init__(self, reason: str, status: int | None = None, log: Path | None = None) -> None:
         self.reason, self.status, self.log = reason, status, log
@@ -87,27 +72,23 @@ class TrainingFailedError(TesseraError):
 
 
 def run_training(overrides: list[str], output: Path) -> None:
-    """Run `experiments.train` to its end.
+    """Run `experiments.train` to its end, its output appended to a file. A request to end is passed on.
 
-    A request to end is passed on; the training saves and ends, and so does this process.
-
-    Args:
-        overrides: its command line.
-        output: file that its output is appended to.
+    The training then saves and ends, and so does this process.
 
     Raises:
         TrainingFailedError: it failed; quotes its last line.
     """
     tree = ProcessTree([sys.executable, "-m", "experiments.train", *overrides], output, os.environ)
     passed_on = 0
-    with Requests() as requests:
+    with end_requests() as received:
         while (status := tree.poll()) is None:
-            for number in requests.received[passed_on:]:
+            for number in received[passed_on:]:
                 tree.kill() if passed_on else tree.interrupt(number)
                 passed_on += 1
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    if requests.received:
-        sys.exit(128 + requests.received[0])
+    if received:
+        sys.exit(128 + received[0])
     if status:
         raise TrainingFailedError(f"its training ended with status {status}: {last_line(output)}", status, output)
 

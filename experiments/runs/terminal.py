@@ -34,11 +34,7 @@ def progress_bar() -> Progress | None:
 
 @contextmanager
 def progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Progress of a long loop: a bar on a terminal, a line every half minute elsewhere.
-
-    Args:
-        total: number of steps.
-        unit: name of the steps, a plural.
+    """Progress of a long loop: a bar on a terminal, a line every half minute elsewhere. `unit` names the steps, in the plural.
 
     Yields:
         A function to call with the number of steps just done.

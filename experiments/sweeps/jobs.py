@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.config.compose import Composition, compose
-from experiments.config.errors import ConfigError, DataError
+from experiments.config.errors import ConfigError, DataError, nearest
 from experiments.config.packages import CONF
-from experiments.config.validation import nearest
 from experiments.tables.sweep_file import Row, SweepFile
 from experiments.training.checks import check
 from tokenizer.weights import MissingWeightsError

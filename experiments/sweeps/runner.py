@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, Requests, last_line
+from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, end_requests, last_line
 from experiments.sweeps.entries import Entry, without_duplicates
 from experiments.sweeps.launchers import Handle, Launcher
 
@@ -50,17 +50,17 @@ class Runner:
         Returns:
             0, or 128 plus the number of the received signal.
         """
-        with Requests() as requests:
-            while self.started or (self.waiting and not requests.received):
-                self._pass_on(requests.received)
-                if not requests.received:
+        with end_requests() as received:
+            while self.started or (self.waiting and not received):
+                self._pass_on(received)
+                if not received:
                     self._start()
-                self._look(stopping=bool(requests.received))
+                self._look(stopping=bool(received))
                 self.changed()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         for entry in self.waiting:
             entry.look()
-        return 128 + requests.received[0] if requests.received else 0
+        return 128 + received[0] if received else 0
 
     def _start(self) -> None:
         free = len(self.waiting) if self.launcher.slots is None else self.launcher.slots - len(self.started)

@@ -1,1 +1,0 @@
-"""Published tables as files: their content, reading them, and the claims of the paper."""

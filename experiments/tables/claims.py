@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import nearest
+from experiments.config.errors import ConfigError, nearest
 
 Operand = tuple[str, str]  # name of a row, key of a metric
 Values = Mapping[Operand, float]
@@ -34,17 +33,8 @@ FUNCTIONS: dict[str, Callable[..., float]] = {"min": min, "max": max, "abs": abs
 ALLOWED = "row('name')['metric'], numbers, + - * /, comparisons, and, or, not, abs of one value, min and max of several"
 
 
-class Missing(Exception):  # noqa: N818 (a state of a value, not a failure)
-    """A value that a predicate needs is absent, or is divided by zero."""
-
-
 def parse(when: str, rows: Collection[str], keys: Collection[str]) -> None:
-    """Check a predicate.
-
-    Args:
-        when: the predicate.
-        rows: names that it may use.
-        keys: metrics that it may use.
+    """Check a predicate, which may use rows and metrics of these names.
 
     Raises:
         ConfigError: something in it is not allowed or not known; names it.
@@ -69,10 +59,7 @@ def operands(when: str) -> list[Operand]:
 
 def decide(when: str, values: Values) -> bool | None:
     """Whether a predicate holds; None if a value that decides it is missing, or it divides by zero."""
-    try:
-        return _truth(_tree(when), values)
-    except Missing:
-        return None
+    return _truth(_tree(when), values)
 
 
 def _tree(when: str) -> ast.expr:
@@ -126,28 +113,20 @@ def _refused(node: ast.expr, expected: str, near: str = "") -> ConfigError:
     return ConfigError("when", text if len(text) <= 80 else f"{text[:77]}...", expected=expected, nearest=near)
 
 
-def _truth(node: ast.expr, values: Values) -> bool:
-    """Value of a predicate.
-
-    Raises:
-        Missing: neither the present values nor a part that alone is decisive give one.
-    """
+def _truth(node: ast.expr, values: Values) -> bool | None:
+    """Value of a predicate; None if neither the present values nor a part that alone is decisive give one."""
     match node:
         case ast.BoolOp(op=op, values=parts):
-            decisive, missing = isinstance(op, ast.Or), None
-            for part in parts:
-                try:
-                    if _truth(part, values) == decisive:
-                        return decisive
-                except Missing as error:
-                    missing = error
-            if missing:
-                raise missing
-            return not decisive
+            decisive, truths = isinstance(op, ast.Or), [_truth(part, values) for part in parts]
+            return decisive if decisive in truths else None if None in truths else not decisive
         case ast.UnaryOp(operand=inner):
-            return not _truth(inner, values)
+            truth = _truth(inner, values)
+            return None if truth is None else not truth
         case ast.Compare(left=left, ops=ops, comparators=others):
-            numbers = [_number(part, values) for part in (left, *others)]
+            try:
+                numbers = [_number(part, values) for part in (left, *others)]
+            except (KeyError, ZeroDivisionError):  # a value is missing
+                return None
             return all(COMPARISONS[type(op)](one, other) for op, one, other in zip(ops, numbers, numbers[1:], strict=False))
     raise AssertionError(ast.dump(node))
 
@@ -157,14 +136,11 @@ def _number(node: ast.expr, values: Values) -> float:
         case ast.Constant(value=int() | float() as number):
             return float(number)
         case ast.BinOp(left=left, op=op, right=right):
-            try:
-                return ARITHMETIC[type(op)](_number(left, values), _number(right, values))
-            except ZeroDivisionError as error:
-                raise Missing from error
+            return ARITHMETIC[type(op)](_number(left, values), _number(right, values))
         case ast.UnaryOp(op=op, operand=inner):
             return -_number(inner, values) if isinstance(op, ast.USub) else _number(inner, values)
         case ast.Call(func=ast.Name(id=name), args=parts):
             return FUNCTIONS[name](*(_number(part, values) for part in parts))
-        case ast.Subscript() if _operand(node) in values:
+        case ast.Subscript():
             return values[_operand(node)]
-    raise Missing
+    raise AssertionError(ast.dump(node))

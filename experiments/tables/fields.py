@@ -1,13 +1,13 @@
-"""Types of the fields of a sweep file."""
+"""Types of the fields of a sweep file, and the numbers in its printed cells and labels."""
 
 import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import nearest
+from experiments.config.errors import ConfigError, nearest
 
+THOUSANDS = {"k": 1024, "K": 1024, "M": 1024**2}
 PLAIN = "text, a number, true, false, null or a list of them"
 
 
@@ -40,3 +40,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^\w+$")]
 Settings = Annotated[dict[str, Any], AfterValidator(_check_settings)]  # dotted keys with values, as on the command line
 Experiment = Annotated[Text, AfterValidator(_check_experiment)]
 LabelCell = Annotated[str, BeforeValidator(_label_cell)]  # numbers become text
+
+
+def number(cell: str | None) -> float | None:
+    """The number that a printed cell shows, such as 11.37, 8k for 8192 or 100 %; None if it shows none."""
+    text = (cell or "").strip().removesuffix("%").replace(",", "").strip()
+    factor = THOUSANDS.get(text[-1:], 1)
+    try:
+        value = float(text[:-1] if factor > 1 else text) * factor
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

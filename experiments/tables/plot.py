@@ -5,10 +5,9 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from experiments.config.errors import ConfigError
-from experiments.config.validation import StrictModel, nearest
-from experiments.tables.fields import Text
-from experiments.tables.numbers import number
+from experiments.config.errors import ConfigError, nearest
+from experiments.config.validation import StrictModel
+from experiments.tables.fields import Text, number
 
 
 class Coefficients(StrictModel):
@@ -23,14 +22,9 @@ class Coefficients(StrictModel):
 class Plot(StrictModel):
     """The figure of a report.
 
-    Attributes:
-        kind: lines: metric `y` over the label `x`, a line for each value of the label `series`. scatter: metric `y` over metric `x`, a
-            point a row. plane: a scatter whose axes point to the better end. curves: metric `y` over the updates of every run.
-            law: as lines, with the law of `experiments.reports.law` fitted to them.
-        y: key of a metric.
-        x: label or key of a metric.
-        series: label.
-        law: published coefficients.
+    Its kinds: metric `y` over the label `x`, a line for each value of the label `series` (lines); metric `y` over metric `x`, a point a
+    row (scatter); a scatter whose axes point to the better end (plane); metric `y` over the updates of every run (curves); lines with the
+    law of `experiments.reports.law` fitted to them, beside its published coefficients (law).
     """
 
     kind: Literal["lines", "scatter", "plane", "curves", "law"]
@@ -51,15 +45,12 @@ class Plot(StrictModel):
         return self
 
     def check(self, labels: list[str], metrics: list[str], cells: Mapping[str, list[str]]) -> None:
-        """Check that a table has what the figure shows.
+        """Check that a table has the labels and metrics of the figure, and numbers on its axes.
 
         Args:
             labels: heads of the rows' leading cells.
             metrics: keys of the columns.
             cells: leading cells of each row, by the row's place in its file.
-
-        Raises:
-            ConfigError: a label or metric is not there, or is no number although it is on an axis.
         """
         for key, word in (("y", self.y), ("x", self.x), ("series", self.series)):
             known = metrics if key == "y" or self.kind in ("scatter", "plane") else labels

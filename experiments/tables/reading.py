@@ -7,26 +7,16 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, ScalarNode
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.files import ConfigFolders
-from experiments.config.validation import Location, config_error, nearest
+from experiments.config.validation import Location, config_error
 from experiments.tables.sweep_file import SweepFile
 
 ENTRIES = {"rows": "row", "columns": "column", "claims": "claim"}
 
 
-def sweep_names(config_dir: Path) -> list[str]:
-    """All sweep files, such as gsq/table01_codebook."""
-    return ConfigFolders(config_dir).choices("sweep")
-
-
 def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> SweepFile:
-    """Read and check a sweep file.
-
-    Args:
-        name: of the file, such as gsq/table01_codebook, or its beginning.
-        config_dir: folder of the configuration files.
-        added: folders of `--config-dir`.
+    """Read and check the sweep file of a name such as gsq/table01_codebook, or of its beginning; `added` are folders of `--config-dir`.
 
     Raises:
         ConfigError: there is no such file, or something in it is wrong; names file, row and the nearest valid word.
@@ -54,14 +44,14 @@ def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> Swe
         raise config_error(error, SweepFile, place, lambda location: _locate(location, content)) from error
 
 
-def _locate(location: Location, content: Any) -> tuple[str, str]:
+def _locate(location: Location, content: Any) -> tuple[str, Location]:
     """`row 3 (sphere)` and the key in there."""
     place = ""
     if len(location) > 1 and location[0] in ENTRIES:
         entry, number = content[location[0]][location[1]], int(location[1]) + 1
         name = f" ({entry['name']})" if location[0] == "rows" and isinstance(entry, dict) and "name" in entry else ""
         place, location = f"{ENTRIES[str(location[0])]} {number}{name}", location[2:]
-    return place, ".".join(map(str, location))
+    return place, location
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
 
-from experiments.config.errors import ConfigError, spelled
-from experiments.config.validation import StrictModel, nearest
+from experiments.config.errors import ConfigError, nearest, spelled
+from experiments.config.validation import StrictModel
 from experiments.evaluation import metrics
 from experiments.evaluation.metrics.metric import Metric
 from experiments.tables.claims import parse
@@ -45,18 +45,11 @@ def _column(entry: Any) -> Any:
 
 
 class Column(StrictModel):
-    """A metric of the table.
+    """A metric of the table."""
 
-    Attributes:
-        key: of a result, such as val/rfid; `val_NAME/rfid` is that of the extra evaluation NAME.
-        label: as the table's head prints it.
-        unit: of the printed cells; "%" for values that results hold in [0, 1], "M" for counts in millions.
-        better: lower, higher, or none where neither is.
-    """
-
-    key: Text
-    label: Text
-    unit: str = ""
+    key: Text  # of a result, such as val/rfid; `val_NAME/rfid` is that of the extra evaluation NAME
+    label: Text  # as the table's head prints it
+    unit: str = ""  # of the printed cells; "%" for values that results hold in [0, 1], "M" for counts in millions
     better: Literal["lower", "higher", "none"] = "none"
 
     @property
@@ -98,27 +91,16 @@ class Scaled(StrictModel):
 
 
 class Row(Scaled):
-    """A row of the table.
+    """A row of the table."""
 
-    Attributes:
-        name: unique in the file.
-        label: the paper's leading cells.
-        base: experiment of the row; None for the file's.
-        overrides: what the table studies, at every scale.
-        published: cells as printed, None where the paper has none; empty if it has none at all.
-        corrections: of misprinted cells, by column key.
-        quoted: whether the row is a system of others, which is never run.
-        note: for the report.
-    """
-
-    name: Text
-    label: list[LabelCell] = []
-    base: Experiment | None = None
-    overrides: Settings = {}
-    published: list[str | None] = []
-    corrections: dict[str, Correction] = {}
-    quoted: bool = False
-    note: str = ""
+    name: Text  # unique in the file
+    label: list[LabelCell] = []  # the paper's leading cells
+    base: Experiment | None = None  # experiment of the row; None for the file's
+    overrides: Settings = {}  # what the table studies, at every scale
+    published: list[str | None] = []  # cells as printed, None where the paper has none; empty if it has none at all
+    corrections: dict[str, Correction] = {}  # of misprinted cells, by column key
+    quoted: bool = False  # whether the row is a system of others, which is never run
+    note: str = ""  # for the report
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -136,31 +118,19 @@ class Claim(StrictModel):
 
 
 class SweepFile(Scaled):
-    """One table.
-
-    Attributes:
-        title: of the table.
-        source: where it is printed, such as "arXiv:2412.02632 table 1".
-        base: experiment of the rows that name none.
-        columns: metrics.
-        rows: in the paper's order.
-        labels: heads of the rows' leading cells.
-        claims: conclusions of the paper.
-        notes: on the table as a whole.
-        evaluate: extra evaluations of every row: name to factor of the training's image_size.
-        plot: figure of the report; None for none.
-    """
+    """One table."""
 
     title: Text
-    source: Text
-    base: Experiment
+    source: Text  # where it is printed, such as "arXiv:2412.02632 table 1"
+    base: Experiment  # of the rows that name none
     columns: Annotated[list[Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
-    rows: Annotated[list[Row], Field(min_length=1)]
-    labels: list[Text] = []
+    rows: Annotated[list[Row], Field(min_length=1)]  # in the paper's order
+    labels: list[Text] = []  # heads of the rows' leading cells
     claims: list[Claim] = []
-    notes: list[Text] = []
+    notes: list[Text] = []  # on the table as a whole
+    # extra evaluations of every row: name to factor of the training's image_size
     evaluate: Annotated[dict[Name, PositiveInt], AfterValidator(_check_evaluations)] = {}
-    plot: Plot | None = None
+    plot: Plot | None = None  # figure of the report
     _name: str = PrivateAttr("")
 
     def model_post_init(self, context: Any) -> None:
@@ -219,10 +189,6 @@ class SweepFile(Scaled):
         """The printed cells of a row, one for each column."""
         return list(row.published) or [None] * len(self.columns)
 
-    def base_of(self, row: Row) -> str:
-        """The experiment that a row changes."""
-        return row.base or self.base
-
     def place_in_file(self, row: Row) -> str:
         """Number and name of a row."""
         return f"row {self.rows.index(row) + 1} ({row.name})"
@@ -232,13 +198,7 @@ class SweepFile(Scaled):
         return f"conf/sweep/{self.name}.yaml, {self.place_in_file(row)}"
 
     def training_overrides(self, row: Row, scale: str, seed: int, extra: Iterable[str] = ()) -> list[str]:
-        """Overrides that train a row: base and scale, the scale's budget, `extra`, then what the table studies.
-
-        Args:
-            row: one of `runs`.
-            scale: file of conf/scale.
-            seed: run seed.
-            extra: overrides for every row, such as data.root=FOLDER.
+        """Overrides that train a row: base and scale, the scale's budget, those of every row (`extra`), then what the table studies.
 
         Raises:
             ConfigError: `extra` sets what the row studies, or what it has for itself at this scale.
@@ -253,7 +213,7 @@ class SweepFile(Scaled):
         budget = {**self.budget(scale), **row.budget(scale)}
         changes = [f"{key}={spelled(value)}" for key, value in budget.items() if key not in row.overrides]
         overrides = [f"{key}={spelled(value)}" for key, value in row.overrides.items()]
-        return [f"experiment={self.base_of(row)}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
+        return [f"experiment={row.base or self.base}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
 
 
 def _check_once(key: str, names: list[str], where: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import Container, ListConfig
 
 from experiments.config.errors import ConfigError
-from experiments.config.resolvers import at_least, select
+from experiments.config.resolvers import select, whole_number
 from experiments.runs.model_folder import ModelFolder
 
 
@@ -46,7 +46,7 @@ def tokens_of(field: str, *, _root_: Container) -> Any:
             "data", name, reason="it has no tokens", expected="data=indices data.file=FILE or data=online data.tokenizer=FOLDER"
         )
     if field == "num_classes":
-        return at_least("data.num_classes", 0, _root_=_root_)
+        return whole_number(_root_, "data.num_classes", 0)
     folder = folder_of("data.tokenizer", data["tokenizer"])
     return folder.setting(field) if field == "image_size" else folder.tokens[field]
 

@@ -35,7 +35,7 @@ FILES = {
         task:
           _target_: experiments.tasks.Task
           quantizer: ${quantizer}
-          updates: ${at_least:updates,1}
+          updates: ${updates}
         """,
     "conf/quantizer/gsq.yaml": """
         # @package _global_

@@ -26,8 +26,6 @@ def reason(expression: str, **keys) -> str:
     [
         ("divisor_of:groups,latent_dim", {"groups": 16, "latent_dim": 64}, 16),
         ("divisor_of:part.groups,latent_dim", {"part": {"groups": 4}, "latent_dim": 8}, 4),
-        ("at_least:size,2", {"size": 2}, 2),
-        ("at_least:rate,0.0", {"rate": 0.5}, 0.5),
         ("length:levels", {"levels": [8, 5, 5]}, 3),
     ],
 )
@@ -47,9 +45,6 @@ def test_a_relation_that_holds_gives_the_value(expression, keys, expected):
         ("divisor_of:groups,latent_dim", {"groups": 0, "latent_dim": 64}, "groups=0: expected a whole number of at least 1"),
         ("divisor_of:groups,latent_dim", {"groups": 4, "latent_dim": "x"}, "latent_dim=x: expected a whole number"),
         ("divisor_of:groups,width", {"groups": 4}, "width: a relation of this configuration names this key"),
-        ("at_least:size,2", {"size": -4}, "size=-4: expected a whole number of at least 2; change `size`"),
-        ("at_least:size,2", {"size": True}, "size=true: expected a whole number"),
-        ("at_least:size,2", {"size": 2.5}, "size=2.5: expected a whole number"),
         ("length:levels", {"levels": 8}, "levels=8: expected a list"),
         ("trained_with:root,image_size", {"root": "/nowhere/at/all"}, "root=/nowhere/at/all: expected a file or folder that exists"),
     ],

@@ -63,7 +63,7 @@ def write_run(
         more: of the result, such as skipped or error.
     """
     config = composed("train", tuple(sweep.training_overrides(row, "mini", seed)), CONF).config
-    folder = RunFolder(Path("runs", sweep.base_of(row), f"{row.name}-{seed}"))
+    folder = RunFolder(Path("runs", row.base or sweep.base, f"{row.name}-{seed}"))
     folder.start(config, [], {"data": "0123"})
     cards = {key: {**CARD, "metric": key, "seed": seed, **(card or {})} for key in metrics}
     folder.write_result(state, metrics, cards, **more)

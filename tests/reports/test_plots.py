@@ -11,7 +11,7 @@ from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values
 from experiments.reports.plots import curve, draw, points
 from experiments.reports.report import make_report
-from experiments.tables.numbers import number
+from experiments.tables.fields import number
 from experiments.tables.plot import Plot
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Column, Row, SweepFile

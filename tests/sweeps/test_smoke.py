@@ -7,16 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
 from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import load_tokenizer
 from experiments.sweeps.jobs import compose_jobs
-from experiments.tables.reading import read_sweep, sweep_names
+from experiments.tables.reading import read_sweep
 from experiments.training.loop import train
 from tokenizer.weights import FILES
 
-ROWS = [(name, row.name) for name in sweep_names(CONF) if name.startswith("gsq/") for row in read_sweep(name, CONF).runs]
+ROWS = [(name, row.name) for name in ConfigFolders(CONF).choices("sweep") if name.startswith("gsq/") for row in read_sweep(name, CONF).runs]
 QUICK = [
     ("gsq/table02_codebook_losses", "entropy_05"),
     ("gsq/table04_perceptual", "resnet_07_4"),

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from experiments.config.errors import ConfigError, spelled
+from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
-from experiments.tables.reading import read_sweep, sweep_names
+from experiments.tables.reading import read_sweep
 
 TABLE = {
     "title": "Codebooks",
@@ -51,7 +52,7 @@ def test_a_file_is_found_by_its_name_or_the_beginning_of_it(conf):
     read(conf)
     for name in ("gsq/table09_codebooks", "gsq/table09_codebooks.yaml", "gsq/table09"):
         assert read_sweep(name, conf).name == "gsq/table09_codebooks"
-    assert sweep_names(conf) == ["gsq/table09_codebooks"]
+    assert ConfigFolders(conf).choices("sweep") == ["gsq/table09_codebooks"]
     with pytest.raises(ConfigError) as caught:
         read_sweep("gsq/tabel09", conf)
     assert (caught.value.key, caught.value.value, caught.value.nearest) == ("table", "gsq/tabel09", "gsq/table09_codebooks")

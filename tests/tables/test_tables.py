@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
 from experiments.runs.build import build
 from experiments.sweeps.jobs import Job, compose_jobs
-from experiments.tables.reading import read_sweep, sweep_names
+from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import SweepFile
 
 ROWS = {  # rows that are run, rows that are quoted
@@ -82,7 +83,7 @@ def evaluate(when: str, values: dict[str, dict[str, float]]) -> bool:
 
 
 def test_every_table_and_figure_is_there_with_the_rows_that_the_paper_prints():
-    sweeps = [read_sweep(name, CONF) for name in sweep_names(CONF) if name.startswith("gsq/")]
+    sweeps = [read_sweep(name, CONF) for name in ConfigFolders(CONF).choices("sweep") if name.startswith("gsq/")]
     assert {sweep.name: (len(sweep.runs), len(sweep.rows) - len(sweep.runs)) for sweep in sweeps} == ROWS
 
 
