@@ -8,37 +8,30 @@ import torch
 
 from experiments.data.source import DataSource
 from experiments.evaluation import metrics
-from experiments.evaluation.metrics.metric_set import Context, MetricSet
+from experiments.evaluation.metrics.metric_set import MetricSet
 from experiments.evaluation.reconstruction import Evaluation, collect, evaluating
 from experiments.evaluation.subjects import Subject
 from tokenizer.interfaces import Generator, TokenBatch
 
 
-class LikelihoodContext(Context):
-    """A generator and the tokens that it is evaluated on.
+class LikelihoodMetrics(MetricSet):
+    """Running metrics of a generator on the evaluation images of `source`; see `likelihood_subject`."""
 
-    Args:
-        num_tokens: tokens of an image.
-        tokenizer: digest of the tokenizer.
-        image_size: side of the images in pixels.
-        card_fields: see `Context`.
-    """
-
-    def __init__(self, num_tokens: int, tokenizer: str, image_size: int, card_fields: dict[str, Any]) -> None:
-        super().__init__(image_size, card_fields, "evaluated")
+    def __init__(self, num_tokens: int, source: DataSource, seed: int, weights: Literal["ema", "raw"], tokenizer: str) -> None:
         self.num_tokens, self.tokenizer = num_tokens, tokenizer
+        fields = {"subject": weights, "seed": seed, "transform": source.transform, "reference": source.reference}
+        super().__init__(metrics.LIKELIHOOD_METRICS, source.image_size, fields)
 
 
 @dataclass(frozen=True)
 class LikelihoodBatch:
-    """Tokens of some images: their number, and () float64 nats of all together."""
+    """Tokens of some images."""
 
-    size: int
-    nats: torch.Tensor
+    size: int  # number of images
+    nats: torch.Tensor  # () float64, of all together
 
     @property
     def device(self) -> torch.device:
-        """Of the sums."""
         return self.nats.device
 
     def __len__(self) -> int:
@@ -58,9 +51,7 @@ def likelihood_subject(
         weights: which weights it has.
         tokenizer: digest of the tokenizer.
     """
-    fields = {"subject": weights, "seed": seed, "transform": source.transform, "reference": source.reference}
-    context = LikelihoodContext(model.tokens.num_tokens, tokenizer, source.image_size, fields)
-    return Subject(prefix, model, MetricSet(metrics.LIKELIHOOD_METRICS, context))
+    return Subject(prefix, model, LikelihoodMetrics(model.tokens.num_tokens, source, seed, weights, tokenizer))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from experiments.data.source import ImageSource
 from experiments.evaluation.metrics.digits_classifier import DigitsClassifier, Reconstruct, digits_classifier
 from experiments.evaluation.metrics.inception import Inception
 from experiments.evaluation.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
-from experiments.evaluation.metrics.samples import SampleContext, SampleMetrics
+from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.results import Skipped
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import TokenizerOutput
@@ -87,13 +87,13 @@ class SampleEvaluators:
             ValueError: the reference cannot be used.
         """
         network, classifier = self.inception, self.classifier
-        if isinstance(network, MissingWeightsError) and classifier is None:
-            raise network
         transform = "not recorded" if self.source is None else self.source.transform
         fields = {"subject": subject, "seed": seed, "guidance": guidance, "transform": transform}
-        if isinstance(network, MissingWeightsError):
-            return SampleMetrics(SampleContext(Skipped(str(network), network.name), None, classifier, image_size, fields))
-        return SampleMetrics(SampleContext(network, self.statistics, classifier, image_size, fields))
+        if not isinstance(network, MissingWeightsError):
+            return SampleMetrics(network, self.statistics, classifier, image_size, fields)
+        if classifier is None:
+            raise network
+        return SampleMetrics(Skipped(str(network), network.name), None, classifier, image_size, fields)
 
 
 def reconstruction_by(tokenizer: ImageTokenizer, device: torch.device) -> Reconstruct:

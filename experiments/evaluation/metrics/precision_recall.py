@@ -5,7 +5,7 @@ Paper: Kynkäänniemi et al. 2019, arXiv:1904.06991; see `experiments.evaluation
 
 from typing import Any
 
-from experiments.evaluation.metrics.inception_metric import InceptionMetric
+from experiments.evaluation.metrics.inception_metric import ReferenceMetric
 from experiments.evaluation.metrics.metric import RunningSums
 from experiments.evaluation.results import Skipped
 
@@ -37,7 +37,7 @@ class StoredFeatures(RunningSums):
         self.precision, self.recall = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
 
 
-class NeighborMetric(InceptionMetric):
+class NeighborMetric(ReferenceMetric):
     """A share of features inside of the balls of the other set."""
 
     better = "higher"
@@ -48,15 +48,11 @@ class NeighborMetric(InceptionMetric):
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
-        if missing is not None:
+        reference = context.reference
+        count = 0 if reference is None or reference.features is None else len(reference.features)
+        if missing is not None or count > NEIGHBORS:
             return missing
-        if context.reference is None:
-            return Skipped("there are no reference statistics")
-        count = 0 if context.reference.features is None else len(context.reference.features)
-        if count > NEIGHBORS:
-            return None
-        description = context.reference.description
-        return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {description}")
+        return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {reference.description}")
 
     def card(self, n: int) -> dict[str, Any]:
         balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from experiments.config.errors import DataError
 from experiments.evaluation.metrics.adm_file import IMAGES, AdmFile
-from experiments.evaluation.metrics.features import FeatureExtractor
 from experiments.evaluation.metrics.frechet import FeatureMoments
-from experiments.evaluation.metrics.images import to_unit
+from experiments.evaluation.metrics.inception import FeatureExtractor, to_unit
 from experiments.evaluation.metrics.reservoir import Reservoir
 from tokenizer.files import atomic, sha256, short_hash
 from tokenizer.interfaces import ImageBatch
