@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config.checks import check_output
 from experiments.config.errors import ConfigError, config_errors
 from experiments.config.settings import GenerateSettings
-from experiments.evaluation.checks import check_generation, output_folder
-from experiments.evaluation.classes import select_classes
+from experiments.evaluation.checks import check_generation, output_folder, select_classes
 from experiments.evaluation.results import not_computed, plain, skipped_of
 from experiments.runs.folder import CONFIG, RunFolder
 from experiments.runs.model_folder import ModelFolder

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from experiments.config.command_line import is_first_process
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.sample_file import sample_file
@@ -128,3 +130,39 @@ def sample_grid(images: Tensor, labels: Sequence[int], names: Sequence[str], by_
         drawn = ", ".join(names[label] for label in labels[start : start + COLUMNS] if names)
         rows[f"{start} - {start + len(row) - 1}" + f": {drawn}" * bool(drawn)] = row
     return captioned_rows(rows)
+
+
+class SamplePreview:
+    """A few samples of a generator during training, the same ones every time, spread over all classes in their order.
+
+    Args:
+        tokenizer: decoder of the samples, in eval mode.
+        source: data of the generator, with `tokens` and `classes`.
+        count: number of samples.
+        seed: seed of the choices.
+    """
+
+    def __init__(self, tokenizer: ImageTokenizer, source: Any, count: int, seed: int) -> None:
+        self.tokenizer, self.source, self.count, self.seed = tokenizer, source, count, seed
+        self.labels = [number * source.tokens.num_classes // count for number in range(count)]
+
+    def generate(self, generator: Generator, device: torch.device) -> Tensor:
+        """(count, 3, H, W) in [0, 1] on the CPU; empty on every process but the first."""
+        if not self.labels or not is_first_process():
+            return torch.empty(0)
+        batches = generate_images(
+            generator,
+            self.tokenizer.to(device),
+            torch.tensor(self.labels),
+            torch.arange(self.count),
+            Sampling(seed=self.seed),
+            self.source.tokens.layout,
+            device,
+            batch_size=self.count,
+        )
+        return torch.cat([images.cpu() for _, images in batches])
+
+    def figure(self, images: Tensor) -> Image.Image:
+        """The samples with their classes."""
+        names = self.source.classes or [str(label) for label in range(self.source.tokens.num_classes)]
+        return sample_grid(images, self.labels, names, by_class=False)
