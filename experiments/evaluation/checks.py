@@ -39,8 +39,7 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
         raise ConfigError("guidance", settings.guidance, reason="this generator has no classes", expected="guidance=1")
     check_images(settings.data or {})
     check_data(settings.data or {})
-    if settings.image_size != model.setting("image_size"):
-        size = model.setting("image_size")
+    if settings.image_size != (size := model.setting("image_size")):
         advice = "leave `image_size` out"
         raise ConfigError("image_size", settings.image_size, reason=f"this generator makes images of {size} pixels", advice=advice)
     if settings.reference and not Path(settings.reference).is_file():
@@ -61,9 +60,6 @@ def _check_tokenizer(settings: GenerateSettings, model: ModelFolder) -> None:
 
 def check_samples(n: int) -> None:
     """Refuse too few samples for the metrics of a feature network, before any is generated.
-
-    Args:
-        n: number of samples.
 
     Raises:
         ConfigError: names the metrics and the smallest number that is enough.
@@ -115,12 +111,10 @@ def _number(entry: Any, names: list[str], count: int) -> int:
 
 
 def output_folder(output: str | None, kind: str, model: ModelFolder, name: str) -> Path:
-    """A folder of its own for each state of a model and all settings.
+    """`output`, or a folder for each state of a model and all settings: in the folder of a run, below runs/ for an export.
 
     Args:
-        output: the setting, None for the default.
         kind: such as evaluations.
-        model: the model; results of a run are in its folder, results of an export below runs/.
         name: digest of everything that changes the results.
     """
     if output:

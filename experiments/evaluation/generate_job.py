@@ -35,9 +35,6 @@ GRID, SAMPLES = "grid.png", "samples.npz"
 class GenerateJob:
     """Samples of a generator with their files and metrics.
 
-    Args:
-        settings: of the verb.
-
     Attributes:
         identity: digest of everything that changes the samples; a sample does not depend on its batch.
         folder: output folder.
@@ -68,7 +65,6 @@ class GenerateJob:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the samples."""
         return [self.folder / GRID] + [self.folder / SAMPLES] * self.settings.npz
 
     @property

@@ -1,7 +1,6 @@
 """Likelihood of the tokens of evaluation images under generators: nats per token, and bits per pixel."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,34 +22,10 @@ class LikelihoodMetrics(MetricSet):
         super().__init__(metrics.LIKELIHOOD_METRICS, source.image_size, fields)
 
 
-@dataclass(frozen=True)
-class LikelihoodBatch:
-    """Tokens of some images."""
-
-    size: int  # number of images
-    nats: torch.Tensor  # () float64, of all together
-
-    @property
-    def device(self) -> torch.device:
-        return self.nats.device
-
-    def __len__(self) -> int:
-        return self.size
-
-
 def likelihood_subject(
     prefix: str, model: Generator, source: DataSource, seed: int, weights: Literal["ema", "raw"], tokenizer: str
 ) -> Subject[Generator, MetricSet]:
-    """A generator with its metrics.
-
-    Args:
-        prefix: of its log keys.
-        model: the generator.
-        source: the evaluation data.
-        seed: run seed.
-        weights: which weights it has.
-        tokenizer: digest of the tokenizer.
-    """
+    """A generator with its metrics on the evaluation data of `source`; `tokenizer` is a digest, for the cards."""
     return Subject(prefix, model, LikelihoodMetrics(model.tokens.num_tokens, source, seed, weights, tokenizer))
 
 
@@ -61,10 +36,8 @@ def evaluate_likelihood(
     """Run all subjects over the same tokens, given their true classes; sums are in float64.
 
     Args:
-        subjects: each is in eval mode meanwhile, without dropout.
+        subjects: on the device, each in eval mode meanwhile, without dropout.
         batches: of tokens, or of images that `as_tokens` tokenizes.
-        as_tokens: called with each batch.
-        device: device of the models.
 
     Raises:
         DataError: there is no image.
@@ -77,5 +50,5 @@ def evaluate_likelihood(
                 continue
             tokens = as_tokens(batch.to(device))
             for subject in subjects:
-                subject.metrics.add(LikelihoodBatch(len(tokens.labels), subject.model.nll(tokens).sum(dtype=torch.float64)))
+                subject.metrics.add(subject.model.nll(tokens))
     return collect(subjects, unreadable)

@@ -27,10 +27,8 @@ def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: i
     """The label of every sample, (n,) int64.
 
     Args:
-        n: number of samples.
         classes: classes to take in turn; None draws each label uniformly from all, by seed and sample number alone.
         num_classes: number of classes of the generator; without classes the label is 0.
-        seed: seed of the random streams.
     """
     if classes is not None:
         return torch.tensor([classes[number % len(classes)] for number in range(n)])
@@ -58,9 +56,6 @@ def generate_images(
         tokenizer: decoder of its indices; on the device, in eval mode.
         labels: (n,) int64.
         numbers: (n,) int64 sample numbers; a sample depends on its number, its label and the seed, not on its batch.
-        sampling: how choices are drawn.
-        layout: layout of the tokens.
-        device: device of the models.
         batch_size: samples at a time.
         after_step: called after every step with its number of new tokens, of all samples of the batch together.
 
@@ -86,14 +81,7 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 def write_samples(
     batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, count: int, metrics: SampleMetrics | None
 ) -> Tensor:
-    """Write samples and update metrics, batch by batch.
-
-    Args:
-        batches: of `generate_images`.
-        labels: (n,) of all samples.
-        file: npz file, None for none.
-        count: number of images to return.
-        metrics: metrics of the samples, None for none.
+    """Write the batches of `generate_images` with their labels (n,), and update metrics, batch by batch.
 
     Returns:
         The first (min(n, count), 3, H, W) in [0, 1] on the CPU.
@@ -117,7 +105,6 @@ def sample_grid(images: Tensor, labels: Sequence[int], names: Sequence[str], by_
 
     Args:
         images: (n, 3, H, W) in [0, 1], n > 0.
-        labels: labels of the images.
         names: names of all classes; empty if there are none.
         by_class: a row for each class, in order of first appearance.
     """

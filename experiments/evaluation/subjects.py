@@ -44,10 +44,6 @@ def make_subject(
 
     Args:
         prefix: of its log keys.
-        model: the tokenizer.
-        source: evaluation images.
-        seed: run seed.
-        weights: which weights it has.
         losses: losses that trained it, for the cards.
         cache: of another subject that is evaluated on the same images.
     """

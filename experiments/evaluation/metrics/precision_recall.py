@@ -21,7 +21,6 @@ class StoredFeatures(RunningSums):
         super().__init__({})
         self.context = context
         self.rows = Reservoir(context.stored_features, context.network.width)
-        self.precision = self.recall = 0.0
 
     def reset(self) -> None:
         self.rows.reset()
@@ -34,7 +33,8 @@ class StoredFeatures(RunningSums):
         from experiments.evaluation.metrics.neighbors import precision_recall
 
         device = self.context.network.device
-        self.precision, self.recall = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+        shares = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+        self.shares = dict(zip(("precision", "recall"), shares, strict=True))
 
 
 class NeighborMetric(ReferenceMetric):
@@ -54,6 +54,9 @@ class NeighborMetric(ReferenceMetric):
             return missing
         return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {reference.description}")
 
+    def compute(self) -> float:
+        return self.sums.shares[self.key]  # type: ignore[no-any-return]
+
     def card(self, n: int) -> dict[str, Any]:
         balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"
         return {**super().card(n), "backend": "tessera", "aggregate": balls}
@@ -64,14 +67,8 @@ class Precision(NeighborMetric):
 
     key, label = "precision", "precision"
 
-    def compute(self) -> float:
-        return float(self.sums.precision)
-
 
 class Recall(NeighborMetric):
     """Share of reference images that are near samples."""
 
     key, label = "recall", "recall"
-
-    def compute(self) -> float:
-        return float(self.sums.recall)
