@@ -18,7 +18,7 @@ from experiments import generate
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.packages import ROOT
-from experiments.evaluation.classes import select_classes
+from experiments.evaluation.checks import select_classes
 from experiments.evaluation.sample_file import sample_file
 from experiments.evaluation.samples import draw_labels, generate_images, pixels
 from experiments.runs.build import build

@@ -35,42 +35,23 @@ def library(name: str) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """Conditions of one number.
+    """Conditions of one number."""
 
-    Attributes:
-        metric: name of the metric, such as psnr.
-        backend: library that computed it, with version; `tessera` for this one.
-        network: feature network, None without one.
-        weights: file name and first digits of the SHA-256 of the network's file.
-        resize: how the network or the baseline resizes its input.
-        transform: how the images were cropped.
-        image_size: side in pixels.
-        reference: images that the number refers to.
-        n: number of images.
-        aggregate: how one number is made from many images.
-        dtype: dtype of the computation.
-        subject: ema or raw weights.
-        guidance: scale of classifier-free guidance, or a text with scale, schedule and sampling; None for reconstructions.
-        losses: losses that trained the model, see `describe_losses`; None if that is not known.
-        seed: run seed.
-        code_version: version of this code.
-    """
-
-    metric: str
-    backend: str
-    network: str | None
-    weights: str | None
-    resize: str | None
-    transform: str
-    image_size: int
-    reference: str
-    n: int
-    aggregate: str
-    dtype: str
-    subject: str
-    guidance: float | str | None
-    losses: str | None
-    seed: int
+    metric: str  # its name, such as psnr
+    backend: str  # library that computed it, with version; `tessera` for this one
+    network: str | None  # feature network, None without one
+    weights: str | None  # file name and first digits of the SHA-256 of the network's file
+    resize: str | None  # how the network or the baseline resizes its input
+    transform: str  # how the images were cropped
+    image_size: int  # side in pixels
+    reference: str  # images that the number refers to
+    n: int  # number of images
+    aggregate: str  # how one number is made from many images
+    dtype: str  # of the computation
+    subject: str  # ema or raw weights
+    guidance: float | str | None  # scale, or a text with scale, schedule and sampling; None for reconstructions
+    losses: str | None  # losses that trained the model, see `describe_losses`; None if that is not known
+    seed: int  # of the run
     code_version: str = field(default_factory=code_version)
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,25 +60,18 @@ class Card:
 
 
 def describe_losses(task: Mapping[str, Any]) -> str:
-    """The losses that train a tokenizer, with their weights, and the absent ones.
-
-    Args:
-        task: the resolved `task` of a configuration.
-    """
+    """The losses that train a tokenizer, with their weights, and the absent ones, of the resolved `task` of a configuration."""
     weights = dict(task["objective"]["weights"])
     adversarial = task["discriminator"] is not None
     counted = {name: weight for name, weight in weights.items() if weight and (adversarial or name not in OF_DISCRIMINATOR)}
     parts = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
     for name in ("perceptual", "adversarial"):
         if name in counted:
-            parts.append(f"{name} by {_class_name(task['objective'][name] if name == 'perceptual' else task['discriminator'])}")
+            node = task["objective"][name] if name == "perceptual" else task["discriminator"]
+            parts.append(f"{name} by {str(node['_target_']).rpartition('.')[2]}")
         else:
             parts.append(f"no {name} loss")
     return "; ".join(parts)
-
-
-def _class_name(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rpartition(".")[2]
 
 
 def comparable(one: Card | Mapping[str, Any], other: Card | Mapping[str, Any]) -> list[str]:

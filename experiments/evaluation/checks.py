@@ -1,9 +1,10 @@
 """Checks of an evaluation's settings that need no torch."""
 
 from pathlib import Path
+from typing import Any
 
 from experiments.config.checks import check_output
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, nearest
 from experiments.config.settings import EvaluateSettings, GenerateSettings
 from experiments.data.files import check_data, check_images
 from experiments.evaluation import metrics
@@ -37,8 +38,7 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
         raise ConfigError("guidance", settings.guidance, reason="this generator has no classes", expected="guidance=1")
     check_images(settings.data or {})
     check_data(settings.data or {})
-    if settings.image_size != model.setting("image_size"):
-        size = model.setting("image_size")
+    if settings.image_size != (size := model.setting("image_size")):
         advice = "leave `image_size` out"
         raise ConfigError("image_size", settings.image_size, reason=f"this generator makes images of {size} pixels", advice=advice)
     if settings.reference and not Path(settings.reference).is_file():
@@ -60,9 +60,6 @@ def _check_tokenizer(settings: GenerateSettings, model: ModelFolder) -> None:
 def check_samples(n: int) -> None:
     """Refuse too few samples for the metrics of a feature network, before any is generated.
 
-    Args:
-        n: number of samples.
-
     Raises:
         ConfigError: names the metrics and the smallest number that is enough.
     """
@@ -73,13 +70,50 @@ def check_samples(n: int) -> None:
         raise ConfigError("n", n, reason=f"samples are too few for {names}", expected=f"at least {fewest}")
 
 
-def output_folder(output: str | None, kind: str, model: ModelFolder, name: str) -> Path:
-    """A folder of its own for each state of a model and all settings.
+def select_classes(classes: Any, balanced: bool, n: int, count: int, names: list[str]) -> list[int] | None:
+    """The numbers of the classes that are taken in turn, None to draw from all.
 
     Args:
-        output: the setting, None for the default.
+        classes: a name or number, or a list of them; None for no selection.
+        balanced: whether all classes must have equally many samples.
+        n: number of samples.
+        count: number of classes.
+        names: their names; empty if they have none.
+
+    Raises:
+        ConfigError: there is no such class, or n is no multiple of the number of balanced classes.
+    """
+    selected: list[int] | None = None
+    if classes is not None:
+        entries = classes if isinstance(classes, list) else [classes]
+        if not entries or not count:
+            reason = "" if count else "this generator has no classes"
+            raise ConfigError("classes", classes, reason=reason, expected="at least one class, or null to draw them")
+        selected = [_number(entry, names, count) for entry in entries]
+    elif balanced and count:
+        selected = list(range(count))
+    if balanced and selected and n % len(selected):
+        below, size = n // len(selected), len(selected)
+        multiples = " or ".join(str(size * multiple) for multiple in (below, below + 1) if multiple)
+        raise ConfigError("n", n, reason=f"balanced=true takes {size} classes equally often", expected=f"a multiple such as {multiples}")
+    return selected
+
+
+def _number(entry: Any, names: list[str], count: int) -> int:
+    """A class by name or by number; names come first, as they may be numbers."""
+    if str(entry) in names:
+        return names.index(str(entry))
+    if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < count:
+        return entry
+    named = f", or a name such as {', '.join(names[:3])}" if names else "; its classes have no names"
+    raise ConfigError("classes", entry, expected=f"a number from 0 to {count - 1}{named}", nearest=nearest(str(entry), names))
+
+
+def output_folder(output: str | None, kind: str, model: ModelFolder, name: str) -> Path:
+    """`output`, or a folder for each state of a model and all settings: in the folder of a run, below runs/ for an export.
+
+    Args:
         kind: such as evaluations.
-        model: the model; results of a run are in its folder, results of an export below runs/.
         name: digest of everything that changes the results.
     """
     if output:

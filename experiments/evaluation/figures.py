@@ -16,12 +16,7 @@ CAPTION = 16  # pixels
 
 
 def comparison(images: Tensor, reconstructions: Tensor) -> Image.Image:
-    """Originals above reconstructions above errors.
-
-    Args:
-        images: (B, 3, H, W) in [-1, 1], B > 0.
-        reconstructions: (B, 3, H, W) of the same images.
-    """
+    """Originals above reconstructions above errors, both (B, 3, H, W) in [-1, 1], B > 0."""
     images, reconstructions = images.float().cpu(), reconstructions.float().cpu().clamp(-1, 1)
     error = (GAIN * (reconstructions - images)).clamp(-1, 1)
     return captioned_rows({"original": images, "reconstruction": reconstructions, f"error, {GAIN} times": error})

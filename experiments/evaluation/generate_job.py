@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config.checks import check_output
 from experiments.config.errors import ConfigError, config_errors
 from experiments.config.settings import GenerateSettings
-from experiments.evaluation.checks import check_generation, output_folder
-from experiments.evaluation.classes import select_classes
+from experiments.evaluation.checks import check_generation, output_folder, select_classes
 from experiments.evaluation.results import not_computed, plain, skipped_of
 from experiments.runs.folder import CONFIG, RunFolder
 from experiments.runs.model_folder import ModelFolder
@@ -35,9 +34,6 @@ GRID, SAMPLES = "grid.png", "samples.npz"
 
 class GenerateJob:
     """Samples of a generator with their files and metrics.
-
-    Args:
-        settings: of the verb.
 
     Attributes:
         identity: digest of everything that changes the samples; a sample does not depend on its batch.
@@ -69,7 +65,6 @@ class GenerateJob:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the samples."""
         return [self.folder / GRID] + [self.folder / SAMPLES] * self.settings.npz
 
     @property

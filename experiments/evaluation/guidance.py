@@ -35,12 +35,7 @@ class Search:
 
 
 def usual_start(schedule: str, parameters: int) -> float:
-    """First scale of the paper.
-
-    Args:
-        schedule: guidance schedule.
-        parameters: number of parameters of the generator.
-    """
+    """First scale of the paper for a guidance schedule and a number of parameters of the generator."""
     if schedule != "step":
         return START
     return next(start for most, start in STARTS_OF_STEP if parameters <= most)
@@ -60,15 +55,11 @@ def search_guidance(
         floor: lowest scale.
 
     Raises:
-        ConfigError: a start below the floor, or a step or number of samples that is not positive.
+        ConfigError: the start is below the floor.
         NonFinite: a score is not finite.
     """
     if start < floor:
         raise ConfigError("guidance.start", start, expected=f"at least guidance.floor={floor}")
-    if step <= 0:
-        raise ConfigError("guidance.step", step, expected="a number above 0")
-    if coarse < 1 or final < 1:
-        raise ConfigError("samples", min(coarse, final), expected="at least 1")
     searched = min(coarse, final)
     tried = {start: _trial(score, start, searched)}
     while True:

@@ -8,13 +8,14 @@ statistics of its normalization are those of the joined batch (the released code
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments.config.errors import ConfigError, DataError
-from experiments.evaluation.lars import LARS
+from experiments.config.errors import DataError
 
 REFERENCE_BATCH = 256  # batch size for which the learning rate is stated
 STD = 0.01  # of the initial weights
@@ -22,34 +23,65 @@ STD = 0.01  # of the initial weights
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Settings of a linear probe.
+    """Settings of a linear probe; their bounds are in `experiments.config.settings.LinearSettings`."""
 
-    Attributes:
-        learning_rate: for a batch of 256; proportional to the batch size.
-        batch_size: rows; fewer if there are fewer images.
-        epochs: passes over the images, with one view of each.
-        warmup_epochs: epochs of warm-up.
-        momentum: momentum of LARS.
-        trust: trust of LARS.
-        seed: seed of weights, order and views.
+    learning_rate: float  # for a batch of 256; proportional to the batch size
+    batch_size: int  # rows; fewer if there are fewer images
+    epochs: int  # passes over the images, with one view of each
+    warmup_epochs: int
+    momentum: float  # of LARS
+    trust: float  # of LARS
+    seed: int  # of weights, order and views
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling: momentum over gradients g scaled by trust |w| / |g|: v = m v + scaled g; w = w - lr v.
+
+    Source: You et al. 2017, arXiv:1708.03888. As in the linear probes of GigaTok the learning rate is outside of the momentum, and
+    parameters of one dimension are neither scaled nor decayed.
+
+    Args:
+        learning_rate: key `lr` of the parameter groups, where a schedule changes it.
+        momentum: in [0, 1).
+        trust: length of a step relative to that of the weights, at a learning rate of 1.
+        weight_decay: added to the gradient before it is scaled.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    warmup_epochs: int
-    momentum: float
-    trust: float
-    seed: int
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        learning_rate: float,
+        momentum: float = 0.9,
+        trust: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if learning_rate < 0 or trust <= 0 or weight_decay < 0 or not 0 <= momentum < 1:
+            settings = f"learning_rate={learning_rate} momentum={momentum} trust={trust} weight_decay={weight_decay}"
+            raise ValueError(f"{settings}: expected >= 0, in [0, 1), > 0 and >= 0")
+        super().__init__(parameters, {"lr": learning_rate, "momentum": momentum, "trust": trust, "weight_decay": weight_decay})
 
-    def __post_init__(self) -> None:
-        """
-        Raises:
-            ConfigError: a number is out of range.
-        """
-        if self.batch_size < 2 or self.epochs < 1 or not 0 <= self.warmup_epochs <= self.epochs:
-            settings = {"batch_size": self.batch_size, "epochs": self.epochs, "warmup_epochs": self.warmup_epochs}
-            raise ConfigError("linear", settings, expected="a batch of at least 2, an epoch at least, and a warm-up within the epochs")
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step from the gradients; a closure is not called."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, parameter.grad, group)
+
+    def _step(self, parameter: nn.Parameter, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        if parameter.ndim > 1:
+            gradient = gradient + group["weight_decay"] * parameter
+            weights, gradient_length = parameter.norm(), gradient.norm()
+            scale = torch.where((weights > 0) & (gradient_length > 0), group["trust"] * weights / gradient_length, torch.ones_like(weights))
+            gradient = gradient * scale
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].mul_(group["momentum"]).add_(gradient)
+        parameter.sub_(group["lr"] * state["momentum"])
 
 
 class LinearProbe(nn.Module):

@@ -16,28 +16,17 @@ from tokenizer.interfaces import ImageBatch
 from tokenizer.layers.distributed import is_distributed, world_size
 
 
-def _nothing() -> Tensor:
-    return torch.empty(0)
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by log key, their cards, absent metrics, and some images.
-
-    Attributes:
-        unreadable: keys of images that could not be read.
-        images: evaluation images; samples of a generator; empty if there are none.
-        reconstructions: of the images by the first subject; empty for samples.
-        counts: (G, V) int64, how often the first subject chose each code of each group; None where codes are not counted.
-    """
+    """Results by log key, their cards, absent metrics, and some images."""
 
     values: dict[str, float]
     cards: dict[str, dict[str, Any]]
     skipped: dict[str, Skipped]
-    unreadable: list[str]
-    images: Tensor = field(default_factory=_nothing)
-    reconstructions: Tensor = field(default_factory=_nothing)
-    counts: Tensor | None = None
+    unreadable: list[str]  # keys of images that could not be read
+    images: Tensor = field(default_factory=lambda: torch.empty(0))  # evaluation images, or samples of a generator
+    reconstructions: Tensor = field(default_factory=lambda: torch.empty(0))  # of the images by the first subject; empty for samples
+    counts: Tensor | None = None  # (G, V) int64, choices of each code of each group by the first subject; None where not counted
 
 
 class Preview:
@@ -87,9 +76,8 @@ def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], de
     """Run all subjects over the same images.
 
     Args:
-        subjects: each is in eval mode meanwhile.
+        subjects: on the device, each in eval mode meanwhile.
         batches: uint8 images.
-        device: device of the models.
         shown: number of images to return, spread over the set.
 
     Raises:

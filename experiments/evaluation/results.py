@@ -56,15 +56,9 @@ def computable(result: Mapping[str, Any]) -> list[str]:
     return [name for name, skipped in skipped_of(result).items() if skipped.weights and FILES[skipped.weights].path.is_file()]
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Names by reason, from (name, reason), each name once."""
-    names: dict[str, dict[str, None]] = {}
-    for name, reason in pairs:
-        names.setdefault(reason, {})[name] = None
-    return {reason: list(group) for reason, group in names.items()}
-
-
 def not_computed(skipped: Iterable[tuple[str, Skipped]]) -> list[str]:
-    """A line for each reason with all its metrics."""
-    groups = grouped((name, entry.reason) for name, entry in skipped)
-    return [f"not computed: {', '.join(names)}. {reason}" for reason, names in groups.items()]
+    """A line for each reason with all its metrics, each once."""
+    names: dict[str, dict[str, None]] = {}
+    for name, entry in skipped:
+        names.setdefault(entry.reason, {})[name] = None
+    return [f"not computed: {', '.join(group)}. {reason}" for reason, group in names.items()]

@@ -14,11 +14,7 @@ PREFIXES = ("val", "val_raw")
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Print the table of a result on standard output; below it a line for each reason of absent metrics, and unreadable images.
-
-    Args:
-        result: the content of a `result.json`.
-    """
+    """Print the table of a `result.json` on standard output; below it a line for each reason of absent metrics, and unreadable images."""
     console().print(_table(result))
     unreadable = [f"left out, could not be read: {key}" for key in result.get("unreadable", [])]
     for line in [*not_computed(skipped_of(result).items()), *unreadable]:

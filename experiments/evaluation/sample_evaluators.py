@@ -1,5 +1,6 @@
 """Evaluators of samples: the Inception network with statistics of real images, and the classifier that some data has."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,46 +10,41 @@ from torch import Tensor
 from experiments.data.digits import Digits
 from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
-from experiments.evaluation.metrics.digits_classifier import DigitsClassifier, Reconstruct, digits_classifier
+from experiments.evaluation.metrics.digits_classifier import DigitsClassifier, digits_classifier
 from experiments.evaluation.metrics.inception import Inception
 from experiments.evaluation.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
-from experiments.evaluation.metrics.samples import SampleContext, SampleMetrics
+from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.results import Skipped
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import TokenizerOutput
 from tokenizer.weights import MissingWeightsError, sha256
 
 
+@dataclass
 class SampleEvaluators:
     """Evaluators of the samples of one tokenizer, each made when it is first needed and used for one set of samples after another.
 
-    Args:
-        source: real images; its evaluation images are the reference unless there is a file. None for none.
-        reference: npz file of ADM's evaluation; None for none. Without both only the inception score is left.
-        tokenizer: decoder of the samples, on the device.
-        device: device of the networks.
-        batch_size: images of the reference at a time.
-        workers: processes that read them.
-        folder: folder of reference statistics.
+    Without both source and reference only the inception score is left.
     """
 
-    def __init__(
-        self,
-        source: ImageSource | None,
-        reference: Path | None,
-        tokenizer: ImageTokenizer,
-        device: torch.device,
-        batch_size: int,
-        workers: int,
-        folder: Path = FOLDER,
-    ) -> None:
-        self.source, self.reference, self.tokenizer = source, reference, tokenizer
-        self.device, self.batch_size, self.workers, self.folder = device, batch_size, workers, folder
+    source: ImageSource | None  # real images; its evaluation images are the reference unless there is a file
+    reference: Path | None  # npz file of ADM's evaluation
+    tokenizer: ImageTokenizer  # decoder of the samples, on the device
+    device: torch.device
+    batch_size: int  # images of the reference at a time
+    workers: int  # processes that read them
+    folder: Path = FOLDER  # of reference statistics
 
     @cached_property
     def classifier(self) -> DigitsClassifier | None:
         """The classifier of digits, None for other data."""
-        return digits_classifier(self.source, reconstruction_by(self.tokenizer, self.device)) if isinstance(self.source, Digits) else None
+        return digits_classifier(self.source, self._reconstruct) if isinstance(self.source, Digits) else None
+
+    @torch.no_grad()
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] on the CPU, to the same."""
+        output: TokenizerOutput = self.tokenizer(images.to(self.device) * 2 - 1)
+        return output.decoder.reconstruction.float().clamp(-1, 1).add(1).div(2).cpu()
 
     @cached_property
     def inception(self) -> Inception | MissingWeightsError:
@@ -87,21 +83,10 @@ class SampleEvaluators:
             ValueError: the reference cannot be used.
         """
         network, classifier = self.inception, self.classifier
-        if isinstance(network, MissingWeightsError) and classifier is None:
-            raise network
         transform = "not recorded" if self.source is None else self.source.transform
         fields = {"subject": subject, "seed": seed, "guidance": guidance, "transform": transform}
-        if isinstance(network, MissingWeightsError):
-            return SampleMetrics(SampleContext(Skipped(str(network), network.name), None, classifier, image_size, fields))
-        return SampleMetrics(SampleContext(network, self.statistics, classifier, image_size, fields))
-
-
-def reconstruction_by(tokenizer: ImageTokenizer, device: torch.device) -> Reconstruct:
-    """Reconstruction of (B, 3, H, W) images in [0, 1] on the CPU, to the same."""
-
-    @torch.no_grad()
-    def reconstruct(images: Tensor) -> Tensor:
-        output: TokenizerOutput = tokenizer(images.to(device) * 2 - 1)
-        return output.decoder.reconstruction.float().clamp(-1, 1).add(1).div(2).cpu()
-
-    return reconstruct
+        if not isinstance(network, MissingWeightsError):
+            return SampleMetrics(network, self.statistics, classifier, image_size, fields)
+        if classifier is None:
+            raise network
+        return SampleMetrics(Skipped(str(network), network.name), None, classifier, image_size, fields)

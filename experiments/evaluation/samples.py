@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from experiments.config.command_line import is_first_process
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.sample_file import sample_file
@@ -25,10 +27,8 @@ def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: i
     """The label of every sample, (n,) int64.
 
     Args:
-        n: number of samples.
         classes: classes to take in turn; None draws each label uniformly from all, by seed and sample number alone.
         num_classes: number of classes of the generator; without classes the label is 0.
-        seed: seed of the random streams.
     """
     if classes is not None:
         return torch.tensor([classes[number % len(classes)] for number in range(n)])
@@ -56,9 +56,6 @@ def generate_images(
         tokenizer: decoder of its indices; on the device, in eval mode.
         labels: (n,) int64.
         numbers: (n,) int64 sample numbers; a sample depends on its number, its label and the seed, not on its batch.
-        sampling: how choices are drawn.
-        layout: layout of the tokens.
-        device: device of the models.
         batch_size: samples at a time.
         after_step: called after every step with its number of new tokens, of all samples of the batch together.
 
@@ -84,14 +81,7 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 def write_samples(
     batches: Iterable[tuple[Tensor, Tensor]], labels: Tensor, file: Path | None, count: int, metrics: SampleMetrics | None
 ) -> Tensor:
-    """Write samples and update metrics, batch by batch.
-
-    Args:
-        batches: of `generate_images`.
-        labels: (n,) of all samples.
-        file: npz file, None for none.
-        count: number of images to return.
-        metrics: metrics of the samples, None for none.
+    """Write the batches of `generate_images` with their labels (n,), and update metrics, batch by batch.
 
     Returns:
         The first (min(n, count), 3, H, W) in [0, 1] on the CPU.
@@ -115,7 +105,6 @@ def sample_grid(images: Tensor, labels: Sequence[int], names: Sequence[str], by_
 
     Args:
         images: (n, 3, H, W) in [0, 1], n > 0.
-        labels: labels of the images.
         names: names of all classes; empty if there are none.
         by_class: a row for each class, in order of first appearance.
     """
@@ -128,3 +117,39 @@ def sample_grid(images: Tensor, labels: Sequence[int], names: Sequence[str], by_
         drawn = ", ".join(names[label] for label in labels[start : start + COLUMNS] if names)
         rows[f"{start} - {start + len(row) - 1}" + f": {drawn}" * bool(drawn)] = row
     return captioned_rows(rows)
+
+
+class SamplePreview:
+    """A few samples of a generator during training, the same ones every time, spread over all classes in their order.
+
+    Args:
+        tokenizer: decoder of the samples, in eval mode.
+        source: data of the generator, with `tokens` and `classes`.
+        count: number of samples.
+        seed: seed of the choices.
+    """
+
+    def __init__(self, tokenizer: ImageTokenizer, source: Any, count: int, seed: int) -> None:
+        self.tokenizer, self.source, self.count, self.seed = tokenizer, source, count, seed
+        self.labels = [number * source.tokens.num_classes // count for number in range(count)]
+
+    def generate(self, generator: Generator, device: torch.device) -> Tensor:
+        """(count, 3, H, W) in [0, 1] on the CPU; empty on every process but the first."""
+        if not self.labels or not is_first_process():
+            return torch.empty(0)
+        batches = generate_images(
+            generator,
+            self.tokenizer.to(device),
+            torch.tensor(self.labels),
+            torch.arange(self.count),
+            Sampling(seed=self.seed),
+            self.source.tokens.layout,
+            device,
+            batch_size=self.count,
+        )
+        return torch.cat([images.cpu() for _, images in batches])
+
+    def figure(self, images: Tensor) -> Image.Image:
+        """The samples with their classes."""
+        names = self.source.classes or [str(label) for label in range(self.source.tokens.num_classes)]
+        return sample_grid(images, self.labels, names, by_class=False)

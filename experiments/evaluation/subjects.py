@@ -8,9 +8,8 @@ from torch import nn
 
 from experiments.data.source import ImageSource
 from experiments.evaluation.cards import describe_losses
-from experiments.evaluation.metrics.feature_cache import FeatureCache
 from experiments.evaluation.metrics.metric_set import MetricSet
-from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
+from experiments.evaluation.metrics.tokenizer import FeatureCache, TokenizerMetrics
 from experiments.runs.folder import CONFIG, RunFolder
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.models import load_tokenizer
@@ -45,10 +44,6 @@ def make_subject(
 
     Args:
         prefix: of its log keys.
-        model: the tokenizer.
-        source: evaluation images.
-        seed: run seed.
-        weights: which weights it has.
         losses: losses that trained it, for the cards.
         cache: of another subject that is evaluated on the same images.
     """

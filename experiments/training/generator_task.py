@@ -17,8 +17,8 @@ from experiments.config.errors import ConfigError
 from experiments.data.loading import ImageData
 from experiments.data.transforms import normalize
 from experiments.evaluation.likelihood import evaluate_likelihood, likelihood_subject
-from experiments.evaluation.preview import SamplePreview
 from experiments.evaluation.reconstruction import Evaluation
+from experiments.evaluation.samples import SamplePreview
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.models import TokenizerGoneError, recorded_tokenizer
 from experiments.tokens.cached import CachedTokens

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.evaluation.lars import LARS
+from experiments.evaluation.linear import LARS
 
 
 def stepped(values, gradients, **settings):

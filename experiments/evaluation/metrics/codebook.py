@@ -16,7 +16,7 @@ MAX_COUNTED_CODES = 2**24
 
 
 class CodebookCounts(RunningSums):
-    """Number of times that each code of each group was chosen."""
+    """Number of times that each code of each group was chosen, (G, V) int64."""
 
     def __init__(self, groups: int, codebook_size: int) -> None:
         import torch
@@ -25,7 +25,7 @@ class CodebookCounts(RunningSums):
 
     @property
     def counts(self) -> "Tensor":
-        """(G, V) int64 of this rank."""
+        """Those of this rank."""
         return self.tensors["counts"]
 
     def count(self, indices: "Tensor") -> None:
@@ -71,7 +71,7 @@ class CodebookMetric(Metric):
 
     @property
     def counts(self) -> "Tensor":
-        """(G, V) int64 over all ranks."""
+        """Those of all ranks."""
         counts: Tensor = self.sums.joined["counts"]
         return counts
 

@@ -9,8 +9,6 @@ from experiments.evaluation.cards import library
 from experiments.evaluation.metrics.metric import Metric, RunningSums
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from experiments.evaluation.metrics.digits_classifier import DigitsClassifier
 
 SIDE = 8  # pixels
@@ -22,10 +20,10 @@ PERCENTILE = 1  # of the distances of held-out digits: nearer samples are copies
 class DigitsSums(RunningSums):
     """Pixels and labels of all samples, on the CPU. For one process.
 
-    Attributes:
-        accuracy: share of samples with the right class.
-        moments: mean and covariance of the features of `samples`, `train` and `held_out` digits.
-        distances: (n,) of the samples to the nearest training digit.
+    Attributes, by digits: `samples`, `held-out` and `training`:
+        accuracy: share of images with the right class.
+        moments: mean and covariance of the features.
+        distances: (n,) to the nearest training digit.
     """
 
     def __init__(self, context: Any) -> None:
@@ -48,10 +46,11 @@ class DigitsSums(RunningSums):
 
         from experiments.evaluation.metrics.frechet import moments_of
 
-        pixels, labels = np.concatenate(self.pixels), np.concatenate(self.labels)
-        self.accuracy = float((self.classifier.predict(pixels) == labels).mean())
-        self.moments = {**self.classifier.moments, "samples": moments_of(self.classifier.activations(pixels))}
-        self.distances: Tensor = self.classifier.distances(pixels)
+        classifier, pixels, labels = self.classifier, np.concatenate(self.pixels), np.concatenate(self.labels)
+        right = float((classifier.predict(pixels) == labels).mean())
+        self.accuracy = {"samples": right, "held-out": classifier.accuracy_on_held_out}
+        self.moments = {"samples": moments_of(classifier.activations(pixels)), **classifier.moments}
+        self.distances = {"samples": classifier.distances(pixels), "held-out": classifier.held_out_distances}
 
 
 class DigitsMetric(Metric):
@@ -61,30 +60,26 @@ class DigitsMetric(Metric):
     dtype = "float64"
     fewest_images = 2
     shared = DigitsSums
-    split = "training"  # digits that the samples are compared with
-    is_real = False  # of the held-out digits themselves
+    subject = "samples"  # or held-out digits
+    split = "training"  # digits that they are compared with
 
     @classmethod
     def applies(cls, context: Any) -> bool:
         return context.classifier is not None
 
-    @property
-    def classifier(self) -> "DigitsClassifier":
-        """The classifier, with its digits."""
-        classifier: DigitsClassifier = self.sums.classifier
-        return classifier
-
     def card(self, n: int) -> dict[str, Any]:
-        reference = f"{self.classifier.reference}; {self.split} digits"
-        real = {"n": len(self.classifier.held_out), "subject": "held-out digits", "guidance": None} if self.is_real else {}
-        return {**super().card(n), "transform": self.classifier.transform, "reference": reference, **real}
+        classifier: DigitsClassifier = self.sums.classifier
+        fields: dict[str, Any] = {"transform": classifier.transform, "reference": f"{classifier.reference}; {self.split} digits"}
+        if self.subject == "held-out":
+            fields |= {"n": len(classifier.held_out), "subject": "held-out digits", "guidance": None}
+        return {**super().card(n), **fields}
 
 
 class ClassifierMetric(DigitsMetric):
     """A number from the classifier."""
 
     def card(self, n: int) -> dict[str, Any]:
-        weights = f"fitted with seed {SEED}, {self.classifier.accuracy_on_held_out:.2%} on held-out digits"
+        weights = f"fitted with seed {SEED}, {self.sums.classifier.accuracy_on_held_out:.2%} on held-out digits"
         fields = {"backend": library("scikit-learn"), "network": f"perceptron, {HIDDEN} hidden units", "weights": weights}
         return {**super().card(n), **fields}
 
@@ -97,17 +92,13 @@ class ClassAccuracy(ClassifierMetric):
     split = "held-out"
 
     def compute(self) -> float:
-        return float(self.sums.accuracy)
+        return float(self.sums.accuracy[self.subject])
 
 
 class ClassAccuracyReal(ClassAccuracy):
     """Accuracy on held-out digits."""
 
-    key, label = "class_accuracy_real", "right class of real digits"
-    is_real = True
-
-    def compute(self) -> float:
-        return self.classifier.accuracy_on_held_out
+    key, label, subject = "class_accuracy_real", "right class of real digits", "held-out"
 
 
 class FrechetDigits(ClassifierMetric):
@@ -116,34 +107,28 @@ class FrechetDigits(ClassifierMetric):
     key, label, better = "frechet_digits", "Fréchet digits", "lower"
     aggregate = "covariances of all images"
     split = "held-out"
-    between = ("held_out", "samples")
 
     def compute(self) -> float:
         from experiments.evaluation.metrics.frechet import frechet_distance
 
-        one, other = (self.sums.moments[name] for name in self.between)
-        return frechet_distance(one, other)
+        return frechet_distance(self.sums.moments[self.split], self.sums.moments[self.subject])
 
     def card(self, n: int) -> dict[str, Any]:
-        singular = f", singular: no more images than the {HIDDEN} features" if n <= HIDDEN and not self.is_real else ""
+        is_singular = n <= HIDDEN and self.subject == "samples"
+        singular = f", singular: no more images than the {HIDDEN} features" if is_singular else ""
         return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
 
 
 class FrechetDigitsTrain(FrechetDigits):
     """Distance of samples to training digits."""
 
-    key, label = "frechet_digits_train", "Fréchet training digits"
-    split = "training"
-    between = ("train", "samples")
+    key, label, split = "frechet_digits_train", "Fréchet training digits", "training"
 
 
-class FrechetDigitsReal(FrechetDigits):
+class FrechetDigitsReal(FrechetDigitsTrain):
     """Distance of held-out digits to training digits."""
 
-    key, label = "frechet_digits_real", "Fréchet real digits"
-    split = "training"
-    is_real = True
-    between = ("train", "held_out")
+    key, label, subject = "frechet_digits_real", "Fréchet real digits", "held-out"
 
 
 class DistanceMetric(DigitsMetric):
@@ -151,7 +136,7 @@ class DistanceMetric(DigitsMetric):
 
     def card(self, n: int) -> dict[str, Any]:
         fields = super().card(n)
-        return {**fields, "reference": f"{fields['reference']}{', decoded' * (self.classifier.decoded is not None)}"}
+        return {**fields, "reference": f"{fields['reference']}{', decoded' * (self.sums.classifier.decoded is not None)}"}
 
 
 class NearestDigit(DistanceMetric):
@@ -163,19 +148,13 @@ class NearestDigit(DistanceMetric):
     def compute(self) -> float:
         import numpy as np
 
-        return float(np.median(self.sums.distances))
+        return float(np.median(self.sums.distances[self.subject]))
 
 
 class NearestDigitReal(NearestDigit):
     """Median distance of held-out digits."""
 
-    key, label = "nearest_digit_real", "nearest digit of real digits"
-    is_real = True
-
-    def compute(self) -> float:
-        import numpy as np
-
-        return float(np.median(self.classifier.held_out_distances))
+    key, label, subject = "nearest_digit_real", "nearest digit of real digits", "held-out"
 
 
 class ShareCopied(DistanceMetric):
@@ -187,5 +166,5 @@ class ShareCopied(DistanceMetric):
     def compute(self) -> float:
         import numpy as np
 
-        limit = float(np.percentile(self.classifier.held_out_distances.numpy(), PERCENTILE))
-        return float((self.sums.distances < limit).double().mean())
+        limit = float(np.percentile(self.sums.distances["held-out"].numpy(), PERCENTILE))
+        return float((self.sums.distances["samples"] < limit).double().mean())

@@ -100,8 +100,8 @@ class DigitsClassifier:
 
     @functools.cached_property
     def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and covariance of the features of the `held_out` and the `train` digits."""
-        return {"held_out": moments_of(self.activations(self.held_out)), "train": moments_of(self.activations(self.train))}
+        """Mean and covariance of the features of the digits."""
+        return {"held-out": moments_of(self.activations(self.held_out)), "training": moments_of(self.activations(self.train))}
 
 
 def digits_classifier(source: Digits, reconstruct: Reconstruct | None = None) -> DigitsClassifier:

@@ -6,7 +6,7 @@ float64.
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.evaluation.metrics.inception_metric import FEATURES, InceptionMetric
+from experiments.evaluation.metrics.inception_metric import FEATURES, InceptionMetric, ReferenceMetric
 from experiments.evaluation.metrics.metric import RunningSums
 from experiments.evaluation.results import Skipped
 
@@ -71,24 +71,17 @@ def frechet_distance(one: "Moments", other: "Moments") -> float:
     return float((mean_a - mean_b).square().sum() + trace)
 
 
-class FrechetDistance(InceptionMetric):
-    """A distance between two sets of images."""
-
-    better = "lower"
-    aggregate = "covariances of all images"
-    fewest_images = 2
-
-
-class RFID(FrechetDistance):
+class RFID(InceptionMetric):
     """Distance of reconstructions to their images."""
 
-    key, label = "rfid", "rFID"
+    key, label, better = "rfid", "rFID", "lower"
+    aggregate = "covariances of all images"
+    fewest_images = 2
     in_terminal = True
 
     def __init__(self, context: Any, sums: Any = None) -> None:
         super().__init__(context, sums)
-        self.real, self.fake = FeatureMoments(FEATURES), FeatureMoments(FEATURES)
-        self.parts = [self.real, self.fake]
+        self.real, self.fake = self.parts = FeatureMoments(FEATURES), FeatureMoments(FEATURES)
 
     def update(self, batch: Any) -> None:
         self.real.update(batch.real_features.pool)
@@ -98,38 +91,29 @@ class RFID(FrechetDistance):
         return frechet_distance(self.real.compute(), self.fake.compute())
 
 
-class GFID(FrechetDistance):
+class GFID(ReferenceMetric):
     """Distance of samples to a reference."""
 
-    key, label = "gfid", "gFID"
+    key, label, better = "gfid", "gFID", "lower"
+    aggregate = "covariances of all images"
+    fewest_images = 2
+    features, width, moments = "pool", "width", "moments"  # attributes of the features, of the network and of the reference
 
     def __init__(self, context: Any, sums: Any = None) -> None:
         super().__init__(context, sums)
-        self.width = self._width(context)
-        self.generated = FeatureMoments(self.width)
+        self.generated = FeatureMoments(getattr(context.network, self.width))
         self.parts = [self.generated]
 
-    @staticmethod
-    def _width(context: Any) -> int:
-        return int(context.network.width)
-
-    @classmethod
-    def why_absent(cls, context: Any) -> Skipped | None:
-        missing = super().why_absent(context)
-        return Skipped("there are no reference statistics") if missing is None and context.reference is None else missing
-
     def update(self, batch: Any) -> None:
-        self.generated.update(batch.features.pool)
+        self.generated.update(getattr(batch.features, self.features))
 
     def compute(self) -> float:
-        return frechet_distance(self._reference(), self.generated.compute())
-
-    def _reference(self) -> "Moments":
-        mean, covariance = self.context.reference.moments
-        return mean.to(self.context.network.device), covariance.to(self.context.network.device)
+        mean, covariance = (moment.to(self.context.network.device) for moment in getattr(self.context.reference, self.moments))
+        return frechet_distance((mean, covariance), self.generated.compute())
 
     def card(self, n: int) -> dict[str, Any]:
-        singular = "" if n > self.width else f", singular: no more images than the {self.width} features"
+        width = getattr(self.context.network, self.width)
+        singular = "" if n > width else f", singular: no more images than the {width} features"
         return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
 
 
@@ -138,10 +122,7 @@ class SFID(GFID):
 
     key, label = "sfid", "sFID"
     aggregate = "unverified: not compared with ADM's evaluator; covariances of all images"
-
-    @staticmethod
-    def _width(context: Any) -> int:
-        return int(context.network.spatial_width)
+    features, width, moments = "spatial", "spatial_width", "spatial"
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
@@ -151,10 +132,3 @@ class SFID(GFID):
         if missing is None and context.reference.spatial is None:
             return Skipped(f"the reference has no spatial statistics: {context.reference.description}")
         return missing
-
-    def update(self, batch: Any) -> None:
-        self.generated.update(batch.features.spatial)
-
-    def _reference(self) -> "Moments":
-        mean, covariance = self.context.reference.spatial
-        return mean.to(self.context.network.device), covariance.to(self.context.network.device)

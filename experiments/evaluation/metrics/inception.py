@@ -1,23 +1,54 @@
-"""The Inception network of Fréchet distance and inception score.
+"""Features of images, by which two sets of images are compared, and the network that computes them.
 
 The network is the one of the TensorFlow release with its own resize to 299 pixels, as torch-fidelity ports it, in fp32 without TF32.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from experiments.evaluation.cards import library
-from experiments.evaluation.metrics.features import Features
 from experiments.evaluation.metrics.inception_metric import CLASSES, FEATURES, RESIZE
 from tokenizer.weights import FILES, find_weights, reading_weights, sha256
 
 IMAGES_PER_PASS = 64
 SPATIAL_BRANCH = "Mixed_6d.branch1x1"  # TensorFlow's `mixed_6/conv`, after its ReLU: 17 x 17 cells
 SPATIAL_CHANNELS, SPATIAL_CELLS = 7, 17 * 17
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of B images, all fp32."""
+
+    pool: Tensor  # (B, F)
+    spatial: Tensor | None = None  # (B, S) flattened feature map, None where the network has none
+    logits: Tensor | None = None  # (B, classes), None where the network is no classifier
+
+
+class FeatureExtractor(Protocol):
+    """A frozen network."""
+
+    name: str  # in cards
+    backend: str  # its library with version, for cards
+    weights: str  # file name and first digits of the SHA-256, for cards and for the names of its statistics
+    resize: str  # how it resizes its input, for cards
+    width: int  # F
+    spatial_width: int  # S, 0 without spatial features
+    classes: int  # 0 without logits
+    device: torch.device  # of the network; its input is moved there
+
+    def __call__(self, images: Tensor) -> Features:
+        """Features of (B, 3, H, W) in [0, 1]."""
+        ...
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Images nominally in [-1, 1] as fp32 in [0, 1], clamped."""
+    return (images.float() * 0.5 + 0.5).clamp(0, 1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Base of metrics from Inception features. Imports no torch."""
+"""Bases of metrics from Inception features. Imports no torch."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.evaluation.metrics.metric import Metric
+from experiments.evaluation.results import Skipped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,3 +23,12 @@ class InceptionMetric(Metric):
         from experiments.evaluation.metrics.inception import load_inception
 
         return load_inception()
+
+
+class ReferenceMetric(InceptionMetric):
+    """A number of samples beside reference statistics."""
+
+    @classmethod
+    def why_absent(cls, context: Any) -> Skipped | None:
+        missing = super().why_absent(context)
+        return Skipped("there are no reference statistics") if missing is None and context.reference is None else missing

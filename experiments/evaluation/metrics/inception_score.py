@@ -40,7 +40,7 @@ class InceptionScore(InceptionMetric):
         self.seen = 0
 
     def update(self, batch: Any) -> None:
-        """Add the logits (B, classes) of a batch; image i of this process goes to split i modulo 10."""
+        """Image i of this process goes to split i modulo 10."""
         import torch
 
         logits = batch.features.logits

@@ -6,16 +6,22 @@ from typing import Any
 from experiments.evaluation.metrics.metric import ImageMean
 
 
-class NLL(ImageMean):
-    """Nats of a token, summed over its sub-tokens."""
+class NatsMean(ImageMean):
+    """A number from the nats (B, N, S) of all sub-tokens."""
 
-    key, label, better = "nll", "nats / token", "lower"
-    aggregate = "mean over tokens"
-    dtype = "float32"
-    in_terminal = True
+    better, dtype, in_terminal = "lower", "float32", True
 
     def sum_of(self, batch: Any) -> Any:
-        return batch.nats
+        import torch
+
+        return batch.sum(dtype=torch.float64)
+
+
+class NLL(NatsMean):
+    """Nats of a token, summed over its sub-tokens."""
+
+    key, label = "nll", "nats / token"
+    aggregate = "mean over tokens"
 
     def compute(self) -> float:
         return super().compute() / float(self.context.num_tokens)
@@ -25,15 +31,10 @@ class NLL(ImageMean):
         return {**super().card(n), "network": "tokenizer", "weights": self.context.tokenizer}
 
 
-class LikelihoodBitsPerPixel(ImageMean):
+class LikelihoodBitsPerPixel(NatsMean):
     """Bits of all tokens of an image under the generator, over its pixels."""
 
-    key, label, better = "bits_per_pixel", "bits / pixel", "lower"
-    dtype = "float32"
-    in_terminal = True
-
-    def sum_of(self, batch: Any) -> Any:
-        return batch.nats
+    key, label = "bits_per_pixel", "bits / pixel"
 
     def compute(self) -> float:
         return super().compute() / math.log(2) / float(self.context.image_size**2)

@@ -13,18 +13,32 @@ from tokenizer.layers.distributed import sum_over_ranks, world_size
 from tokenizer.weights import FILES
 
 
-class Context:
-    """Subject and images of a set of metrics.
+class MetricSet:
+    """Running values of several metrics; no `nn.Module`, so that networks stay out of checkpoints, optimizers and EMA.
+
+    Everything is summed where the images are and read once, in `compute`, over all ranks. The set is the context of its metrics: a subclass
+    sets what they read of subject and reference before it calls this constructor.
 
     Args:
+        classes: the metrics.
         image_size: side of the images in pixels.
         card_fields: fields that the cards of all metrics share, beside `image_size`.
-        verb: what happened to the images, for messages.
     """
 
-    def __init__(self, image_size: int, card_fields: dict[str, Any], verb: str) -> None:
-        self.image_size, self.verb = image_size, verb
+    verb = "evaluated"  # what happened to the images, for messages
+
+    def __init__(self, classes: Sequence[type[Metric]], image_size: int, card_fields: dict[str, Any]) -> None:
+        self.image_size = image_size
         self.card_fields = {"image_size": image_size, "guidance": None, "losses": None, **card_fields}
+        self.listed = [each for each in classes if each.applies(self)]
+        absent = {each.key: each.why_absent(self) for each in self.listed}
+        self.absent = {key: skipped for key, skipped in absent.items() if skipped is not None}
+        present = [each for each in self.listed if each.key not in self.absent]
+        self.shared = {each.shared: each.make_shared(self) for each in present if each.shared}
+        self.metrics = [each(self, self.shared[each.shared] if each.shared else None) for each in present]
+        self.count = RunningSums({"images": torch.zeros((), dtype=torch.float64)})
+        self.parts = [self.count, *self.shared.values(), *self.metrics]
+        self.device = torch.device("cpu")
 
     def why_no_network(self, metric: type[Metric]) -> Skipped | None:
         """Why the feature network of a metric cannot be used."""
@@ -35,53 +49,10 @@ class Context:
         backend = metric.backend if metric.backend == "tessera" else library(metric.backend)
         return {"backend": backend, "network": metric.network, "weights": None, "resize": metric.resize}
 
-
-class ImageCount(RunningSums):
-    """Number of images."""
-
-    def __init__(self) -> None:
-        super().__init__({"images": torch.zeros((), dtype=torch.float64)})
-
-    def update(self, batch: Any) -> None:
-        """Count a batch."""
-        self.add("images", len(batch))
-
-
-class MetricSet:
-    """Running values of several metrics; no `nn.Module`, so that networks stay out of checkpoints, optimizers and EMA.
-
-    Everything is summed where the images are and read once, in `compute`, over all ranks.
-
-    Args:
-        classes: the metrics.
-        context: subject and images.
-    """
-
-    def __init__(self, classes: Sequence[type[Metric]], context: Context) -> None:
-        self.classes, self.context = [each for each in classes if each.applies(context)], context
-        absent = {each.key: each.why_absent(context) for each in self.classes}
-        self.absent = {key: skipped for key, skipped in absent.items() if skipped is not None}
-        present = [each for each in self.classes if each.key not in self.absent]
-        self.shared = {each.shared: each.make_shared(context) for each in present if each.shared}
-        self.metrics = [each(context, self.shared[each.shared] if each.shared else None) for each in present]
-        self.count = ImageCount()
-        self.device = torch.device("cpu")
-
-    @property
-    def parts(self) -> list[RunningSums]:
-        """All running sums."""
-        return [self.count, *self.shared.values(), *self.metrics]
-
     def reset(self) -> None:
         """Forget all images; networks stay loaded."""
         for part in self.parts:
             part.reset()
-
-    def to(self, device: torch.device | str) -> None:
-        """Sum on another device."""
-        self.device = torch.device(device)
-        for part in self.parts:
-            part.to(self.device)
 
     @torch.no_grad()
     def add(self, batch: Any) -> None:
@@ -89,7 +60,10 @@ class MetricSet:
         if not len(batch):
             return
         if batch.device != self.device:
-            self.to(batch.device)
+            self.device = batch.device
+            for part in self.parts:
+                part.to(self.device)
+        self.count.add("images", len(batch))
         with torch.autocast(self.device.type, enabled=False):
             for part in self.parts:
                 part.update(batch)
@@ -106,7 +80,7 @@ class MetricSet:
         for part in dict.fromkeys([*(each.sums for each in present if each.shared), *present]):
             part.join()
         values = {each.key: each.compute() for each in present}
-        subject = self.context.card_fields["subject"]
+        subject = self.card_fields["subject"]
         wrong = {key: value for key, value in values.items() if not math.isfinite(value)}
         skipped |= {key: Skipped(f"its value with the {subject} weights is {value}") for key, value in wrong.items()}
         values = {key: value for key, value in values.items() if key not in wrong}
@@ -114,14 +88,14 @@ class MetricSet:
 
     def _too_few(self, metric: Metric, n: int) -> str:
         if n == 0:
-            return f"no image was {self.context.verb}"
-        return f"{metric.key} needs at least {metric.fewest_images} images, {n} were {self.context.verb}"
+            return f"no image was {self.verb}"
+        return f"{metric.key} needs at least {metric.fewest_images} images, {n} were {self.verb}"
 
     def _absent_on_any_rank(self) -> dict[str, Skipped]:
         """The absent metrics of all ranks: they must agree before they add up."""
-        present = torch.tensor([float(each.key not in self.absent) for each in self.classes], device=self.device)
+        present = torch.tensor([float(each.key not in self.absent) for each in self.listed], device=self.device)
         counts = sum_over_ranks(present).tolist()
-        lacking = [each for each, count in zip(self.classes, counts, strict=True) if count < world_size()]
+        lacking = [each for each, count in zip(self.listed, counts, strict=True) if count < world_size()]
         return {each.key: self.absent.get(each.key) or self._elsewhere(each) for each in lacking}
 
     @staticmethod
@@ -131,4 +105,4 @@ class MetricSet:
         return Skipped(f"{FILES[metric.network].filename} is absent on another machine", metric.network)
 
     def _card(self, metric: Metric, n: int) -> dict[str, Any]:
-        return Card(**{**self.context.card_fields, "metric": metric.key, "n": n, **metric.card(n)}).to_dict()
+        return Card(**{**self.card_fields, "metric": metric.key, "n": n, **metric.card(n)}).to_dict()

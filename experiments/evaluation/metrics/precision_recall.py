@@ -5,7 +5,7 @@ Paper: Kynkäänniemi et al. 2019, arXiv:1904.06991; see `experiments.evaluation
 
 from typing import Any
 
-from experiments.evaluation.metrics.inception_metric import InceptionMetric
+from experiments.evaluation.metrics.inception_metric import ReferenceMetric
 from experiments.evaluation.metrics.metric import RunningSums
 from experiments.evaluation.results import Skipped
 
@@ -21,7 +21,6 @@ class StoredFeatures(RunningSums):
         super().__init__({})
         self.context = context
         self.rows = Reservoir(context.stored_features, context.network.width)
-        self.precision = self.recall = 0.0
 
     def reset(self) -> None:
         self.rows.reset()
@@ -34,10 +33,11 @@ class StoredFeatures(RunningSums):
         from experiments.evaluation.metrics.neighbors import precision_recall
 
         device = self.context.network.device
-        self.precision, self.recall = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+        shares = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+        self.shares = dict(zip(("precision", "recall"), shares, strict=True))
 
 
-class NeighborMetric(InceptionMetric):
+class NeighborMetric(ReferenceMetric):
     """A share of features inside of the balls of the other set."""
 
     better = "higher"
@@ -48,15 +48,14 @@ class NeighborMetric(InceptionMetric):
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
-        if missing is not None:
+        reference = context.reference
+        count = 0 if reference is None or reference.features is None else len(reference.features)
+        if missing is not None or count > NEIGHBORS:
             return missing
-        if context.reference is None:
-            return Skipped("there are no reference statistics")
-        count = 0 if context.reference.features is None else len(context.reference.features)
-        if count > NEIGHBORS:
-            return None
-        description = context.reference.description
-        return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {description}")
+        return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {reference.description}")
+
+    def compute(self) -> float:
+        return self.sums.shares[self.key]  # type: ignore[no-any-return]
 
     def card(self, n: int) -> dict[str, Any]:
         balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"
@@ -68,14 +67,8 @@ class Precision(NeighborMetric):
 
     key, label = "precision", "precision"
 
-    def compute(self) -> float:
-        return float(self.sums.precision)
-
 
 class Recall(NeighborMetric):
     """Share of reference images that are near samples."""
 
     key, label = "recall", "recall"
-
-    def compute(self) -> float:
-        return float(self.sums.recall)

@@ -7,12 +7,12 @@ Gaussian window of 11 x 11, sigma 1.5, range 1; LPIPS 0.1 with AlexNet on images
 import math
 from typing import TYPE_CHECKING, Any
 
-from experiments.evaluation.metrics.metric import ImageMean, Metric
+from experiments.evaluation.metrics.metric import ImageMean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from experiments.evaluation.metrics.images import ReconstructionBatch
+    from experiments.evaluation.metrics.tokenizer import ReconstructionBatch
 
 SSIM_WINDOW = 11
 LARGEST_IMAGE_PSNR = 100.0
@@ -23,20 +23,30 @@ def psnr(mean_squared_error: float) -> float:
     return math.inf if mean_squared_error == 0 else -10 * math.log10(mean_squared_error)
 
 
-class ValueMean(Metric):
-    """A mean over all values of all images: a subclass defines `sum_of`."""
+def bicubic_round_trip(images: "Tensor", factor: int) -> "Tensor":
+    """(B, 3, H, W) in [0, 1] made smaller by `factor` with antialiasing and large again, both bicubic, clamped."""
+    from torch.nn.functional import interpolate
 
-    totals = ("sum", "values")
+    height, width = images.shape[-2:]
+    small = interpolate(images, size=(height // factor, width // factor), mode="bicubic", antialias=True)
+    return interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
 
-    def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        raise NotImplementedError
 
-    def update(self, batch: "ReconstructionBatch") -> None:
-        self.add("sum", self.sum_of(batch))
-        self.add("values", batch.real.numel())
+def structural_similarity(reconstruction: "Tensor", images: "Tensor", window: int) -> "Tensor":
+    """SSIM of each image: two (B, 3, H, W) in [0, 1] to (B,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
 
-    def compute(self) -> float:
-        return self.total("sum") / self.total("values")
+    similarity: Any = structural_similarity_index_measure(
+        reconstruction, images, sigma=1.5, kernel_size=window, data_range=1.0, reduction="none"
+    )
+    return similarity  # type: ignore[no-any-return]
+
+
+class ValueMean(ImageMean):
+    """A mean over all values of all images."""
+
+    def count_of(self, batch: "ReconstructionBatch") -> int:
+        return batch.real.numel()
 
 
 class PSNR(ValueMean):
@@ -89,8 +99,6 @@ class BicubicPSNR(PSNR):
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
         import torch
 
-        from experiments.evaluation.metrics.images import bicubic_round_trip
-
         return (bicubic_round_trip(batch.real, self.context.downsample) - batch.real).square().sum(dtype=torch.float64)
 
     def card(self, n: int) -> dict[str, Any]:
@@ -106,8 +114,6 @@ class SSIM(ImageMean):
     in_terminal = True
 
     def sum_of(self, batch: "ReconstructionBatch") -> "Tensor":
-        from experiments.evaluation.metrics.images import structural_similarity
-
         return structural_similarity(batch.fake, batch.real, SSIM_WINDOW).double().sum()
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from experiments.config.errors import DataError
 from experiments.evaluation.metrics.adm_file import IMAGES, AdmFile
-from experiments.evaluation.metrics.features import FeatureExtractor
 from experiments.evaluation.metrics.frechet import FeatureMoments
-from experiments.evaluation.metrics.images import to_unit
+from experiments.evaluation.metrics.inception import FeatureExtractor, to_unit
 from experiments.evaluation.metrics.reservoir import Reservoir
 from tokenizer.files import atomic, sha256, short_hash
 from tokenizer.interfaces import ImageBatch
@@ -31,21 +30,13 @@ Moments = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """Statistics of one set of real images by one network; tensors on the CPU.
+    """Statistics of one set of real images by one network; tensors on the CPU."""
 
-    Attributes:
-        network: its name and weights.
-        description: which images, for cards.
-        moments: mean (F,) and covariance (F, F) of the pooled features, float64.
-        spatial: mean (S,) and covariance (S, S) of the spatial features, float64; None where they are not known.
-        features: (R, F) fp32 pooled features for precision and recall; None where only moments are known.
-    """
-
-    network: str
-    description: str
-    moments: Moments
-    spatial: Moments | None
-    features: Tensor | None
+    network: str  # its name and weights
+    description: str  # which images, for cards
+    moments: Moments  # mean (F,) and covariance (F, F) of the pooled features, float64
+    spatial: Moments | None  # mean (S,) and covariance (S, S) of the spatial features, float64; None where they are not known
+    features: Tensor | None  # (R, F) fp32 pooled features for precision and recall; None where only moments are known
 
     @classmethod
     def from_images(cls, loader: Iterable[ImageBatch], network: FeatureExtractor, description: str) -> "ReferenceStatistics":
@@ -66,11 +57,10 @@ class ReferenceStatistics:
                 unreadable.extend(batch.left_out)
                 yield batch.images
 
-        sums = _Sums(network)
-        sums.add_all(images())
+        statistics = cls._from_batches(images(), network, f"{description},")
         if unreadable:
             log.warning("%d images of the reference cannot be read and are left out: %s ...", len(unreadable), ", ".join(unreadable[:3]))
-        return sums.statistics(f"{description}, {sums.rows.seen} images")
+        return statistics
 
     @classmethod
     def from_npz(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
@@ -91,11 +81,40 @@ class ReferenceStatistics:
         if IMAGES not in file.names:
             assert stored is not None
             return cls(identity(network), f"{described}, its mu and sigma", stored, spatial, None)
-        sums = _Sums(network, with_moments=stored is None)
-        sums.add_all(file.images())
         if stored is None:
-            return sums.statistics(f"{described}, its {sums.rows.seen} images")
-        return cls(identity(network), f"{described}, its mu and sigma, its {sums.rows} images", stored, spatial, sums.rows.rows.clone())
+            return cls._from_batches(file.images(), network, f"{described}, its")
+        return cls._from_batches(file.images(), network, f"{described}, its mu and sigma, its", stored, spatial)
+
+    @classmethod
+    @torch.no_grad()
+    def _from_batches(
+        cls,
+        batches: Iterable[Tensor],
+        network: FeatureExtractor,
+        description: str,
+        moments: Moments | None = None,
+        spatial: Moments | None = None,
+    ) -> "ReferenceStatistics":
+        """Features of images (B, 3, H, W), uint8 or in [-1, 1], B may be 0; with their moments unless there are others."""
+        rows = Reservoir(STORED, network.width)
+        sums = [] if moments else [FeatureMoments(network.width), FeatureMoments(network.spatial_width)]
+        for each in sums:
+            each.to(network.device)
+        for images in batches:
+            if not len(images):
+                continue
+            features = network(images / 255 if images.dtype == torch.uint8 else to_unit(images))
+            rows.update(features.pool)
+            for each, values in zip(sums, (features.pool, features.spatial), strict=False):
+                if values is not None:
+                    each.update(values)
+        if moments:
+            return cls(identity(network), f"{description} {rows} images", moments, spatial, rows.rows.clone())
+        description = f"{description} {rows.seen} images"
+        if rows.seen < 2:
+            raise DataError(None, f"the reference ({description}) is too small: a covariance needs at least two images")
+        moments, spatial = (_computed(each) for each in sums)
+        return cls(identity(network), description, moments, spatial if network.spatial_width else None, rows.rows.clone())
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
@@ -158,42 +177,10 @@ def cached_reference(
     return reference
 
 
-class _Sums:
-    """Running statistics of images."""
-
-    def __init__(self, network: FeatureExtractor, with_moments: bool = True) -> None:
-        self.network = network
-        self.with_moments = with_moments
-        self.moments_of_pool = FeatureMoments(network.width if with_moments else 0)
-        self.moments_of_map = FeatureMoments(network.spatial_width if with_moments else 0)
-        self.rows = Reservoir(STORED, network.width)
-        for moments in (self.moments_of_pool, self.moments_of_map):
-            moments.to(network.device)
-
-    @torch.no_grad()
-    def add_all(self, batches: Iterable[Tensor]) -> None:
-        """(B, 3, H, W) images, uint8 or float in [-1, 1]; B may be 0."""
-        for images in batches:
-            if not len(images):
-                continue
-            features = self.network(images / 255 if images.dtype == torch.uint8 else to_unit(images))
-            self.rows.update(features.pool)
-            if self.with_moments:
-                self.moments_of_pool.update(features.pool)
-                if features.spatial is not None:
-                    self.moments_of_map.update(features.spatial)
-
-    def statistics(self, description: str) -> ReferenceStatistics:
-        """The statistics of all images."""
-        if self.rows.seen < 2:
-            raise DataError(None, f"the reference ({description}) is too small: a covariance needs at least two images")
-        for moments in (self.moments_of_pool, self.moments_of_map):
-            moments.join()
-        pool = self.moments_of_pool.compute()
-        spatial = self.moments_of_map.compute() if self.network.spatial_width else None
-        on_cpu = [None if pair is None else (pair[0].cpu(), pair[1].cpu()) for pair in (pool, spatial)]
-        assert on_cpu[0] is not None
-        return ReferenceStatistics(identity(self.network), description, on_cpu[0], on_cpu[1], self.rows.rows.clone())
+def _computed(sums: FeatureMoments) -> Moments:
+    sums.join()
+    mean, covariance = sums.compute()
+    return mean.cpu(), covariance.cpu()
 
 
 def _stored(file: AdmFile, names: tuple[str, str], width: int, network: str) -> Moments | None:

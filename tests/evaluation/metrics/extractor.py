@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import interpolate
 
-from experiments.evaluation.metrics.features import Features
+from experiments.evaluation.metrics.inception import Features
 
 
 class SmallExtractor:

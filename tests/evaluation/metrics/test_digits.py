@@ -7,7 +7,7 @@ import torch
 from experiments.data.digits import Digits
 from experiments.data.photos import Photos
 from experiments.evaluation.metrics.digits_classifier import DigitsClassifier, digits_classifier, shifted, shrink
-from experiments.evaluation.metrics.samples import SampleBatch, SampleContext, SampleMetrics
+from experiments.evaluation.metrics.samples import SampleBatch, SampleMetrics
 from experiments.evaluation.results import Skipped
 from experiments.evaluation.sample_evaluators import SampleEvaluators
 
@@ -29,9 +29,9 @@ def real(images, rows):
 
 def evaluated(classifier, images, labels):
     fields = {"subject": "ema", "seed": 3, "guidance": 2.0, "transform": "of Inception"}
-    metrics = SampleMetrics(SampleContext(Skipped("no file", "inception"), None, classifier, 16, fields))
+    metrics = SampleMetrics(Skipped("no file", "inception"), None, classifier, 16, fields)
     for part in zip(images.split(50), labels.split(50), strict=True):
-        metrics.add(SampleBatch(*part, metrics.samples))  # not rounded to 8 bits
+        metrics.add(SampleBatch(*part, metrics.network))  # not rounded to 8 bits
     return metrics.compute()
 
 

@@ -9,9 +9,9 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from experiments.evaluation.metrics.features import Features
 from experiments.evaluation.metrics.frechet import FeatureMoments, frechet_distance
 from experiments.evaluation.metrics.inception import (
+    Features,
     Inception,
     inception_features,
     to_uint8,

@@ -13,9 +13,18 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.models import alexnet
 
-from experiments.evaluation.metrics.feature_cache import FeatureCache
-from experiments.evaluation.metrics.images import ReconstructionBatch, bicubic_round_trip, structural_similarity, to_unit
-from experiments.evaluation.metrics.reconstruction import L1, LPIPS, PSNR, SSIM, BicubicPSNR, ImagePSNR
+from experiments.evaluation.metrics.inception import to_unit
+from experiments.evaluation.metrics.reconstruction import (
+    L1,
+    LPIPS,
+    PSNR,
+    SSIM,
+    BicubicPSNR,
+    ImagePSNR,
+    bicubic_round_trip,
+    structural_similarity,
+)
+from experiments.evaluation.metrics.tokenizer import FeatureCache, ReconstructionBatch
 from tokenizer.losses.perceptual import LPIPSLoss
 from tokenizer.weights import FILES
 

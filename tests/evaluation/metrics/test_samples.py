@@ -11,7 +11,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from experiments.evaluation.metrics.frechet import frechet_distance
 from experiments.evaluation.metrics.reference import ReferenceStatistics
-from experiments.evaluation.metrics.samples import SampleContext, SampleMetrics, without_network
+from experiments.evaluation.metrics.samples import SampleMetrics, without_network
 from experiments.evaluation.results import Skipped
 from tests.evaluation.metrics.extractor import SmallExtractor, random_images
 from tokenizer.interfaces import ImageBatch
@@ -27,7 +27,7 @@ NAMES = {"gfid", "sfid", "inception_score", "precision", "recall"}
 
 def metrics(of=None, network=None, **options):
     fields = {"subject": "ema", "seed": 3, "guidance": 1.5, "transform": "whole"}
-    return SampleMetrics(SampleContext(network or SmallExtractor(), of, None, 8, fields, **options))
+    return SampleMetrics(network or SmallExtractor(), of, None, 8, fields, **options)
 
 
 def generated(count=50):
