@@ -7,6 +7,8 @@ networks, whose last layers then start at zero, so that training starts from a l
 et al. 2024, arXiv:2410.10733, with learned maps).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -144,12 +146,14 @@ class ConvDecoder(Decoder):
         """Convolution to pixels."""
         return self.head
 
-    def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """Decode quantized latents (B, N, D) in raster order.
+    def forward(self, quantized: Tensor, layout: TokenLayout, taps: Sequence[int] = ()) -> DecoderOutput:
+        """Decode quantized latents (B, N, D) in raster order; a tap is the number of a stage, and its features are (B, C, h, w).
 
         Raises:
-            ValueError: the layout is not a raster, or the number of tokens differs from the number of cells.
+            ValueError: the layout is not a raster, the number of tokens differs from the number of cells, or there is no such stage.
         """
+        if unknown := [tap for tap in taps if not 1 <= tap <= len(self.stages)]:
+            raise ValueError(f"taps={unknown[0]}: this decoder has the stages 1 to {len(self.stages)}")
         rows, columns = layout.grid
         if layout.kind != "raster" or rows * columns != quantized.shape[1]:
             raise ValueError(
@@ -159,13 +163,16 @@ class ConvDecoder(Decoder):
         mean, std = token_statistics(quantized)
         latents = quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns)
         features = self.stem(latents)
-        for stage in self.stages:
+        tapped = {}
+        for number, stage in enumerate(self.stages, 1):
             features = stage(features, mean, std) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
+            if number in taps:
+                tapped[f"block{number}"] = features
         patches = self.head(F.silu(self.norm(features)))
         reconstruction = F.pixel_shuffle(patches, self.patch_size)
         if self.linear is not None:
             reconstruction = reconstruction + F.pixel_shuffle(self.linear(latents), self.upsample)
-        return DecoderOutput(reconstruction)
+        return DecoderOutput(reconstruction, tapped)
 
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""
