@@ -91,12 +91,13 @@ class Objective(nn.Module):
             weighted terms of quantizers that this one does not have.
 
         Raises:
-            ConfigError: the quantizer has a loss without a weight, or cannot compute one that has a weight.
+            ConfigError: the quantizer has a loss without a weight, or a loss reads what the tokenizer does not have.
         """
         for name in sorted(quantizer_losses - set(self.weights)):
             raise ConfigError(f"loss.weights.{name}", reason="the quantizer has this loss, and it has no weight", advice=_add(name))
         for name, loss in self._inner().items():
             try:
+                tokenizer.decoder.require_blocks(loss.taps)
                 loss.check(tokenizer)
             except (NotImplementedError, ValueError) as error:
                 raise ConfigError(f"loss.weights.{name}", self.weights[name], reason=str(error)) from error

@@ -136,7 +136,7 @@ class ConvDecoder(Decoder):
             current = width * multipliers[level]
             if level > 0:
                 stages.append(DepthToSpaceUpsample(current) if depth_to_space else NearestUpsample(current))
-        self.stages = nn.ModuleList(stages)
+        self.stages, self.depth = nn.ModuleList(stages), len(stages)
         self.norm = group_norm(current, norm_groups)
         self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=0.0 if linear_path else AFTER_SILU)
         self.linear = ScaledConv2d(latent_dim, 3 * self.upsample**2, 1) if linear_path else None
@@ -152,8 +152,7 @@ class ConvDecoder(Decoder):
         Raises:
             ValueError: the layout is not a raster, the number of tokens differs from the number of cells, or there is no such stage.
         """
-        if unknown := [tap for tap in taps if not 1 <= tap <= len(self.stages)]:
-            raise ValueError(f"taps={unknown[0]}: this decoder has the stages 1 to {len(self.stages)}")
+        self.require_blocks(taps)
         rows, columns = layout.grid
         if layout.kind != "raster" or rows * columns != quantized.shape[1]:
             raise ValueError(

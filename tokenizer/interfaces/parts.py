@@ -98,9 +98,15 @@ class Quantizer(Configurable, ABC):
 
 
 class Decoder(Configurable, ABC):
-    """Maps quantized latents to images, including the un-merging of tokens."""
+    """Maps quantized latents to images, including the un-merging of tokens.
+
+    Attributes:
+        latent_dim: D.
+        depth: number of blocks, whose outputs a call may ask for.
+    """
 
     latent_dim: int
+    depth: int
 
     @property
     @abstractmethod
@@ -119,6 +125,16 @@ class Decoder(Configurable, ABC):
         Raises:
             ValueError: there is no such block.
         """
+
+    def require_blocks(self, taps: Sequence[int]) -> None:
+        """Check that all blocks exist.
+
+        Raises:
+            ValueError: one does not.
+        """
+        for tap in taps:
+            if not 1 <= tap <= self.depth:
+                raise ValueError(f"taps={tap}, expected a block of the decoder, 1 to {self.depth}")
 
     @abstractmethod
     def reset_parameters(self) -> None:
