@@ -1,5 +1,7 @@
 """Image tokenizer: encoder, quantizer and decoder, from images to indices and back."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout, TokenSpec
@@ -27,12 +29,12 @@ class ImageTokenizer(Pretrained):
         self.quantizer = quantizer
         self.decoder = decoder
 
-    def forward(self, images: Tensor, num_tokens: int | None = None) -> TokenizerOutput:
-        """Outputs of all three parts for images (B, 3, H, W) in [-1, 1]."""
+    def forward(self, images: Tensor, num_tokens: int | None = None, taps: Sequence[int] = ()) -> TokenizerOutput:
+        """Outputs of all three parts for images (B, 3, H, W) in [-1, 1]; `taps` are those of `Decoder.forward`."""
         self.grid((images.shape[-2], images.shape[-1]))
         encoded = self.encoder(images, num_tokens)
         quantized = self.quantizer(encoded.latents)
-        return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout))
+        return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout, taps))
 
     def encode(self, images: Tensor, num_tokens: int | None = None) -> tuple[QuantizerOutput, TokenLayout]:
         """Quantizer output and token layout for images (B, 3, H, W) in [-1, 1]."""

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.runs.losses import counted_weights
+
 NOT_COMPARED = ("seed", "code_version", "losses")  # a table about losses compares runs that differ in them
-OF_DISCRIMINATOR = ("adversarial", "discriminator", "lecam", "gradient_penalty")
 
 
 @functools.cache
@@ -61,16 +62,11 @@ class Card:
 
 def describe_losses(task: Mapping[str, Any]) -> str:
     """The losses that train a tokenizer, with their weights, and the absent ones, of the resolved `task` of a configuration."""
-    weights = dict(task["objective"]["weights"])
-    adversarial = task["discriminator"] is not None
-    counted = {name: weight for name, weight in weights.items() if weight and (adversarial or name not in OF_DISCRIMINATOR)}
+    counted = counted_weights(task)
     parts = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
-    for name in ("perceptual", "adversarial"):
-        if name in counted:
-            node = task["objective"][name] if name == "perceptual" else task["discriminator"]
-            parts.append(f"{name} by {str(node['_target_']).rpartition('.')[2]}")
-        else:
-            parts.append(f"no {name} loss")
+    networks = {"perceptual": task["objective"]["image"].get("perceptual"), "adversarial": task["discriminator"]}
+    for name, node in networks.items():
+        parts.append(f"{name} by {str(node['_target_']).rpartition('.')[2]}" if name in counted else f"no {name} loss")
     return "; ".join(parts)
 
 

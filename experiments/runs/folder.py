@@ -20,6 +20,7 @@ from typing import IO, Any
 import yaml
 
 from experiments.config.errors import RunFolderError
+from experiments.runs.losses import effective
 from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ LOCK = "lock.json"
 EXAMPLE = "runs/gsq/0123456789ab"
 PLACES = ("*", "*/*")  # of run folders below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`
 PATHS = ("root", "file", "tokenizer")  # keys of data that name a file or folder
-ADVERSARIAL_TERMS = ("adversarial", "discriminator", "lecam", "gradient_penalty")  # without effect where there is no discriminator
 Change = tuple[str, Any, Any]  # key, old value, new value
 
 
@@ -47,18 +47,6 @@ def _without_paths(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: _without_paths(value) for key, value in node.items() if key not in PATHS}
     return node
-
-
-def effective(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task without the losses of weight zero and, if there is no discriminator, without its settings."""
-    if "objective" not in task:
-        return dict(task)
-    objective, alone = task["objective"], task["discriminator"] is None
-    counted = {name: weight for name, weight in objective["weights"].items() if weight and not (alone and name in ADVERSARIAL_TERMS)}
-    idle = {name for name in objective["weights"] if name not in counted and (alone or name != "adversarial")}
-    losses = {key: value for key, value in objective.items() if key not in idle and not (alone and key == "adaptive_limit")}
-    others = {key: value for key, value in task.items() if not (alone and key.startswith("discriminator_"))}
-    return {**others, "objective": {**losses, "weights": counted}}
 
 
 def identity(config: Mapping[str, Any], contents: Mapping[str, str | None]) -> str:

@@ -23,6 +23,7 @@ from experiments.evaluation.results_table import show
 from experiments.runs.build import build
 from experiments.runs.checkpoints import newest_checkpoint, updates_of
 from experiments.runs.folder import RunFolder
+from experiments.runs.losses import weighted_losses
 from experiments.runs.models import initialize
 from experiments.training.callbacks.interruption import Interruption
 from experiments.training.callbacks.loggers import MetricsTable
@@ -30,7 +31,6 @@ from experiments.training.callbacks.progress import LastValues, ProgressBar
 from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
 from experiments.training.clock import ClockedTask
-from experiments.training.objective import weighted_losses
 from experiments.training.preparation import check_batch, check_sizes, find_folder
 from experiments.training.trainer import without_unused_parameters
 from tokenizer import pretrained

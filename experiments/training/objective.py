@@ -1,21 +1,12 @@
-"""The objective of a tokenizer: its loss terms and their weights."""
+"""The objective of a tokenizer: its losses by name, and their weights."""
 
-import logging
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError
-from tokenizer.interfaces import AdversarialLoss, Quantizer, QuantizerOutput
-from tokenizer.losses.gradient_penalty import GradientPenaltyLoss
-from tokenizer.losses.lecam import LeCAMLoss
-
-log = logging.getLogger(__name__)
-
-GENERATOR_TERMS = ("reconstruction", "perceptual", "commitment", "codebook", "entropy", "total_coding_rate", "adversarial")
-DISCRIMINATOR_TERMS = ("discriminator", "lecam", "gradient_penalty")
-TERMS = GENERATOR_TERMS + DISCRIMINATOR_TERMS
+from tokenizer.interfaces import QUANTIZER_LOSSES, AdversarialLoss, InnerLoss, TokenizerParts, TrainingPass
 
 
 class Objective(nn.Module):
@@ -24,113 +15,112 @@ class Objective(nn.Module):
     def __init__(
         self,
         weights: dict[str, float],
-        reconstruction: nn.Module | None,
-        perceptual: nn.Module | None = None,
-        adversarial: AdversarialLoss | None = None,
-        entropy: nn.Module | None = None,
-        total_coding_rate: nn.Module | None = None,
-        lecam: LeCAMLoss | None = None,
-        gradient_penalty: GradientPenaltyLoss | None = None,
+        image: Mapping[str, nn.Module | None],
+        inner: Mapping[str, InnerLoss | None],
+        adversarial: Mapping[str, AdversarialLoss | None],
         adaptive_limit: float | None = None,
     ) -> None:
         """
         Args:
-            weights: weights of the terms, by name; `discriminator`, `lecam` and `gradient_penalty` make the discriminator's loss.
-            reconstruction: (reconstruction, images) to a scalar.
-            perceptual: likewise.
-            adversarial: losses of the tokenizer and of the discriminator.
-            entropy: (quantizer, lookup_latents) to a scalar.
-            total_coding_rate: (lookup_latents, codes) to a scalar.
-            lecam: (real_logits, fake_logits) to a scalar of the discriminator's loss.
-            gradient_penalty: (real_logits, images) likewise.
+            weights: weights of the terms, by name.
+            image: losses of (reconstruction, images), both (B, 3, H, W) in [-1, 1], to a scalar, by the names of their terms.
+            inner: losses of the inside of the tokenizer, by the names of their terms.
+            adversarial: losses of the discriminator's logits, each with the terms that it names.
             adaptive_limit: largest factor of the adversarial weight that scales the norm of the adversarial gradient to that of
                 the other losses of the image; None for no such factor.
 
         Raises:
-            ConfigError: an unknown term, a weight for a loss that is not configured, or a limit not above 0.
+            ConfigError: a weight for a term that no loss has, a loss without a weight, or a limit not above 0.
         """
         super().__init__()
-        losses = {
-            "reconstruction": reconstruction,
-            "perceptual": perceptual,
-            "entropy": entropy,
-            "total_coding_rate": total_coding_rate,
-            "adversarial": adversarial,
-            "lecam": lecam,
-            "gradient_penalty": gradient_penalty,
-        }
-        _check(weights, losses, adaptive_limit)
         self.weights = dict(weights)
         self.adaptive_limit = adaptive_limit
-        self.reconstruction = reconstruction if weights.get("reconstruction") else None
-        self.perceptual = perceptual if weights.get("perceptual") else None
-        self.adversarial = adversarial
-        self.entropy = entropy if weights.get("entropy") else None
-        self.total_coding_rate = total_coding_rate if weights.get("total_coding_rate") else None
-        self.lecam = lecam if weights.get("lecam") else None
-        self.gradient_penalty = gradient_penalty if weights.get("gradient_penalty") else None
+        self.image, self.inner, self.adversarial = (
+            nn.ModuleDict({name: loss for name, loss in losses.items() if loss is not None and weights.get(name, 1)})
+            for losses in (image, inner, adversarial)
+        )
+        self._check({"image": image, "inner": inner, "adversarial": adversarial})
+
+    def _check(self, groups: Mapping[str, Mapping[str, nn.Module | None]]) -> None:
+        terms = [*self.image, *self.inner, *self.adversarial_terms]
+        for name, weight in self.weights.items():
+            if weight and name not in (*terms, *QUANTIZER_LOSSES):
+                group = next((group for group, losses in groups.items() if name in losses), None)
+                reason = f"loss.{group}.{name} is null" if group else "no loss has this term"
+                advice = "set the weight to 0, or choose a loss that has it, such as loss=lpips"
+                raise ConfigError(f"loss.weights.{name}", weight, reason=reason, advice=advice)
+        for name in terms:
+            if name not in self.weights:
+                raise ConfigError(f"loss.weights.{name}", reason="a loss has this term, and it has no weight", advice=_add(name))
+        if self.adaptive_limit is not None and not self.adaptive_limit > 0:
+            raise ConfigError("loss.adaptive_limit", self.adaptive_limit, expected="above 0, or null for a fixed adversarial weight")
+
+    @property
+    def adversarial_terms(self) -> list[str]:
+        """Names of the terms of the adversarial losses."""
+        return [name for loss in self._adversarial() for name in loss.terms]
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Numbers of the decoder's blocks whose outputs inner losses read."""
+        return tuple(sorted({tap for loss in self._inner().values() for tap in loss.taps}))
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views of a batch that inner losses need encoded."""
+        return tuple(sorted({view for loss in self._inner().values() for view in loss.views}))
 
     def image_terms(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         """The unweighted terms that compare two (B, 3, H, W) in [-1, 1]."""
-        terms = {}
-        if self.reconstruction is not None:
-            terms["reconstruction"] = self.reconstruction(reconstruction, images)
-        if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual(reconstruction, images)
-        return terms
+        return {name: loss(reconstruction, images) for name, loss in self.image.items()}
 
-    def quantizer_terms(self, output: QuantizerOutput, quantizer: Quantizer) -> dict[str, Tensor]:
-        """The unweighted terms that depend on the quantizer alone.
+    def inner_terms(self, tokenizer: TokenizerParts, current: TrainingPass) -> dict[str, Tensor]:
+        """The unweighted terms of the quantizer and of the inner losses that are due."""
+        terms = {name: term for name, term in current.output.quantizer.losses.items() if self.weights[name]}
+        due = {name: loss(tokenizer, current) for name, loss in self.inner.items()}
+        return terms | {name: term for name, term in due.items() if term is not None}
+
+    def check(self, tokenizer: TokenizerParts, quantizer_losses: set[str]) -> list[str]:
+        """Check that tokenizer and inner losses suit each other.
 
         Args:
-            output: output of the quantizer.
-            quantizer: the quantizer.
+            tokenizer: parts of a tokenizer.
+            quantizer_losses: names of the losses that its quantizer has.
+
+        Returns:
+            weighted terms of quantizers that this one does not have.
 
         Raises:
-            ConfigError: the quantizer has a term without a weight, or cannot compute one that has a weight.
+            ConfigError: the quantizer has a loss without a weight, or a loss reads what the tokenizer does not have.
         """
-        terms = {}
-        for name, term in output.losses.items():
-            if name not in self.weights:
-                raise ConfigError(f"loss.weights.{name}", reason="the quantizer has this loss, and it has no weight; set one")
-            if self.weights[name]:
-                terms[name] = term
-        if self.entropy is not None:
+        for name in sorted(quantizer_losses - set(self.weights)):
+            raise ConfigError(f"loss.weights.{name}", reason="the quantizer has this loss, and it has no weight", advice=_add(name))
+        for name, loss in self._inner().items():
             try:
-                terms["entropy"] = self.entropy(quantizer, output.lookup_latents)
-            except NotImplementedError as error:
-                raise ConfigError("loss.weights.entropy", self.weights["entropy"], reason=str(error)) from error
-        if self.total_coding_rate is not None:
-            terms["total_coding_rate"] = self.total_coding_rate(output.lookup_latents, quantizer.codes)
-        return terms
+                tokenizer.decoder.require_blocks(loss.taps)
+                loss.check(tokenizer)
+            except (NotImplementedError, ValueError) as error:
+                raise ConfigError(f"loss.weights.{name}", self.weights[name], reason=str(error)) from error
+        return [name for name in QUANTIZER_LOSSES if self.weights.get(name) and name not in quantizer_losses]
 
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """The adversarial term, empty if its weight is zero."""
-        return self._adversarial().generator_terms(fake_logits) if self.has_adversarial_term else {}
+        """The adversarial terms of the tokenizer, without those of weight zero."""
+        terms = {name: term for loss in self._adversarial() for name, term in loss.generator_terms(fake_logits).items()}
+        return {name: term for name, term in terms.items() if self.weights[name]}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, penalized_images: Tensor | None = None) -> dict[str, Tensor]:
-        """The unweighted terms of the discriminator.
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+        """The unweighted terms of the discriminator, see `AdversarialLoss`."""
+        losses = [loss.discriminator_terms(real_logits, fake_logits, real_images) for loss in self._adversarial()]
+        return {name: term for terms in losses for name, term in terms.items()}
 
-        Args:
-            real_logits: (B, K).
-            fake_logits: (B, K).
-            penalized_images: (B, 3, H, W) the real images as a leaf that requires a gradient, in updates of `penalty_is_due`.
-        """
-        terms = self._adversarial().discriminator_terms(real_logits, fake_logits)
-        if self.lecam is not None:
-            terms["lecam"] = self.lecam(real_logits, fake_logits)
-        if self.gradient_penalty is not None and penalized_images is not None:
-            terms["gradient_penalty"] = self.gradient_penalty(real_logits, penalized_images)
-        return terms
-
-    def penalty_is_due(self, update: int) -> bool:
-        """Whether update number `update`, counted from 1, has a gradient penalty."""
-        return self.gradient_penalty is not None and self.gradient_penalty.is_due(update)
+    def needs_image_grad(self, update: int) -> bool:
+        """Whether update number `update`, counted from 1, has terms of gradients at the real images."""
+        return any(loss.needs_image_grad(update) for loss in self._adversarial())
 
     def end_update(self, skipped: Tensor) -> None:
         """Commit the state of the losses, unless the step was skipped, () above 0."""
-        if self.lecam is not None:
-            self.lecam.keep(skipped)
+        for loss in self._adversarial():
+            loss.end_update(skipped)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
@@ -145,41 +135,19 @@ class Objective(nn.Module):
         """Refuse an objective without a loss for the discriminator.
 
         Raises:
-            ConfigError: there is no adversarial loss, or the discriminator's weight is zero.
+            ConfigError: the discriminator's weight is zero.
         """
-        self._adversarial()
         weight = self.weights.get("discriminator")
         if not weight:
             advice = "set a weight above 0, or discriminator=none"
             raise ConfigError("loss.weights.discriminator", weight, reason="a discriminator is configured", advice=advice)
 
-    def idle_weights(self, quantizer_terms: set[str]) -> list[str]:
-        """Weighted terms that a quantizer with `quantizer_terms` never has, for one message at the start."""
-        return [name for name in ("commitment", "codebook") if self.weights.get(name) and name not in quantizer_terms]
+    def _inner(self) -> dict[str, InnerLoss]:
+        return cast(dict[str, InnerLoss], dict(self.inner.items()))
 
-    def _adversarial(self) -> AdversarialLoss:
-        if self.adversarial is None:
-            advice = "set discriminator=none, or choose a loss that has it"
-            raise ConfigError("loss.adversarial", None, reason="a discriminator is configured", advice=advice)
-        return self.adversarial
+    def _adversarial(self) -> list[AdversarialLoss]:
+        return cast(list[AdversarialLoss], list(self.adversarial.values()))
 
 
-def weighted_losses(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """An objective's configuration without the losses of weight zero: they may need weights of networks that are not here.
-
-    The adversarial loss stays: it also has the discriminator's terms.
-    """
-    idle = [name for name, weight in objective["weights"].items() if name in objective and name != "adversarial" and not weight]
-    return {**objective, **dict.fromkeys(idle)}
-
-
-def _check(weights: dict[str, float], losses: dict[str, nn.Module | None], adaptive_limit: float | None) -> None:
-    unknown = sorted(set(weights) - set(TERMS))
-    if unknown:
-        raise ConfigError(f"loss.weights.{unknown[0]}", weights[unknown[0]], expected=f"one of the terms {', '.join(TERMS)}")
-    for name, loss in losses.items():
-        if loss is None and weights.get(name):
-            advice = "set the weight to 0, or choose a loss that has it, such as loss=lpips"
-            raise ConfigError(f"loss.weights.{name}", weights[name], reason=f"loss.{name} is null", advice=advice)
-    if adaptive_limit is not None and not adaptive_limit > 0:
-        raise ConfigError("loss.adaptive_limit", adaptive_limit, expected="above 0, or null for a fixed adversarial weight")
+def _add(name: str) -> str:
+    return f"set `loss.weights.{name}`; `+` adds one that the file does not have"

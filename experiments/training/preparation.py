@@ -12,8 +12,8 @@ from experiments.data.source import DataSource, ImageSource
 from experiments.runs.build import build
 from experiments.runs.devices import count_devices
 from experiments.runs.folder import EXAMPLE, RunFolder, find_run, identity
+from experiments.runs.losses import weighted_losses
 from experiments.runs.model_folder import ModelFolder
-from experiments.training.objective import weighted_losses
 
 
 def check_sizes(config: Mapping[str, Any], source: DataSource) -> None:

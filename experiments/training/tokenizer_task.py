@@ -1,14 +1,15 @@
 """Training a tokenizer: two optimizers, one clock, averaged weights."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.data.loading import ImageData
@@ -22,12 +23,12 @@ from experiments.training.balance import adaptive_weight, detached_image, image_
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
-from experiments.training.objective import TERMS, Objective
+from experiments.training.objective import Objective
 from experiments.training.optimizers import AdamW
 from experiments.training.schedules import Schedule, in_updates
 from experiments.training.step_log import ADAPTIVE_WEIGHT, GRADIENT_RATIO, step_values
 from tokenizer.image_tokenizer import ImageTokenizer
-from tokenizer.interfaces import Discriminator, ImageBatch
+from tokenizer.interfaces import Discriminator, ImageBatch, TokenizerOutput, TrainingPass
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +96,16 @@ class TokenizerTask(ClockedTask):
         copy = tokenizer()
         copy.load_state_dict(self.tokenizer.state_dict())
         self.average = ExponentialMovingAverage(copy, self.ema_decay)
-        self.finite = FiniteCheck(TERMS)
+        self.finite = FiniteCheck(tuple(self.objective.weights))
         if self.discriminator is not None:
             self.objective.require_discriminator_loss()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One optimizer for the tokenizer and, if there is a discriminator, one for it."""
-        parts = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
-        return [settings.build(part.parameters()) for part, settings in zip(parts, self.optimizer_settings, strict=False)]
+        """One optimizer for the tokenizer and parameters of its losses and, if there is a discriminator, one for it."""
+        trained: list[Iterable[nn.Parameter]] = [chain(self.tokenizer.parameters(), self.objective.parameters())]
+        if self.discriminator is not None:
+            trained.append(self.discriminator.parameters())
+        return [settings.build(parameters) for parameters, settings in zip(trained, self.optimizer_settings, strict=False)]
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Gradients of tokenizer and discriminator from one forward pass; every `accumulate` batches one step of each."""
@@ -111,7 +114,8 @@ class TokenizerTask(ClockedTask):
         adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
         images = normalize(batch.images)
         self._diagnostics = {}
-        terms, reconstruction = self._generator_backward(images, adversarial)
+        terms, reconstruction = self._generator_backward(images, batch.views, adversarial)
+        of_generator = set(terms)
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
@@ -124,7 +128,7 @@ class TokenizerTask(ClockedTask):
         norms, skipped = self.step(terms, count=2 if adversarial else 1)
         self.objective.end_update(skipped)
         if self.logs_at(self.updates):
-            self._log(terms, norms, diagnostics, len(batch.keys))
+            self._log(terms, of_generator, norms, diagnostics, len(batch.keys))
 
     @property
     def trained(self) -> ImageTokenizer:
@@ -136,9 +140,9 @@ class TokenizerTask(ClockedTask):
         """The tokenizer of the averaged weights, in eval mode."""
         return cast(ImageTokenizer, self.average.module)
 
-    def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
+    def _generator_backward(self, images: Tensor, views: dict[str, Tensor], adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of the tokenizer: those of the image's losses are summed at the image, and one backward pass continues from there."""
-        output = self.tokenizer(images)
+        output: TokenizerOutput = self.tokenizer(images, taps=self.objective.taps)
         reconstruction = output.decoder.reconstruction
         detached = detached_image(reconstruction)
         terms = self.objective.image_terms(detached, images)
@@ -147,7 +151,9 @@ class TokenizerTask(ClockedTask):
             adversarial_terms, adversarial_grad = self._adversarial_grad(detached, reconstruction, grad)
             terms |= adversarial_terms
             grad = grad + adversarial_grad
-        inner = self.objective.quantizer_terms(output.quantizer, self.tokenizer.quantizer)
+        views = {name: normalize(views[name]) for name in self.objective.views}
+        encoded = {name: self.tokenizer.encoder(view) for name, view in views.items()}
+        inner = self.objective.inner_terms(self.tokenizer, TrainingPass(images, output, views, encoded, self.updates + 1))
         self.manual_backward(((reconstruction * grad).sum() + self.objective.total(inner)) / self.accumulate)
         return {name: term.detach() for name, term in (terms | inner).items()}, reconstruction
 
@@ -178,32 +184,33 @@ class TokenizerTask(ClockedTask):
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on the same batch."""
         discriminator = cast(Discriminator, self.discriminator)
-        penalized = real.detach().requires_grad_() if self.objective.penalty_is_due(self.updates + 1) else None
+        real = real.detach().requires_grad_(self.objective.needs_image_grad(self.updates + 1))
         # Only the plain attention can be differentiated twice.
-        with nullcontext() if penalized is None else sdpa_kernel(SDPBackend.MATH):
-            real_logits = discriminator(real if penalized is None else penalized)
+        with sdpa_kernel(SDPBackend.MATH) if real.requires_grad else nullcontext():
+            real_logits = discriminator(real)
         fake_logits = discriminator(fake)
-        terms = self.objective.discriminator_terms(real_logits, fake_logits, penalized)
+        terms = self.objective.discriminator_terms(real_logits, fake_logits, real)
         self.manual_backward(self.objective.total(terms) / self.accumulate)
         self._diagnostics |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
         return {name: term.detach() for name, term in terms.items()}
 
-    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], diagnostics: dict[str, Tensor], batch_size: int) -> None:
+    def _log(
+        self, terms: dict[str, Tensor], of_generator: set[str], norms: list[Tensor], diagnostics: dict[str, Tensor], batch_size: int
+    ) -> None:
         """The one read of the device: every `log_every` updates."""
         self.finite.verify()
-        self.report_step(step_values(self.objective, terms, norms, diagnostics), batch_size)
+        self.report_step(step_values(self.objective, terms, of_generator, norms, diagnostics), batch_size)
 
     def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
-        """Compute the losses of the quantizer once on two tokens: not every quantizer suits every loss; and make the evaluation."""
-        quantizer = self.tokenizer.quantizer
+        """Check losses and tokenizer against each other, and make the evaluation."""
+        quantizer = self.tokenizer.quantizer.eval()
         with torch.no_grad():
-            output = quantizer.eval()(torch.randn(1, 2, quantizer.latent_dim))
-            self.objective.quantizer_terms(output, quantizer)
-        quantizer.train()
-        for name in self.objective.idle_weights(set(output.losses)):
+            quantizer_losses = set(quantizer(torch.randn(1, 2, quantizer.latent_dim)).losses)
+        for name in self.objective.check(self.tokenizer, quantizer_losses):
             log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-        for name in ("adversarial", "lecam", "gradient_penalty"):
-            if self.discriminator is None and self.objective.weights.get(name):
+        quantizer.train()
+        for name in self.objective.adversarial_terms if self.discriminator is None else ():
+            if self.objective.weights[name] and name != "discriminator":
                 log.info("loss.weights.%s has no effect: there is no discriminator", name)
         self.source = source
         losses, seed = describe_losses(config["task"]), config["seed"]

@@ -8,6 +8,8 @@ Run: python tests/bench/bench_quantizers.py
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 from vector_quantize_pytorch import LFQ, VectorQuantize
 
+from tokenizer.interfaces import TrainingPass
 from tokenizer.losses.codebook import EntropyLoss
 from tokenizer.quantizers.gsq import GroupedSphericalQuantizer
 from tokenizer.quantizers.lfq import LookupFreeQuantizer
@@ -108,6 +111,12 @@ def gradient(loss: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
     return leaf.grad
 
 
+def entropy_of(loss: EntropyLoss, quantizer: LookupFreeQuantizer, latents: Tensor) -> Tensor:
+    parts: Any = SimpleNamespace(quantizer=quantizer)
+    output: Any = SimpleNamespace(quantizer=SimpleNamespace(lookup_latents=latents.unsqueeze(2)))
+    return loss(parts, TrainingPass(latents, output))
+
+
 def entropy_case() -> Case:
     latents, codes = 0.02 * drawn(1, 256, 18), corners(18)
     quantizer, loss = LookupFreeQuantizer(18), EntropyLoss(TEMPERATURE, 1.0)
@@ -116,14 +125,14 @@ def entropy_case() -> Case:
     def agreement() -> str:
         """Largest difference of gradients, on 12 channels, where all codes fit in memory in float64."""
         small, table = latents[..., :12], corners(12).double()
-        actual = gradient(lambda leaf: loss(LookupFreeQuantizer(12), leaf.unsqueeze(2)), small)
+        actual = gradient(lambda leaf: entropy_of(loss, LookupFreeQuantizer(12), leaf), small)
         expected = gradient(lambda leaf: plain_entropy(leaf[0], table), small.double())
         return f"gradient {(actual - expected).abs().max().item():.0e} of {expected.abs().max().item():.0e}"
 
     return Case(
         "lfq entropy 2^18, 256 tokens, forward and backward",
         "300x",
-        lambda: gradient(lambda leaf: loss(quantizer, leaf.unsqueeze(2)), latents),
+        lambda: gradient(lambda leaf: entropy_of(loss, quantizer, leaf), latents),
         {
             "plain": lambda: gradient(lambda leaf: plain_entropy(leaf[0], codes), latents),
             "v-q-p": lambda: gradient(lambda leaf: peer(leaf, inv_temperature=1 / TEMPERATURE)[2], latents),

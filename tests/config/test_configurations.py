@@ -15,7 +15,7 @@ from experiments.config.files import read_yaml
 from experiments.config.settings import SETTINGS
 from experiments.config.signatures import signature
 from experiments.runs.build import build
-from experiments.training.objective import weighted_losses
+from experiments.runs.losses import weighted_losses
 from tests.tokens.made_caches import TOKENS, write_cache
 
 VERBS = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -70,5 +70,7 @@ def test_huge_logits_stay_finite(form):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match=r"loss\.adversarial\.discriminator=wasserstein, expected one of hinge, vanilla, non_saturating"):
+    with pytest.raises(
+        ValueError, match=r"loss\.adversarial\.gan\.discriminator=wasserstein, expected one of hinge, vanilla, non_saturating"
+    ):
         PairedAdversarialLoss("hinge", "wasserstein")

@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed
 
+from tokenizer.interfaces import InnerLoss, TrainingPass
 from tokenizer.losses.codebook import EntropyLoss, TotalCodingRateLoss
 from tokenizer.quantizers.gsq import GroupedSphericalQuantizer
 from tokenizer.quantizers.lfq import LookupFreeQuantizer
@@ -23,11 +26,19 @@ def test_entropy_loss_is_low_for_certain_tokens_and_many_codes():
     quantizer = LookupFreeQuantizer(3)
     same, spread = torch.ones(1, 4, 1, 3), torch.tensor([[1.0, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]]).view(1, 4, 1, 3)
     loss = EntropyLoss(temperature=0.1, batch_weight=1.0)
-    assert loss(quantizer, spread).item() == pytest.approx(-math.log(4), abs=1e-5)
-    assert loss(quantizer, same).item() == pytest.approx(0, abs=1e-5)
-    assert loss(quantizer, 0 * same).item() == pytest.approx(0, abs=1e-5)  # unsure, but of all codes
-    assert EntropyLoss(0.1, 0.0)(quantizer, 0 * same).item() == pytest.approx(3 * math.log(2), abs=1e-5)
-    assert EntropyLoss(0.1, 0.5)(quantizer, spread).item() == pytest.approx(-0.5 * math.log(4), abs=1e-5)
+    assert value(loss, spread, quantizer).item() == pytest.approx(-math.log(4), abs=1e-5)
+    assert value(loss, same, quantizer).item() == pytest.approx(0, abs=1e-5)
+    assert value(loss, 0 * same, quantizer).item() == pytest.approx(0, abs=1e-5)  # unsure, but of all codes
+    assert value(EntropyLoss(0.1, 0.0), 0 * same, quantizer).item() == pytest.approx(3 * math.log(2), abs=1e-5)
+    assert value(EntropyLoss(0.1, 0.5), spread, quantizer).item() == pytest.approx(-0.5 * math.log(4), abs=1e-5)
+
+
+def value(loss: InnerLoss, lookup_latents: torch.Tensor, quantizer: Any) -> torch.Tensor:
+    """A loss that reads the quantizer and its output alone."""
+    output: Any = SimpleNamespace(quantizer=SimpleNamespace(lookup_latents=lookup_latents))
+    parts: Any = SimpleNamespace(quantizer=quantizer)
+    term: torch.Tensor = loss(parts, TrainingPass(torch.empty(0), output))
+    return term
 
 
 def coding_rate(rows: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -39,7 +50,7 @@ def coding_rate(rows: torch.Tensor, epsilon: float) -> torch.Tensor:
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])
 def test_coding_rate_equals_the_float64_formula_with_its_gradients(epsilon):
     latents, codes = normal(2, 8, 3, 4).requires_grad_(), normal(20, 4, seed=1).requires_grad_()
-    loss = TotalCodingRateLoss(epsilon)(latents, codes)
+    loss = value(TotalCodingRateLoss(epsilon), latents, SimpleNamespace(codes=codes))
     expected = -coding_rate(latents.flatten(0, 2), epsilon) - coding_rate(codes, epsilon)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for actual, reference in zip(torch.autograd.grad(loss, [latents, codes]), torch.autograd.grad(expected, [latents, codes]), strict=True):
@@ -49,11 +60,12 @@ def test_coding_rate_equals_the_float64_formula_with_its_gradients(epsilon):
 def test_coding_rate_of_orthonormal_rows_is_known():
     """Z^T Z = 2 I for four rows of width 2: 1/2 logdet(2 I) = log 2 at epsilon 1."""
     rows = torch.eye(2).repeat(2, 1).view(1, 4, 1, 2)
-    assert TotalCodingRateLoss(1.0)(rows, None).item() == pytest.approx(-math.log(2))
+    assert value(TotalCodingRateLoss(1.0), rows, SimpleNamespace(codes=None)).item() == pytest.approx(-math.log(2))
 
 
 def test_coding_rate_is_finite_for_fewer_rows_than_channels():
-    loss = TotalCodingRateLoss(1.0)(torch.ones(1, 2, 1, 16).requires_grad_(), torch.zeros(3, 16))
+    table = SimpleNamespace(codes=torch.zeros(3, 16))
+    loss = value(TotalCodingRateLoss(1.0), torch.ones(1, 2, 1, 16).requires_grad_(), table)
     assert loss.isfinite()
 
 
@@ -77,9 +89,9 @@ def losses_and_gradients(latents: torch.Tensor) -> list[torch.Tensor]:
     latents = latents.clone().requires_grad_()
     compared = latents.view(*latents.shape[:2], 2, 3)
     terms = [
-        EntropyLoss(0.7, 2.0)(table, compared),
-        EntropyLoss(0.7, 2.0)(signs, latents.unsqueeze(2)),
-        TotalCodingRateLoss(0.5)(compared, table.codes),
+        value(EntropyLoss(0.7, 2.0), compared, table),
+        value(EntropyLoss(0.7, 2.0), latents.unsqueeze(2), signs),
+        value(TotalCodingRateLoss(0.5), compared, table),
     ]
     results = []
     for term in terms:

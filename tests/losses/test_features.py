@@ -63,9 +63,11 @@ def test_the_network_is_neither_trained_nor_saved(random_weights):
 
 def test_a_wrong_network_or_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match=r"loss\.perceptual\.network=alexnet, expected one of dinov2_vits14_reg, resnet50_a1, vgg16"):
+    with pytest.raises(
+        ValueError, match=r"loss\.image\.perceptual\.network=alexnet, expected one of dinov2_vits14_reg, resnet50_a1, vgg16"
+    ):
         FeatureLoss("alexnet", 224)
-    with pytest.raises(ValueError, match=r"loss\.perceptual\.input_size=225: expected a multiple of 14"):
+    with pytest.raises(ValueError, match=r"loss\.image\.perceptual\.input_size=225: expected a multiple of 14"):
         FeatureLoss("dinov2_vits14_reg", 225)
 
 

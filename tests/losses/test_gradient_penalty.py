@@ -47,10 +47,10 @@ def test_a_flat_discriminator_has_a_finite_gradient():
 
 
 def test_the_interval_counts_updates_from_one():
-    assert [update for update in range(1, 10) if GradientPenaltyLoss(0.0, every=4).is_due(update)] == [4, 8]
+    assert [update for update in range(1, 10) if GradientPenaltyLoss(0.0, every=4).needs_image_grad(update)] == [4, 8]
 
 
 @pytest.mark.parametrize(("target", "every", "message"), [(-1.0, 1, r"target=-1\.0"), (0.0, 0, "every=0")])
 def test_a_wrong_setting_is_refused_with_its_key(target, every, message):
-    with pytest.raises(ValueError, match=rf"loss\.gradient_penalty\.{message}"):
+    with pytest.raises(ValueError, match=rf"loss\.adversarial\.gradient_penalty\.{message}"):
         GradientPenaltyLoss(target, every)

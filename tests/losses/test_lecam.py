@@ -24,7 +24,7 @@ def test_the_stored_means_are_a_running_mean_over_updates():
     for step in range(3):
         real, fake = torch.randn(4, 5, generator=torch.Generator().manual_seed(step)), torch.full((4, 5), float(step))
         loss(real, fake)
-        loss.keep(GO)
+        loss.end_update(GO)
         expected = [0.75 * old + 0.25 * new for old, new in zip(expected, (real.mean().item(), step), strict=True)]
     assert loss.means.tolist() == pytest.approx(expected)
     assert list(loss.state_dict()) == ["means"]
@@ -33,12 +33,12 @@ def test_the_stored_means_are_a_running_mean_over_updates():
 def test_a_skipped_step_does_not_change_the_means():
     loss = LeCAMLoss(decay=0.5)
     loss(torch.ones(1, 1), torch.ones(1, 1))
-    loss.keep(GO)
+    loss.end_update(GO)
     loss(torch.tensor([[float("nan")]]), torch.tensor([[float("inf")]]))
-    loss.keep(STOP)
+    loss.end_update(STOP)
     assert loss.means.tolist() == [0.5, 0.5]
     loss(torch.ones(1, 1), torch.ones(1, 1))
-    loss.keep(GO)
+    loss.end_update(GO)
     assert loss.means.tolist() == [0.75, 0.75]
 
 
@@ -49,7 +49,7 @@ def test_parts_of_a_batch_update_the_means_like_the_whole():
     for part in (slice(0, 3), slice(3, 6)):
         parts(real[part], fake[part])
     for loss in (whole, parts):
-        loss.keep(GO)
+        loss.end_update(GO)
     torch.testing.assert_close(parts.means, whole.means)
 
 
@@ -63,5 +63,5 @@ def test_the_gradient_reaches_the_logits_and_treats_the_means_as_constants():
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_out_of_range_is_refused(decay):
-    with pytest.raises(ValueError, match=rf"loss\.lecam\.decay={decay}"):
+    with pytest.raises(ValueError, match=rf"loss\.adversarial\.lecam\.decay={decay}"):
         LeCAMLoss(decay)

@@ -159,7 +159,7 @@ def test_missing_weights_are_reported_in_one_line_with_location_source_and_alter
 
 
 def test_an_unknown_network_or_range_is_refused():
-    with pytest.raises(ValueError, match=r"loss\.perceptual\.network=resnet, expected one of vgg16, alexnet"):
+    with pytest.raises(ValueError, match=r"loss\.image\.perceptual\.network=resnet, expected one of vgg16, alexnet"):
         LPIPSLoss("resnet", "symmetric")
-    with pytest.raises(ValueError, match=r"loss\.perceptual\.input_range=bytes, expected one of symmetric, unit"):
+    with pytest.raises(ValueError, match=r"loss\.image\.perceptual\.input_range=bytes, expected one of symmetric, unit"):
         LPIPSLoss("vgg16", "bytes")

@@ -71,10 +71,10 @@ ALONE = ("discriminator=none",)
         ["discriminator_learning_rate=0.5"],
         ["schedule@discriminator_schedule=constant"],
         ["loss.weights.adversarial=0.3"],
-        ["loss.adversarial.generator=hinge"],
+        ["loss.adversarial.gan.generator=hinge"],
         ["loss.adaptive_limit=10.0"],
-        ["loss.lecam.decay=0.5"],
-        ["loss.entropy.temperature=2"],
+        ["loss.adversarial.lecam.decay=0.5"],
+        ["loss.inner.entropy.temperature=2"],
     ],
 )
 def test_settings_without_effect_change_no_identity(words):
@@ -86,7 +86,7 @@ def test_settings_without_effect_change_no_identity(words):
 
 def test_a_setting_of_a_loss_that_weighs_something_changes_the_identity():
     weighed = (*ALONE, "loss.weights.entropy=0.1")
-    assert identity(config_of(*weighed, "loss.entropy.temperature=2"), CONTENTS) != identity(config_of(*weighed), CONTENTS)
+    assert identity(config_of(*weighed, "loss.inner.entropy.temperature=2"), CONTENTS) != identity(config_of(*weighed), CONTENTS)
 
 
 def test_a_run_is_found_under_whatever_experiment_it_was_made(tmp_path):

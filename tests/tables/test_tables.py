@@ -205,12 +205,12 @@ SETTINGS = [
         f"{DECODER}.depth_to_space": False, f"{DECODER}.multipliers": [1, 2, 2, 4], f"{DECODER}.layers": 2, "width": 128,
     }),
     ("table02_codebook_losses", "entropy_05", {
-        "loss.weights.entropy": 0.5, "loss.entropy.temperature": 1.0, "loss.entropy.batch_weight": 1.0,
+        "loss.weights.entropy": 0.5, "loss.inner.entropy.temperature": 1.0, "loss.inner.entropy.batch_weight": 1.0,
         f"{QUANTIZER}.normalization": "none", f"{QUANTIZER}.initialization": "sphere", f"{DECODER}.adaptive_norm": False,
     }),
     ("table04_perceptual", "resnet_07_4", {
         "loss.weights.perceptual": 0.7, "loss.weights.reconstruction": 4.0, "loss.weights.commitment": 1.0, "loss.weights.codebook": 4.0,
-        "loss.perceptual.network": "resnet50_a1", "loss.perceptual.input_size": 224, f"{OPTIMIZER}.betas": [0.9, 0.95],
+        "loss.image.perceptual.network": "resnet50_a1", "loss.image.perceptual.input_size": 224, f"{OPTIMIZER}.betas": [0.9, 0.95],
         f"{DECODER}.adaptive_norm": True,
     }),
     ("table06_schedules", "cosine_75", {
@@ -220,7 +220,7 @@ SETTINGS = [
     ("table07_discriminators", "stylegan_nh", {"updates": 1000, "discriminator.width": 128}),
     ("table07_discriminators", "dino_nh", {
         "updates": 80000, "discriminator.input_size": 518, "discriminator.augmentation": ["color", "translation", "cutout"],
-        "loss.weights.adversarial": 0.1, "loss.adversarial.generator": "non_saturating", "loss.adversarial.discriminator": "hinge",
+        "loss.weights.adversarial": 0.1, "loss.adversarial.gan.generator": "non_saturating", "loss.adversarial.gan.discriminator": "hinge",
         "discriminator_optimizer.betas": [0.5, 0.9], "discriminator_start": 0, f"{DECODER}.depth_to_space": False,
     }),
     ("table10_batch", "batch768_lr3e4", {
@@ -229,7 +229,8 @@ SETTINGS = [
     }),
     ("table11_regularisation", "dino_late", {"discriminator_start": 0.25, "updates": 80000, "batch_size": 256}),
     ("table11_regularisation", "patchgan_penalty", {
-        "loss.weights.gradient_penalty": 10.0, "loss.gradient_penalty.target": 0.0, "discriminator_optimizer.weight_decay": 0.05,
+        "loss.weights.gradient_penalty": 10.0, "loss.adversarial.gradient_penalty.target": 0.0,
+        "discriminator_optimizer.weight_decay": 0.05,
     }),
     ("table12_architecture", "d2s_attention", {
         "batch_size": 512, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4, "discriminator.augmentation": [],

@@ -16,16 +16,23 @@ from tests.training.small_task import batch, make_task, no_host_reads, weights
 from tokenizer.interfaces import AdversarialLoss
 from tokenizer.quantizers import lookup
 
-EVERYTHING = ("loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2")
+EVERYTHING = (
+    "loss.adaptive_limit=1e4",
+    "loss.weights.lecam=0.1",
+    "loss.weights.gradient_penalty=0.1",
+    "loss.adversarial.gradient_penalty.every=2",
+)
 
 
 class Softplus(AdversarialLoss):
     """In the precision of its logits."""
 
+    terms = ("adversarial", "discriminator")
+
     def generator_terms(self, fake_logits):
         return {"adversarial": F.softplus(-fake_logits).mean()}
 
-    def discriminator_terms(self, real_logits, fake_logits):
+    def discriminator_terms(self, real_logits, fake_logits, real_images):
         return {"discriminator": F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()}
 
 
@@ -42,7 +49,8 @@ def double_task(*words: str) -> TokenizerTask:
     task.tokenizer.double()
     task.discriminator.double()
     task.tokenizer.decoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))  # a look-up is fp32
-    task.objective.reconstruction, task.objective.perceptual, task.objective.adversarial = nn.MSELoss(), Edges(), Softplus()
+    task.objective.image = nn.ModuleDict({"reconstruction": nn.MSELoss(), "perceptual": Edges()})
+    task.objective.adversarial = nn.ModuleDict({"gan": Softplus()})
     task.objective.weights["perceptual"] = 0.6
     return task
 
@@ -67,7 +75,7 @@ def test_gradients_are_those_of_the_whole_sum_at_once(limit):
     assert limit != 1e4 or factor not in (1.0, 1e4)
     parameters = dict(task.tokenizer.named_parameters())
     wanted = torch.autograd.grad(image + inner + 0.3 * factor * adversarial, list(parameters.values()))
-    task._generator_backward(images, adversarial=True)
+    task._generator_backward(images, {}, adversarial=True)
     for (name, parameter), gradient in zip(parameters.items(), wanted, strict=True):
         close = 1e-6 * gradient.abs().max().item()  # the look-up and the adaptive weight are fp32
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=close, msg=lambda text, name=name: f"{name}: {text}")
@@ -76,7 +84,7 @@ def test_gradients_are_those_of_the_whole_sum_at_once(limit):
 def test_the_adaptive_weight_matches_its_definition_and_is_logged_with_the_gradient_ratio():
     task, images = double_task("loss.adaptive_limit=1e4"), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
-    task._generator_backward(images, adversarial=True)
+    task._generator_backward(images, {}, adversarial=True)
     assert task._diagnostics[ADAPTIVE_WEIGHT].item() == pytest.approx(ratio, rel=1e-5)
     assert task._diagnostics[GRADIENT_RATIO].item() == pytest.approx(0.3, rel=1e-5)  # the weight that makes it as long, times 0.3
     assert not task._diagnostics[ADAPTIVE_WEIGHT].requires_grad
@@ -86,7 +94,7 @@ def test_logged_values_of_an_accumulated_batch_are_means_over_its_parts():
     task = make_task("accumulate=2", "loss.weights.adversarial=0.3", "loss.adaptive_limit=1e4")
     health_logs, factors = [], []
     task.trainer.log_every_n_steps = 1
-    task._log = lambda terms, norms, health, size: health_logs.append(health)
+    task._log = lambda terms, of_generator, norms, health, size: health_logs.append(health)
     for number in range(2):
         task.training_step(batch(number, 2), number)
         factors.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
@@ -97,10 +105,10 @@ def test_logged_values_of_an_accumulated_batch_are_means_over_its_parts():
 def test_a_fixed_weight_computes_the_gradient_ratio_only_in_steps_that_log():
     task, images = double_task(), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
-    task._generator_backward(images, adversarial=True)
+    task._generator_backward(images, {}, adversarial=True)
     assert task._diagnostics == {}
     task.trainer.log_every_n_steps = 1
-    task._generator_backward(images, adversarial=True)
+    task._generator_backward(images, {}, adversarial=True)
     assert set(task._diagnostics) == {GRADIENT_RATIO}
     assert task._diagnostics[GRADIENT_RATIO].item() == pytest.approx(0.3 / ratio, rel=1e-5)
 
@@ -126,7 +134,7 @@ def test_lengths_are_fp32_under_bf16():
     for enabled in (False, True):
         task = make_task("loss.adaptive_limit=1e4")
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            task._generator_backward(normalize(batch(0).images), adversarial=True)
+            task._generator_backward(normalize(batch(0).images), {}, adversarial=True)
         assert task._diagnostics[ADAPTIVE_WEIGHT].dtype == torch.float32
         adaptive_weights.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
     assert adaptive_weights[1] == pytest.approx(adaptive_weights[0], rel=0.1)
@@ -146,7 +154,7 @@ def test_a_step_that_logs_computes_the_ratio_without_a_read_of_its_own(monkeypat
     task = make_task("updates=100")
     task.trainer.log_every_n_steps = 1
     with no_host_reads(monkeypatch):
-        task._generator_backward(normalize(batch(0).images), adversarial=True)
+        task._generator_backward(normalize(batch(0).images), {}, adversarial=True)
     assert GRADIENT_RATIO in task._diagnostics
 
 
@@ -194,24 +202,27 @@ def test_running_means_are_in_the_checkpoint_and_a_bad_image_does_not_change_the
     task = make_task(*EVERYTHING)
     task.training_step(batch(0), 0)
     before = weights(task.objective)
-    assert list(before) == ["lecam.means"]
-    assert "objective.lecam.means" in task.state_dict()
-    assert before["lecam.means"].abs().min() > 0
+    assert list(before) == ["adversarial.lecam.means"]
+    assert "objective.adversarial.lecam.means" in task.state_dict()
+    assert before["adversarial.lecam.means"].abs().min() > 0
     bad = batch(1)
     bad.images[2, 0, 5, 5] = float("nan")
     task.training_step(bad, 1)
-    assert torch.equal(task.objective.lecam.means, before["lecam.means"])
+    assert torch.equal(task.objective.adversarial.lecam.means, before["adversarial.lecam.means"])
     task.training_step(batch(2), 2)
-    assert torch.isfinite(task.objective.lecam.means).all()
-    assert not torch.equal(task.objective.lecam.means, before["lecam.means"])
+    assert torch.isfinite(task.objective.adversarial.lecam.means).all()
+    assert not torch.equal(task.objective.adversarial.lecam.means, before["adversarial.lecam.means"])
 
 
 @pytest.mark.parametrize(
     ("words", "where"),
     [
         (["loss.adaptive_limit=0"], ("loss.adaptive_limit", "")),
-        (["loss.weights.lecam=1", "loss.lecam=null"], ("loss.weights.lecam", "")),
-        (["loss.weights.gradient_penalty=1", "loss.gradient_penalty.every=0"], ("", "task.objective.gradient_penalty")),
+        (["loss.weights.lecam=1", "loss.adversarial.lecam=null"], ("loss.weights.lecam", "")),
+        (
+            ["loss.weights.gradient_penalty=1", "loss.adversarial.gradient_penalty.every=0"],
+            ("", "task.objective.adversarial.gradient_penalty"),
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_key_or_place(words, where):
@@ -221,6 +232,5 @@ def test_a_wrong_setting_is_refused_with_its_key_or_place(words, where):
 
 
 def test_losses_of_weight_zero_are_not_built():
-    objective = make_task("loss.lecam.decay=7", "loss.gradient_penalty.every=0").objective
-    assert objective.lecam is None
-    assert objective.gradient_penalty is None
+    objective = make_task("loss.adversarial.lecam.decay=7", "loss.adversarial.gradient_penalty.every=0").objective
+    assert (list(objective.inner), list(objective.adversarial)) == ([], ["gan"])

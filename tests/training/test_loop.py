@@ -24,7 +24,7 @@ from experiments.training.tokenizer_task import TokenizerTask
 # Nine images per epoch and four per batch: the first epoch ends inside the third batch.
 WORDS = [
     "scale=smoke", "updates=6", "codebook_size=64", "groups=8", "data.cuts_per_picture=1", "validate_every=3", "checkpoint_every=1",
-    "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2", "loss.adaptive_limit=1e4",
+    "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.adversarial.gradient_penalty.every=2", "loss.adaptive_limit=1e4",
 ]  # fmt: skip
 
 

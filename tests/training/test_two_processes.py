@@ -28,8 +28,8 @@ from experiments.training.loop import train
 WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
     "schedule@discriminator_schedule=constant", "trainer=ddp", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
-    "loss.weights.entropy=0.1", "loss.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
-    "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.gradient_penalty.every=2",
+    "loss.weights.entropy=0.1", "loss.inner.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
+    "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.adversarial.gradient_penalty.every=2",
     "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
 ]  # fmt: skip
 LAST = "updates_00000004.ckpt"
@@ -96,7 +96,7 @@ def test_two_processes_are_the_same_run_as_one(one, two):
 def test_the_weights_the_averages_and_the_optimizers_agree(one, two):
     ours, theirs = (load_checkpoint(folder.checkpoints / LAST) for folder in (two, one))
     assert_close(ours["state_dict"], theirs["state_dict"])
-    assert theirs["state_dict"]["objective.lecam.means"].abs().min() > 0
+    assert theirs["state_dict"]["objective.adversarial.lecam.means"].abs().min() > 0
     assert_close(ours[STATE]["average"], theirs[STATE]["average"])
     assert {key: ours[STATE][key] for key in ("updates", "batches")} == {"updates": 4, "batches": 4}
     for index in (0, 1):

@@ -7,6 +7,8 @@ networks, whose last layers then start at zero, so that training starts from a l
 et al. 2024, arXiv:2410.10733, with learned maps).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -134,7 +136,7 @@ class ConvDecoder(Decoder):
             current = width * multipliers[level]
             if level > 0:
                 stages.append(DepthToSpaceUpsample(current) if depth_to_space else NearestUpsample(current))
-        self.stages = nn.ModuleList(stages)
+        self.stages, self.depth = nn.ModuleList(stages), len(stages)
         self.norm = group_norm(current, norm_groups)
         self.head = ScaledConv2d(current, 3 * patch_size**2, 3, gain=0.0 if linear_path else AFTER_SILU)
         self.linear = ScaledConv2d(latent_dim, 3 * self.upsample**2, 1) if linear_path else None
@@ -144,12 +146,13 @@ class ConvDecoder(Decoder):
         """Convolution to pixels."""
         return self.head
 
-    def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """Decode quantized latents (B, N, D) in raster order.
+    def forward(self, quantized: Tensor, layout: TokenLayout, taps: Sequence[int] = ()) -> DecoderOutput:
+        """Decode quantized latents (B, N, D) in raster order; a tap is the number of a stage, and its features are (B, C, h, w).
 
         Raises:
-            ValueError: the layout is not a raster, or the number of tokens differs from the number of cells.
+            ValueError: the layout is not a raster, the number of tokens differs from the number of cells, or there is no such stage.
         """
+        self.require_blocks(taps)
         rows, columns = layout.grid
         if layout.kind != "raster" or rows * columns != quantized.shape[1]:
             raise ValueError(
@@ -159,13 +162,16 @@ class ConvDecoder(Decoder):
         mean, std = token_statistics(quantized)
         latents = quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns)
         features = self.stem(latents)
-        for stage in self.stages:
+        tapped = {}
+        for number, stage in enumerate(self.stages, 1):
             features = stage(features, mean, std) if isinstance(stage, AdaptiveGroupNorm) else stage(features)
+            if number in taps:
+                tapped[f"block{number}"] = features
         patches = self.head(F.silu(self.norm(features)))
         reconstruction = F.pixel_shuffle(patches, self.patch_size)
         if self.linear is not None:
             reconstruction = reconstruction + F.pixel_shuffle(self.linear(latents), self.upsample)
-        return DecoderOutput(reconstruction)
+        return DecoderOutput(reconstruction, tapped)
 
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""

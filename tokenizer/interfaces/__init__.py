@@ -8,7 +8,18 @@ Tensors between parts are tokens with channels last, (B, N, D). Indices are (B, 
 """
 
 from tokenizer.interfaces.configurable import Configurable
-from tokenizer.interfaces.parts import AdversarialLoss, Decoder, Discriminator, Encoder, Generator, Pick, Quantizer
+from tokenizer.interfaces.parts import (
+    QUANTIZER_LOSSES,
+    AdversarialLoss,
+    Decoder,
+    Discriminator,
+    Encoder,
+    Generator,
+    InnerLoss,
+    Pick,
+    Quantizer,
+    TokenizerParts,
+)
 from tokenizer.interfaces.values import (
     DecoderOutput,
     EncoderOutput,
@@ -18,9 +29,11 @@ from tokenizer.interfaces.values import (
     TokenizerOutput,
     TokenLayout,
     TokenSpec,
+    TrainingPass,
 )
 
 __all__ = [
+    "QUANTIZER_LOSSES",
     "AdversarialLoss",
     "Configurable",
     "Decoder",
@@ -30,6 +43,7 @@ __all__ = [
     "EncoderOutput",
     "Generator",
     "ImageBatch",
+    "InnerLoss",
     "Pick",
     "Quantizer",
     "QuantizerOutput",
@@ -37,4 +51,6 @@ __all__ = [
     "TokenLayout",
     "TokenSpec",
     "TokenizerOutput",
+    "TokenizerParts",
+    "TrainingPass",
 ]

@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from tokenizer.interfaces.configurable import Configurable
-from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec
+from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec, TrainingPass
 
 # Sampling function: logits (R, n, K) of sub-token number s, and s, to choices (R, n) int64 in [0, K).
 Pick = Callable[[Tensor, int], Tensor]
@@ -39,6 +39,9 @@ class Encoder(Configurable, ABC):
     @abstractmethod
     def reset_parameters(self) -> None:
         """Re-initialize all parameters, also after a build on the meta device and `to_empty`."""
+
+
+QUANTIZER_LOSSES = ("commitment", "codebook")  # names that `QuantizerOutput.losses` may have
 
 
 class Quantizer(Configurable, ABC):
@@ -95,9 +98,15 @@ class Quantizer(Configurable, ABC):
 
 
 class Decoder(Configurable, ABC):
-    """Maps quantized latents to images, including the un-merging of tokens."""
+    """Maps quantized latents to images, including the un-merging of tokens.
+
+    Attributes:
+        latent_dim: D.
+        depth: number of blocks, whose outputs a call may ask for.
+    """
 
     latent_dim: int
+    depth: int
 
     @property
     @abstractmethod
@@ -105,24 +114,93 @@ class Decoder(Configurable, ABC):
         """Layer whose weight gradients determine the adaptive weight of the adversarial loss; never sharded."""
 
     @abstractmethod
-    def forward(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """Decode quantized latents (B, N, D)."""
+    def forward(self, quantized: Tensor, layout: TokenLayout, taps: Sequence[int] = ()) -> DecoderOutput:
+        """Decode quantized latents (B, N, D).
+
+        Args:
+            quantized: (B, N, D).
+            layout: layout of the tokens.
+            taps: numbers of blocks, from 1; the output of block 3 is `features["block3"]`.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+
+    def require_blocks(self, taps: Sequence[int]) -> None:
+        """Check that all blocks exist.
+
+        Raises:
+            ValueError: one does not.
+        """
+        for tap in taps:
+            if not 1 <= tap <= self.depth:
+                raise ValueError(f"taps={tap}, expected a block of the decoder, 1 to {self.depth}")
 
     @abstractmethod
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""
 
 
+class TokenizerParts(Protocol):
+    """The parts of an image tokenizer, for losses that read or call them."""
+
+    encoder: Encoder
+    quantizer: Quantizer
+    decoder: Decoder
+
+
+class InnerLoss(nn.Module, ABC):
+    """A loss of the inside of a tokenizer: of features, latents, codes. Its parameters are trained with the tokenizer and not exported.
+
+    Attributes:
+        taps: numbers of the decoder's blocks whose outputs it reads, see `Decoder.forward`.
+        views: names of the views of a batch that must be encoded.
+    """
+
+    taps: tuple[int, ...] = ()
+    views: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(self, tokenizer: TokenizerParts, current: TrainingPass) -> Tensor | None:
+        """Unweighted scalar; None if this update has no such term."""
+
+    def check(self, tokenizer: TokenizerParts) -> None:
+        """Check, before training, that the tokenizer has what the loss reads; nothing by default.
+
+        Raises:
+            ValueError, NotImplementedError: it does not.
+        """
+
+
 class AdversarialLoss(nn.Module, ABC):
-    """Adversarial losses of generator and discriminator, from logits of an image being real."""
+    """Losses of the logits of an image being real, for the generator, the discriminator, or both.
 
-    @abstractmethod
+    Attributes:
+        terms: names of all terms that it may have.
+    """
+
+    terms: tuple[str, ...]
+
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """Unweighted scalars from logits (B, K) of reconstructions; `adversarial` decreases as they increase."""
+        """Unweighted scalars from logits (B, K) of reconstructions; `adversarial` decreases as they increase. None by default."""
+        return {}
 
     @abstractmethod
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """Unweighted scalars from two logits (B, K); `discriminator` decreases as real and fake images are separated."""
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+        """Unweighted scalars of the discriminator; `discriminator` decreases as real and fake images are separated.
+
+        Args:
+            real_logits: (B, K).
+            fake_logits: (B, K).
+            real_images: (B, 3, H, W) in [-1, 1]; a leaf that requires a gradient in updates in which a loss `needs_image_grad`.
+        """
+
+    def needs_image_grad(self, update: int) -> bool:
+        """Whether update number `update`, counted from 1, has a term that depends on gradients at the real images."""
+        return False
+
+    def end_update(self, skipped: Tensor) -> None:
+        """Commit the state of the loss, unless the optimizer's step was skipped, () above 0. Nothing by default."""
 
 
 class Discriminator(nn.Module, ABC):

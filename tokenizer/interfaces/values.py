@@ -61,7 +61,7 @@ class DecoderOutput:
 
     Attributes:
         reconstruction: (B, 3, H, W), not clamped.
-        features: inner features that the constructor was configured to return.
+        features: inner features; `block3` for every tap of the call.
     """
 
     reconstruction: Tensor
@@ -75,6 +75,25 @@ class TokenizerOutput:
     encoder: EncoderOutput
     quantizer: QuantizerOutput
     decoder: DecoderOutput
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """A forward pass of training, as inner losses read it.
+
+    Attributes:
+        images: (B, 3, H, W) in [-1, 1].
+        output: outputs of the tokenizer's parts for the images.
+        views: further views of the same images, normalized, by name.
+        encoded: outputs of the encoder for the views.
+        update: number of the update, counted from 1.
+    """
+
+    images: Tensor
+    output: TokenizerOutput
+    views: dict[str, Tensor] = field(default_factory=dict)
+    encoded: dict[str, EncoderOutput] = field(default_factory=dict)
+    update: int = 1
 
 
 @dataclass

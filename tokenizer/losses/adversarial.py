@@ -29,10 +29,12 @@ class PairedAdversarialLoss(AdversarialLoss):
         ValueError: an unknown form.
     """
 
+    terms = ("adversarial", "discriminator")
+
     def __init__(self, generator: Form, discriminator: Form) -> None:
         super().__init__()
         for key, form in (("generator", generator), ("discriminator", discriminator)):
-            require_one_of(f"loss.adversarial.{key}", form, get_args(Form))
+            require_one_of(f"loss.adversarial.gan.{key}", form, get_args(Form))
         self.generator = generator
         self.discriminator = discriminator
 
@@ -45,7 +47,7 @@ class PairedAdversarialLoss(AdversarialLoss):
             logits = logits.mean(1)
         return {"adversarial": F.softplus(-logits).mean()}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor | None = None) -> dict[str, Tensor]:
         """`discriminator`, a scalar that decreases as real (B, K) and fake (B, K) logits are separated."""
         real, fake = real_logits.float(), fake_logits.float()
         if self.discriminator == "hinge":

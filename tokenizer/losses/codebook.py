@@ -6,15 +6,15 @@ codes, the batch entropy is maximized, and the coding rate includes the identity
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tokenizer.interfaces import Quantizer
+from tokenizer.interfaces import InnerLoss, TokenizerParts, TrainingPass
 from tokenizer.layers.checks import require_at_least, require_positive
 from tokenizer.layers.distributed import sum_over_ranks
 from tokenizer.layers.precision import full_precision
 
 
-class EntropyLoss(nn.Module):
+class EntropyLoss(InnerLoss):
     """E[H(p)] - batch_weight H(E[p]): low entropy of each token's assignment, high entropy of their mean.
 
     Args:
@@ -27,18 +27,28 @@ class EntropyLoss(nn.Module):
 
     def __init__(self, temperature: float, batch_weight: float) -> None:
         super().__init__()
-        require_positive("loss.entropy.temperature", temperature)
-        require_at_least("loss.entropy.batch_weight", batch_weight, 0)
+        require_positive("loss.inner.entropy.temperature", temperature)
+        require_at_least("loss.inner.entropy.batch_weight", batch_weight, 0)
         self.temperature = temperature
         self.batch_weight = batch_weight
 
-    def forward(self, quantizer: Quantizer, lookup_latents: Tensor) -> Tensor:
+    def forward(self, tokenizer: TokenizerParts, current: TrainingPass) -> Tensor:
         """Scalar in nats, from the `lookup_latents` (B, N, G, d) of the quantizer's output."""
-        sample, batch = quantizer.entropies(lookup_latents, self.temperature)
+        sample, batch = tokenizer.quantizer.entropies(current.output.quantizer.lookup_latents, self.temperature)
         return sample - self.batch_weight * batch
 
+    @torch.no_grad()
+    def check(self, tokenizer: TokenizerParts) -> None:
+        """Compute the entropies of two tokens.
 
-class TotalCodingRateLoss(nn.Module):
+        Raises:
+            NotImplementedError: the quantizer has none.
+        """
+        latents = torch.zeros(1, 2, tokenizer.quantizer.latent_dim)
+        tokenizer.quantizer.entropies(tokenizer.quantizer(latents).lookup_latents, self.temperature)
+
+
+class TotalCodingRateLoss(InnerLoss):
     """-1/2 logdet(I + d / (n epsilon^2) Z^T Z), for latents and for codes; low if they are spread over all directions.
 
     Args:
@@ -50,17 +60,12 @@ class TotalCodingRateLoss(nn.Module):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
-        require_positive("loss.total_coding_rate.epsilon", epsilon)
+        require_positive("loss.inner.total_coding_rate.epsilon", epsilon)
         self.epsilon = epsilon
 
-    def forward(self, lookup_latents: Tensor, codes: Tensor | None) -> Tensor:
-        """Scalar in nats.
-
-        Args:
-            lookup_latents: (B, N, G, d); rows of all groups and all processes form one set.
-            codes: (V, d), the same on all processes, or None if codes are computed by a formula.
-        """
-        rows = lookup_latents.flatten(0, -2).float()
+    def forward(self, tokenizer: TokenizerParts, current: TrainingPass) -> Tensor:
+        """Scalar in nats, from `lookup_latents` (B, N, G, d), whose rows of all groups and processes form one set, and from the codes."""
+        rows, codes = current.output.quantizer.lookup_latents.flatten(0, -2).float(), tokenizer.quantizer.codes
         with full_precision(rows.device):
             loss = -self._rate(sum_over_ranks(rows.t() @ rows), sum_over_ranks(rows.new_tensor(float(len(rows)))))
             if codes is not None:

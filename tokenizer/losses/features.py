@@ -28,8 +28,8 @@ class FeatureLoss(nn.Module):
 
     def __init__(self, network: Literal["dinov2_vits14_reg", "resnet50_a1", "vgg16"], input_size: int) -> None:
         super().__init__()
-        require_one_of("loss.perceptual.network", network, NETWORKS)
-        key = "loss.perceptual.input_size"
+        require_one_of("loss.image.perceptual.network", network, NETWORKS)
+        key = "loss.image.perceptual.input_size"
         self.features = Frozen(FeatureNetwork(network, input_size, key, without="loss.weights.perceptual=0"))
 
     def forward(self, reconstruction: Tensor, images: Tensor) -> Tensor:

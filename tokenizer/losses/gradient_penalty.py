@@ -6,14 +6,15 @@ points between real and fake images. arXiv:2412.02632 cites the latter for its t
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tokenizer.interfaces import AdversarialLoss
 from tokenizer.layers.checks import require_at_least
 
 TO_UNIT_RANGE = 2.0  # d/d(images / 2 + 1 / 2), from d/d(images)
 
 
-class GradientPenaltyLoss(nn.Module):
+class GradientPenaltyLoss(AdversarialLoss):
     """Mean over images of (|d(sum of an image's logits)/d(image)| - target)^2, for images in [0, 1].
 
     Args:
@@ -24,16 +25,22 @@ class GradientPenaltyLoss(nn.Module):
         ValueError: a value out of range.
     """
 
+    terms = ("gradient_penalty",)
+
     def __init__(self, target: float, every: int) -> None:
         super().__init__()
-        require_at_least("loss.gradient_penalty.target", target, 0)
-        require_at_least("loss.gradient_penalty.every", every, 1)
+        require_at_least("loss.adversarial.gradient_penalty.target", target, 0)
+        require_at_least("loss.adversarial.gradient_penalty.every", every, 1)
         self.target = target
         self.every = every
 
-    def is_due(self, update: int) -> bool:
+    def needs_image_grad(self, update: int) -> bool:
         """Whether update number `update`, counted from 1, has a penalty."""
         return update % self.every == 0
+
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+        """`gradient_penalty`, see `forward`, in updates that have one."""
+        return {"gradient_penalty": self(real_logits, real_images)} if real_images.requires_grad else {}
 
     def forward(self, real_logits: Tensor, images: Tensor) -> Tensor:
         """Differentiable scalar in fp32.

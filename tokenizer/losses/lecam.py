@@ -6,15 +6,16 @@ Deviation from both: the running means are those of the joined batch of all proc
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from tokenizer.interfaces import AdversarialLoss
 from tokenizer.layers.distributed import sum_over_ranks, world_size
 
 
-class LeCAMLoss(nn.Module):
+class LeCAMLoss(AdversarialLoss):
     """mean relu(real - m_fake)^2 + mean relu(m_real - fake)^2, with running means m of real and fake logits.
 
-    The means are updated before they are used. An update is provisional until `keep`, because the optimizer step may be skipped.
+    The means are updated before they are used. An update is provisional until `end_update`, because the optimizer step may be skipped.
 
     Args:
         decay: decay of the running means per update, in [0, 1).
@@ -23,12 +24,13 @@ class LeCAMLoss(nn.Module):
         ValueError: decay out of range.
     """
 
+    terms = ("lecam",)
     means: Tensor
 
     def __init__(self, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"loss.lecam.decay={decay}: expected in [0, 1)")
+            raise ValueError(f"loss.adversarial.lecam.decay={decay}: expected in [0, 1)")
         self.decay = decay
         self.register_buffer("means", torch.zeros(2))
         self._parts: list[Tensor] = []
@@ -41,11 +43,15 @@ class LeCAMLoss(nn.Module):
         real_mean, fake_mean = self._updated()
         return F.relu(real - fake_mean).square().mean() + F.relu(real_mean - fake).square().mean()
 
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+        """`lecam`, see `forward`."""
+        return {"lecam": self(real_logits, fake_logits)}
+
     @torch.no_grad()
-    def keep(self, refused: Tensor) -> None:
-        """End an update: store the new means, or discard them if the flag `refused` (), read on the device, is above 0."""
+    def end_update(self, skipped: Tensor) -> None:
+        """Store the new means, or discard them if the flag `skipped` (), read on the device, is above 0."""
         if self._parts:
-            self.means.copy_(torch.where(refused > 0, self.means, self._updated()))
+            self.means.copy_(torch.where(skipped > 0, self.means, self._updated()))
             self._parts = []
 
     def _updated(self) -> Tensor:

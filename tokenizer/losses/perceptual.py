@@ -34,8 +34,8 @@ class LPIPSLoss(nn.Module):
 
     def __init__(self, network: Literal["vgg16", "alexnet"], input_range: Literal["symmetric", "unit"]) -> None:
         super().__init__()
-        require_one_of("loss.perceptual.network", network, LINEAR_WEIGHTS)
-        require_one_of("loss.perceptual.input_range", input_range, ("symmetric", "unit"))
+        require_one_of("loss.image.perceptual.network", network, LINEAR_WEIGHTS)
+        require_one_of("loss.image.perceptual.input_range", input_range, ("symmetric", "unit"))
         self.input_range = input_range
         with reading_weights(network, without="loss.weights.perceptual=0") as path:
             self.distance = Frozen(_Distance(network, path))
