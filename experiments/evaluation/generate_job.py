@@ -109,7 +109,7 @@ class GenerateJob:
         if self.settings.precision == "bf16":
             generator.bfloat16()
         if self.settings.compile:
-            generator.compile_blocks()
+            generator.blocks.compile_each()
         return generator
 
     def _metrics(self, tokenizer: "ImageTokenizer", device: "torch.device") -> "SampleMetrics":

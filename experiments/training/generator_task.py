@@ -33,6 +33,7 @@ from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 from tokenizer.layers.frozen import Frozen
 from tokenizer.layers.precision import full_precision
+from tokenizer.layers.trunk import recompute_activations
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,8 @@ class GeneratorTask(ClockedTask):
         if isinstance(source, OnlineTokens):
             self.encode_with(source.encoder)
         if config["compile"]:
-            self.generator.compile_blocks()
+            self.generator.blocks.compile_each()
+        recompute_activations(self.generator, config["recompute"])
         self.source, self.config = source, config
         tokenizer = self._decoding_tokenizer()
         self.preview = SamplePreview(tokenizer, source, config["samples_shown"], config["seed"]) if tokenizer else None

@@ -224,7 +224,7 @@ def test_a_wrong_number_of_tokens_and_labels_out_of_range_are_refused():
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_results_in_training_and_in_steps():
     plain, compiled = make("plain"), make("plain")
-    compiled.compile_blocks()
+    compiled.blocks.compile_each()
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     batch = batch_for(plain.tokens)
     losses = [generator.eval().nll(batch).mean() for generator in (plain, compiled)]

@@ -148,6 +148,23 @@ def test_a_stopped_run_resumes_to_the_same_bits(place, tmp_path, monkeypatch, de
         assert all(torch.equal(ours["optimizer_states"][0]["state"][number][name], value) for name, value in moments.items())
 
 
+def test_recomputed_activations_change_neither_the_identity_nor_the_weights(finished, place, tmp_path, monkeypatch):
+    seen = []
+    step = GeneratorTask.training_step
+
+    def watched(task, batch, index):
+        seen.append(task.generator.blocks.recompute)
+        step(task, batch, index)
+
+    monkeypatch.setattr(GeneratorTask, "training_step", watched)
+    again = run(tmp_path, place / "c", "ema_decay=0.5", "samples_shown=4", "recompute=true")
+    assert seen == [True] * 4
+    assert again.path.name == finished.path.name
+    ours, theirs = (load_checkpoint(folder.checkpoint_files[-1])["state_dict"] for folder in (again, finished))
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
 def test_the_identity_of_a_run_does_not_depend_on_file_paths(place, tmp_path):
     def identified(*words: str) -> str:
         config = compose("train", [*GENERATOR, *words]).config

@@ -17,6 +17,7 @@ from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
 from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
 from tokenizer.layers.rope import grid_rotation
+from tokenizer.layers.trunk import Trunk
 from tokenizer.pretrained import Pretrained
 
 GPU_BUCKET = 64  # of the cache
@@ -88,7 +89,7 @@ class AutoregressiveGenerator(Pretrained, Generator):
         self.attention_heads, self.class_dropout = attention_heads, class_dropout
         self.class_embedding = nn.Embedding(tokens.num_classes + 1, width)
         self.position_table = nn.Parameter(torch.empty(tokens.num_tokens + 1, width)) if positions == "learned" else None
-        self.blocks = nn.ModuleList([LlamaBlock(width, attention_heads, dropout) for _ in range(depth)])
+        self.blocks = Trunk([LlamaBlock(width, attention_heads, dropout) for _ in range(depth)])
         self.norm = nn.RMSNorm(width, eps=1e-5)
         self.head = head
         self.dropout = nn.Dropout(dropout)
@@ -100,19 +101,18 @@ class AutoregressiveGenerator(Pretrained, Generator):
         nn.init.normal_(self.class_embedding.weight, std=INITIAL_STD)
         if self.position_table is not None:
             nn.init.normal_(self.position_table, std=self.width**-0.5)
-        for block in self.blocks:
-            block.reset_parameters()  # type: ignore[operator]
+        self.blocks.reset_parameters()
         self.norm.reset_parameters()
         self.head.reset_parameters()
 
     def nll(self, batch: TokenBatch) -> Tensor:
         """(B, N, S) nats, fp32."""
-        hidden, sub_tokens = self.norm(self._trunk(batch, self.depth)), self.head.split(batch.indices)
+        hidden, sub_tokens = self._hidden(batch), self.head.split(batch.indices)
         return self.head.nll(hidden.flatten(0, 1), sub_tokens.flatten(0, 1)).view(sub_tokens.shape)
 
     def logits(self, batch: TokenBatch) -> list[Tensor]:
         """S tensors (B, N, heads[s])."""
-        hidden, sub_tokens = self.norm(self._trunk(batch, self.depth)), self.head.split(batch.indices)
+        hidden, sub_tokens = self._hidden(batch), self.head.split(batch.indices)
         parts = self.head.logits(hidden.flatten(0, 1), sub_tokens.flatten(0, 1))
         return [part.view(*hidden.shape[:2], -1) for part in parts]
 
@@ -124,7 +124,8 @@ class AutoregressiveGenerator(Pretrained, Generator):
         """
         if not 1 <= block <= self.depth:
             raise ValueError(f"block={block} must be between 1 and depth={self.depth}")
-        return self._trunk(batch, block)
+        features, rotation = self._inputs(batch)
+        return self.blocks[:block](features, rotation)[0]  # type: ignore[no-any-return]
 
     def start(self, labels: Tensor) -> Decoding:
         """State of R rows before the first token, on the generator's device.
@@ -168,8 +169,14 @@ class AutoregressiveGenerator(Pretrained, Generator):
         cache.advance()
         return self.head.join(sub_tokens)
 
-    def _trunk(self, batch: TokenBatch, blocks: int) -> Tensor:
-        """(B, N, W) residual stream after the first `blocks` blocks."""
+    def _hidden(self, batch: TokenBatch) -> Tensor:
+        """(B, N, W) normalized output of the last block."""
+        features, rotation = self._inputs(batch)
+        hidden: Tensor = self.norm(self.blocks(features, rotation)[0])
+        return hidden
+
+    def _inputs(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        """(B, N, W) input of the first block, and the rotation for all blocks."""
         expected = (self.tokens.num_tokens, self.tokens.groups)
         if batch.indices.shape[1:] != expected:
             raise ValueError(f"indices have shape {tuple(batch.indices.shape)}, expected (B, N, G) with N, G = {expected}")
@@ -181,10 +188,7 @@ class AutoregressiveGenerator(Pretrained, Generator):
         features: Tensor = self.dropout(torch.cat([self.class_embedding(labels)[:, None], embedded], 1))
         if self.position_table is not None:
             features = features + self.position_table[:-1]
-        rotation = self._rotation(features.device)
-        for block in self.blocks[:blocks]:
-            features = block(features, rotation)
-        return features
+        return features, self._rotation(features.device)
 
     def _rotation(self, device: torch.device) -> Tensor | None:
         """(N, d/2, 2) for the class and all tokens but the last; not a buffer, which would have to be materialized and moved."""

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Configurable, Pick, TokenSpec
 from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
+from tokenizer.layers.trunk import Trunk
 
 MAX_LOGITS = 2**26  # 256 MiB. Every chunk adds to the gradient of the output weights: chunks of a quarter of this size took 1.5x as long.
 # Tokens per call of the depth transformer: attention on a GPU accepts fewer than 2^16 sequences, and its gradient stores 128 positions of
@@ -177,7 +178,7 @@ class DepthTransformer(SubTokenHead):
             raise ValueError(f"depth={depth} of the head must be at least 1; head=parallel has no layers")
         self.attention_heads = attention_heads
         several = len(self.sizes) > 1
-        self.blocks = nn.ModuleList([LlamaBlock(width, attention_heads, dropout) for _ in range(depth if several else 0)])
+        self.blocks = Trunk([LlamaBlock(width, attention_heads, dropout) for _ in range(depth if several else 0)])
         self.places = nn.Parameter(torch.empty(len(self.sizes), width)) if several else None
         self.norm = nn.RMSNorm(width, eps=1e-5) if several else None
         self.reset_parameters()
@@ -185,8 +186,7 @@ class DepthTransformer(SubTokenHead):
     def reset_parameters(self) -> None:
         """Initialize embeddings and blocks at random and the outputs with zeros."""
         super().reset_parameters()
-        for block in self.blocks:
-            block.reset_parameters()  # type: ignore[operator]
+        self.blocks.reset_parameters()
         if self.places is not None and self.norm is not None:
             nn.init.normal_(self.places, std=self.width**-0.5)
             self.norm.reset_parameters()
@@ -196,14 +196,8 @@ class DepthTransformer(SubTokenHead):
         if self.places is None or self.norm is None:
             return [hidden]
         features = torch.stack([hidden, *self.embed_parts(sub_tokens[:, :-1])], 1) + self.places
-        states: Sequence[Tensor] = self.norm(torch.cat([self._run_blocks(rows) for rows in torch.split(features, MAX_ROWS)])).unbind(1)
+        states: Sequence[Tensor] = self.norm(torch.cat([self.blocks(rows)[0] for rows in torch.split(features, MAX_ROWS)])).unbind(1)
         return states
-
-    def _run_blocks(self, features: Tensor) -> Tensor:
-        """(m, S, W) to the same shape."""
-        for block in self.blocks:
-            features = block(features)
-        return features
 
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
         """(R, n, W) to (R, n, S), one sub-token after another."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tokenizer.interfaces.configurable import Configurable
 from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec, TrainingPass
+from tokenizer.layers.trunk import Trunk
 
 # Sampling function: logits (R, n, K) of sub-token number s, and s, to choices (R, n) int64 in [0, K).
 Pick = Callable[[Tensor, int], Tensor]
@@ -226,24 +227,19 @@ class Generator(Configurable, ABC):
         heads: sizes of the S sub-vocabularies.
         width: W, channels of `features`.
         depth: number of blocks.
-        blocks: blocks of the trunk, of equal structure.
+        blocks: the trunk.
     """
 
     tokens: TokenSpec
     heads: tuple[int, ...]
     width: int
     depth: int
-    blocks: nn.ModuleList
+    blocks: Trunk
 
     @property
     def null_label(self) -> int:
         """Label of the null class, for unconditional generation."""
         return self.tokens.num_classes
-
-    def compile_blocks(self) -> None:
-        """Compile the blocks with torch, for training and generation. Parameter names do not change; rounding and dropout masks do."""
-        for block in self.blocks:
-            block.compile()
 
     @abstractmethod
     def nll(self, batch: TokenBatch) -> Tensor:
