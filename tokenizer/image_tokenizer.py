@@ -67,9 +67,8 @@ class ImageTokenizer(Pretrained):
         return sides[0] // step, sides[1] // step
 
     def num_tokens(self, image_size: int | tuple[int, int]) -> int:
-        """Number of tokens of an image size in pixels, before any merging."""
-        rows, columns = self.grid(image_size)
-        return rows * columns
+        """Number of tokens of an image size in pixels."""
+        return self.encoder.num_tokens(self.grid(image_size))
 
     def tokens(self, image_size: int | tuple[int, int], num_classes: int = 0) -> TokenSpec:
         """Specification of the tokens of an image size, for a generator.

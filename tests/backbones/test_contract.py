@@ -1,6 +1,5 @@
 """Contract of every encoder and decoder pair with a file in conf/backbone."""
 
-import math
 from functools import cache
 
 import pytest
@@ -55,9 +54,24 @@ def test_shapes_follow_from_the_image_and_the_latent_width(name):
         out = encoder(images)
         assert out.layout.grid == (2, 3)
         assert out.layout.kind == encoder.kind
-        assert out.latents.shape == (batch, math.prod(out.layout.grid), encoder.latent_dim)
+        num_tokens = encoder.num_tokens(out.layout.grid)
+        assert out.latents.shape == (batch, num_tokens, encoder.latent_dim)
+        assert out.features["tokens"].shape[:2] == (batch, num_tokens)
         assert decoder(out.latents, out.layout).reconstruction.shape == images.shape
     assert encoder.latent_dim == decoder.latent_dim == config(name)["encoder"]["latent_dim"]
+
+
+@every_backbone
+def test_every_block_of_the_decoder_can_be_tapped_without_changing_the_image(name):
+    encoder, decoder = make_pair(name)
+    out = encoder(images_for(encoder))
+    plain, tapped = (decoder(out.latents, out.layout, taps=taps) for taps in ((), range(1, decoder.depth + 1)))
+    assert plain.features == {}
+    assert list(tapped.features) == [f"block{number}" for number in range(1, decoder.depth + 1)]
+    assert torch.equal(plain.reconstruction, tapped.reconstruction)
+    for tap in (0, decoder.depth + 1):
+        with pytest.raises(ValueError, match=f"taps={tap}"):
+            decoder(out.latents, out.layout, taps=(tap,))
 
 
 @every_backbone

@@ -82,13 +82,15 @@ class ConvEncoder(Encoder):
         """
         patches = F.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(patches))
-        latents: Tensor = self.head(F.silu(self.norm(features)))
+        features = F.silu(self.norm(features))
+        latents: Tensor = self.head(features)
         if self.linear is not None:
             latents = latents + self.linear(F.pixel_unshuffle(images, self.downsample))
         rows, columns = latents.shape[2:]
         if num_tokens not in (None, rows * columns):
             raise ValueError(f"num_tokens={num_tokens}, but this encoder returns all {rows * columns} cells; leave it unset")
-        return EncoderOutput(latents.flatten(2).transpose(1, 2), TokenLayout((rows, columns)))
+        tokens = features.flatten(2).transpose(1, 2)
+        return EncoderOutput(latents.flatten(2).transpose(1, 2), TokenLayout((rows, columns)), {"tokens": tokens})
 
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""

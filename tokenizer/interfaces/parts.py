@@ -37,6 +37,10 @@ class Encoder(Configurable, ABC):
             num_tokens: N, for encoders that keep a variable number of tokens; None for the default.
         """
 
+    def num_tokens(self, grid: tuple[int, int]) -> int:
+        """N of an image of (h, w) cells, unless a call asks for another number; one token per cell by default."""
+        return grid[0] * grid[1]
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Re-initialize all parameters, also after a build on the meta device and `to_empty`."""

@@ -1,5 +1,6 @@
 """Dataclasses that the parts exchange: batches, layouts and outputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -22,6 +23,18 @@ class TokenLayout:
     assignment: Tensor | None = None
     token_sizes: Tensor | None = None
 
+    def to(self, *args: Any, **kwargs: Any) -> "TokenLayout":
+        """Copy on another device."""
+        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> "TokenLayout":
+        """Copy in page-locked memory."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> "TokenLayout":
+        assignment, token_sizes = (None if each is None else move(each) for each in (self.assignment, self.token_sizes))
+        return replace(self, assignment=assignment, token_sizes=token_sizes)
+
 
 @dataclass(frozen=True)
 class EncoderOutput:
@@ -30,7 +43,7 @@ class EncoderOutput:
     Attributes:
         latents: (B, N, D).
         layout: layout of the tokens.
-        features: inner features that the constructor was configured to return.
+        features: `tokens` (B, N, W), the input of the projection to latents.
     """
 
     latents: Tensor
@@ -172,8 +185,9 @@ class TokenBatch:
 
     def to(self, *args: Any, **kwargs: Any) -> "TokenBatch":
         """Copy on another device."""
-        return replace(self, indices=self.indices.to(*args, **kwargs), labels=self.labels.to(*args, **kwargs))
+        indices, labels = self.indices.to(*args, **kwargs), self.labels.to(*args, **kwargs)
+        return replace(self, indices=indices, labels=labels, layout=self.layout.to(*args, **kwargs))
 
     def pin_memory(self) -> "TokenBatch":
         """Copy in page-locked memory; called by the loader."""
-        return replace(self, indices=self.indices.pin_memory(), labels=self.labels.pin_memory())
+        return replace(self, indices=self.indices.pin_memory(), labels=self.labels.pin_memory(), layout=self.layout.pin_memory())
