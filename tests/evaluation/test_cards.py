@@ -46,7 +46,8 @@ def test_the_code_version_is_a_commit_inside_a_checkout_and_never_empty():
 
 def test_the_losses_of_a_card_state_what_trains_the_model():
     weights = {"reconstruction": 1.0, "perceptual": 0.0, "commitment": 0.25, "adversarial": 0.1, "discriminator": 1.0}
-    task = {"objective": {"weights": weights, "perceptual": {"_target_": "a.b.LPIPSLoss"}}, "discriminator": None}
+    objective = {"weights": weights, "image": {"perceptual": {"_target_": "a.b.LPIPSLoss"}}, "inner": {}, "adversarial": {"gan": {}}}
+    task = {"objective": objective, "discriminator": None}
     assert describe_losses(task) == "reconstruction 1, commitment 0.25; no perceptual loss; no adversarial loss"
     task["discriminator"], weights["perceptual"] = {"_target_": "c.d.PatchDiscriminator"}, 0.5
     losses = "reconstruction 1, perceptual 0.5, commitment 0.25, adversarial 0.1, discriminator 1"
