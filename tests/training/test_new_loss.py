@@ -51,7 +51,7 @@ inner:
 """
 WORDS = [
     "scale=smoke", "loss=color", "plugins=[a_lab]", "data.cuts_per_picture=1", "codebook_size=64", "groups=8", "updates=3",
-    "patch_size=1",
+    "validate_every=3",
 ]  # fmt: skip
 
 
