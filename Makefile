@@ -26,7 +26,7 @@ demo: install ## train the default tokenizer on embedded photographs, print the 
 	$(BIN)/python -m experiments.train
 
 test: install ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: install ## all tests
 	$(BIN)/python -m pytest -n 2
