@@ -59,6 +59,7 @@ class TrainSettings(GroupSettings):
     discriminator_learning_rate: NotNegative | None = None
     tokenizer: str | None = None
     compile: bool = False
+    recompute: bool = False
     samples_shown: Whole | None = None
 
 

@@ -212,6 +212,7 @@ def test_a_generator_trains_without_the_tokenizer_and_saves_no_images(tmp_path, 
     [
         (["tokens.codebook_size=32"], "tokens.codebook_size", ""),
         (["samples_shown=many"], "samples_shown", ""),
+        (["recompute=maybe"], "recompute", ""),
         (["quantizer=vq"], "quantizer", ""),
         (["width=3"], "width", ""),
         (["scale=smoke"], "width", "conf/scale/smoke.yaml"),
