@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.losses import counted_weights
+from experiments.runs.losses import GROUPS, counted_weights
 
 NOT_COMPARED = ("seed", "code_version", "losses")  # a table about losses compares runs that differ in them
 
@@ -60,8 +60,13 @@ class Card:
         return asdict(self)
 
 
-def describe_losses(task: Mapping[str, Any]) -> str:
-    """The losses that train a tokenizer, with their weights, and the absent ones, of the resolved `task` of a configuration."""
+def describe_losses(task: Mapping[str, Any]) -> str | None:
+    """The losses that train a tokenizer, with their weights, and the absent ones, of the resolved `task` of a configuration.
+
+    None for a run of an earlier version, whose losses are not in groups.
+    """
+    if any(group not in task["objective"] for group in GROUPS):
+        return None
     counted = counted_weights(task)
     parts = [", ".join(f"{name} {weight:g}" for name, weight in counted.items())]
     networks = {"perceptual": task["objective"]["image"].get("perceptual"), "adversarial": task["discriminator"]}

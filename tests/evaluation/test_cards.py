@@ -52,3 +52,5 @@ def test_the_losses_of_a_card_state_what_trains_the_model():
     task["discriminator"], weights["perceptual"] = {"_target_": "c.d.PatchDiscriminator"}, 0.5
     losses = "reconstruction 1, perceptual 0.5, commitment 0.25, adversarial 0.1, discriminator 1"
     assert describe_losses(task) == f"{losses}; perceptual by LPIPSLoss; adversarial by PatchDiscriminator"
+    del objective["image"]
+    assert describe_losses(task) is None
