@@ -10,6 +10,7 @@ from torch import Tensor
 from experiments.config.compose import CONF
 from tests.generators.small_generators import GROUPED, IMAGENET, batch_for, from_files
 from tokenizer.interfaces import Generator
+from tokenizer.layers.trunk import recompute_activations
 
 NAMES = sorted(path.stem for path in (CONF / "generator").glob("*.yaml"))
 HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))
@@ -49,6 +50,18 @@ def test_shapes_are_those_of_the_vocabulary_and_the_initial_loss_is_uniform(name
     torch.testing.assert_close(nll.sum(-1), torch.full((3, 6), 8 * math.log(8)), atol=1e-4, rtol=0)
     assert [part.shape for part in generator.logits(batch)] == [(3, 6, size) for size in generator.heads]
     assert generator.features(batch, generator.depth).shape == (3, 6, generator.width)
+
+
+@every_generator
+@every_head
+def test_recomputed_activations_give_the_same_gradients(name, head):
+    gradients = []
+    for recompute in (False, True):
+        generator = trained(name, head).train()
+        recompute_activations(generator, recompute)
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(generator.nll(batch_for(GROUPED)).sum(), list(generator.parameters())))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @every_generator
