@@ -59,7 +59,9 @@ def package_network(network: str) -> nn.Module:
     for name, tensor in reference.net.state_dict().items():
         tensor.copy_(trunk[name.split(".", 1)[1]])
     path = f"{lpips.__path__[0]}/weights/v0.1/{PACKAGE_NAMES[network]}.pth"
-    reference.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+    loaded = reference.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+    assert loaded.unexpected_keys == []
+    assert all(name.startswith(("net.", "scaling_layer.")) for name in loaded.missing_keys)  # not in the package's file
     reference.scaling_layer = lpips.ScalingLayer()
     return reference.eval()
 
