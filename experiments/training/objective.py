@@ -10,7 +10,7 @@ from tokenizer.interfaces import QUANTIZER_LOSSES, AdversarialLoss, InnerLoss, T
 
 
 class Objective(nn.Module):
-    """Unweighted terms and their weighted sum. A term of weight zero is not computed."""
+    """Unweighted terms and their weighted sum. Losses of weight zero are not configured, see `weighted_losses`."""
 
     def __init__(
         self,
@@ -30,14 +30,13 @@ class Objective(nn.Module):
                 the other losses of the image; None for no such factor.
 
         Raises:
-            ConfigError: a weight for a term that no loss has, a loss without a weight, or a limit not above 0.
+            ConfigError: a weight for a term that no loss has, a loss without a weight, or a limit that is not above 0 or for several terms.
         """
         super().__init__()
         self.weights = dict(weights)
         self.adaptive_limit = adaptive_limit
         self.image, self.inner, self.adversarial = (
-            nn.ModuleDict({name: loss for name, loss in losses.items() if loss is not None and weights.get(name, 1)})
-            for losses in (image, inner, adversarial)
+            nn.ModuleDict({name: loss for name, loss in losses.items() if loss is not None}) for losses in (image, inner, adversarial)
         )
         self._check({"image": image, "inner": inner, "adversarial": adversarial})
 
@@ -50,25 +49,35 @@ class Objective(nn.Module):
                 advice = "set the weight to 0, or choose a loss that has it, such as loss=lpips"
                 raise ConfigError(f"loss.weights.{name}", weight, reason=reason, advice=advice)
         for name in terms:
+            if terms.count(name) > 1:
+                raise ConfigError(f"loss.weights.{name}", reason="several losses have this term", advice="leave out all but one of them")
             if name not in self.weights:
                 raise ConfigError(f"loss.weights.{name}", reason="a loss has this term, and it has no weight", advice=_add(name))
         if self.adaptive_limit is not None and not self.adaptive_limit > 0:
             raise ConfigError("loss.adaptive_limit", self.adaptive_limit, expected="above 0, or null for a fixed adversarial weight")
+        if self.adaptive_limit is not None and len(self.of_generator) > 1:
+            reason = f"it scales one adversarial term, there are {', '.join(self.of_generator)}"
+            raise ConfigError("loss.adaptive_limit", self.adaptive_limit, reason=reason, expected="null")
+
+    @property
+    def of_generator(self) -> list[str]:
+        """Names of the adversarial terms of the tokenizer whose weights are not zero."""
+        return [name for loss in self._adversarial() for name in loss.of_generator if self.weights[name]]
 
     @property
     def adversarial_terms(self) -> list[str]:
-        """Names of the terms of the adversarial losses."""
-        return [name for loss in self._adversarial() for name in loss.terms]
+        """Names of all terms of the adversarial losses."""
+        return [name for loss in self._adversarial() for name in (*loss.of_generator, *loss.of_discriminator)]
+
+    @property
+    def of_discriminator(self) -> list[str]:
+        """Names of the terms of the discriminator."""
+        return [name for loss in self._adversarial() for name in loss.of_discriminator]
 
     @property
     def taps(self) -> tuple[int, ...]:
         """Numbers of the decoder's blocks whose outputs inner losses read."""
         return tuple(sorted({tap for loss in self._inner().values() for tap in loss.taps}))
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Names of the views of a batch that inner losses need encoded."""
-        return tuple(sorted({view for loss in self._inner().values() for view in loss.views}))
 
     def image_terms(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         """The unweighted terms that compare two (B, 3, H, W) in [-1, 1]."""
@@ -106,11 +115,11 @@ class Objective(nn.Module):
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
         """The adversarial terms of the tokenizer, without those of weight zero."""
         terms = {name: term for loss in self._adversarial() for name, term in loss.generator_terms(fake_logits).items()}
-        return {name: term for name, term in terms.items() if self.weights[name]}
+        return {name: terms[name] for name in self.of_generator}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor, update: int) -> dict[str, Tensor]:
         """The unweighted terms of the discriminator, see `AdversarialLoss`."""
-        losses = [loss.discriminator_terms(real_logits, fake_logits, real_images) for loss in self._adversarial()]
+        losses = [loss.discriminator_terms(real_logits, fake_logits, real_images, update) for loss in self._adversarial()]
         return {name: term for terms in losses for name, term in terms.items()}
 
     def needs_image_grad(self, update: int) -> bool:
@@ -125,11 +134,6 @@ class Objective(nn.Module):
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return cast(Tensor, sum(self.weights[name] * term for name, term in terms.items()))
-
-    @property
-    def has_adversarial_term(self) -> bool:
-        """Whether the tokenizer's loss has an adversarial term."""
-        return bool(self.weights.get("adversarial"))
 
     def require_discriminator_loss(self) -> None:
         """Refuse an objective without a loss for the discriminator.

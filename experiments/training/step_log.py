@@ -16,15 +16,12 @@ def means_over_ranks(named: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(named, joined.tolist(), strict=True))
 
 
-def step_values(
-    objective: Objective, terms: dict[str, Tensor], of_generator: set[str], norms: list[Tensor], diagnostics: dict[str, Tensor]
-) -> dict[str, float]:
+def step_values(objective: Objective, terms: dict[str, Tensor], norms: list[Tensor], diagnostics: dict[str, Tensor]) -> dict[str, float]:
     """Values by log key: means over the joined batch of all processes.
 
     Args:
         objective: objective with the weights.
         terms: unweighted loss terms, scalars.
-        of_generator: names of those of the tokenizer's loss.
         norms: gradient norms of the tokenizer and, if it took a step, of the discriminator.
         diagnostics: other scalars by log key.
 
@@ -36,7 +33,7 @@ def step_values(
     named |= diagnostics
     values = means_over_ranks(named)
     for name in terms:
-        factor = values.get(ADAPTIVE_WEIGHT, 1.0) if name == "adversarial" else 1.0
+        factor = values.get(ADAPTIVE_WEIGHT, 1.0) if name in objective.of_generator else 1.0
         values[f"train/weighted/{name}"] = factor * objective.weights[name] * values[f"train/loss/{name}"]
-    values["train/loss/total"] = sum(values[f"train/weighted/{name}"] for name in terms if name in of_generator)
+    values["train/loss/total"] = sum(values[f"train/weighted/{name}"] for name in terms if name not in objective.of_discriminator)
     return values

@@ -114,8 +114,7 @@ class TokenizerTask(ClockedTask):
         adversarial = self.discriminator is not None and self.updates >= self.discriminator_from
         images = normalize(batch.images)
         self._diagnostics = {}
-        terms, reconstruction = self._generator_backward(images, batch.views, adversarial)
-        of_generator = set(terms)
+        terms, reconstruction = self._generator_backward(images, adversarial)
         if adversarial:
             terms |= self._discriminator_backward(images, reconstruction.detach())
         self.batches += 1
@@ -128,7 +127,7 @@ class TokenizerTask(ClockedTask):
         norms, skipped = self.step(terms, count=2 if adversarial else 1)
         self.objective.end_update(skipped)
         if self.logs_at(self.updates):
-            self._log(terms, of_generator, norms, diagnostics, len(batch.keys))
+            self._log(terms, norms, diagnostics, len(batch.keys))
 
     @property
     def trained(self) -> ImageTokenizer:
@@ -140,20 +139,18 @@ class TokenizerTask(ClockedTask):
         """The tokenizer of the averaged weights, in eval mode."""
         return cast(ImageTokenizer, self.average.module)
 
-    def _generator_backward(self, images: Tensor, views: dict[str, Tensor], adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
+    def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of the tokenizer: those of the image's losses are summed at the image, and one backward pass continues from there."""
         output: TokenizerOutput = self.tokenizer(images, taps=self.objective.taps)
         reconstruction = output.decoder.reconstruction
         detached = detached_image(reconstruction)
         terms = self.objective.image_terms(detached, images)
         grad = image_grad(self.objective.total(terms), detached)
-        if adversarial and self.objective.has_adversarial_term:
+        if adversarial and self.objective.of_generator:
             adversarial_terms, adversarial_grad = self._adversarial_grad(detached, reconstruction, grad)
             terms |= adversarial_terms
             grad = grad + adversarial_grad
-        views = {name: normalize(views[name]) for name in self.objective.views}
-        encoded = {name: self.tokenizer.encoder(view) for name, view in views.items()}
-        inner = self.objective.inner_terms(self.tokenizer, TrainingPass(images, output, views, encoded, self.updates + 1))
+        inner = self.objective.inner_terms(self.tokenizer, TrainingPass(images, output, self.updates + 1))
         self.manual_backward(((reconstruction * grad).sum() + self.objective.total(inner)) / self.accumulate)
         return {name: term.detach() for name, term in (terms | inner).items()}, reconstruction
 
@@ -175,7 +172,7 @@ class TokenizerTask(ClockedTask):
             weight = cast(Tensor, self.tokenizer.decoder.last_layer.weight)
             target_norm, norm = last_layer_norms(reconstruction, weight, [target_grad, grad])
             if limit is not None:
-                factor = adaptive_weight(target_norm, norm / self.objective.weights["adversarial"], limit)
+                factor = adaptive_weight(target_norm, norm / self.objective.weights[next(iter(terms))], limit)
                 grad, norm = factor * grad, factor * norm
                 self._diagnostics[ADAPTIVE_WEIGHT] = factor
             self._diagnostics[GRADIENT_RATIO] = norm / target_norm
@@ -184,22 +181,21 @@ class TokenizerTask(ClockedTask):
     def _discriminator_backward(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Gradients of the discriminator on the same batch."""
         discriminator = cast(Discriminator, self.discriminator)
-        real = real.detach().requires_grad_(self.objective.needs_image_grad(self.updates + 1))
+        update = self.updates + 1
+        real = real.detach().requires_grad_(self.objective.needs_image_grad(update))
         # Only the plain attention can be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH) if real.requires_grad else nullcontext():
             real_logits = discriminator(real)
         fake_logits = discriminator(fake)
-        terms = self.objective.discriminator_terms(real_logits, fake_logits, real)
+        terms = self.objective.discriminator_terms(real_logits, fake_logits, real, update)
         self.manual_backward(self.objective.total(terms) / self.accumulate)
         self._diagnostics |= {"train/logits/real": real_logits.detach().mean(), "train/logits/fake": fake_logits.detach().mean()}
         return {name: term.detach() for name, term in terms.items()}
 
-    def _log(
-        self, terms: dict[str, Tensor], of_generator: set[str], norms: list[Tensor], diagnostics: dict[str, Tensor], batch_size: int
-    ) -> None:
+    def _log(self, terms: dict[str, Tensor], norms: list[Tensor], diagnostics: dict[str, Tensor], batch_size: int) -> None:
         """The one read of the device: every `log_every` updates."""
         self.finite.verify()
-        self.report_step(step_values(self.objective, terms, of_generator, norms, diagnostics), batch_size)
+        self.report_step(step_values(self.objective, terms, norms, diagnostics), batch_size)
 
     def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
         """Check losses and tokenizer against each other, and make the evaluation."""

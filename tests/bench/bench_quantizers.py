@@ -114,7 +114,7 @@ def gradient(loss: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
 def entropy_of(loss: EntropyLoss, quantizer: LookupFreeQuantizer, latents: Tensor) -> Tensor:
     parts: Any = SimpleNamespace(quantizer=quantizer)
     output: Any = SimpleNamespace(quantizer=SimpleNamespace(lookup_latents=latents.unsqueeze(2)))
-    return loss(parts, TrainingPass(latents, output))
+    return loss(parts, TrainingPass(latents, output, 1))
 
 
 def entropy_case() -> Case:

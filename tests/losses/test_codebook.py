@@ -37,7 +37,7 @@ def value(loss: InnerLoss, lookup_latents: torch.Tensor, quantizer: Any) -> torc
     """A loss that reads the quantizer and its output alone."""
     output: Any = SimpleNamespace(quantizer=SimpleNamespace(lookup_latents=lookup_latents))
     parts: Any = SimpleNamespace(quantizer=quantizer)
-    term: torch.Tensor = loss(parts, TrainingPass(torch.empty(0), output))
+    term: torch.Tensor = loss(parts, TrainingPass(torch.empty(0), output, 1))
     return term
 
 

@@ -50,6 +50,13 @@ def test_the_interval_counts_updates_from_one():
     assert [update for update in range(1, 10) if GradientPenaltyLoss(0.0, every=4).needs_image_grad(update)] == [4, 8]
 
 
+def test_a_penalty_that_is_not_due_is_left_out_although_another_loss_needs_the_gradient_of_the_images():
+    real = images()
+    logits = F.linear(real.flatten(1), torch.ones(1, 48, dtype=torch.double))
+    loss = GradientPenaltyLoss(0.0, every=4)
+    assert [list(loss.discriminator_terms(logits, logits, real, update)) for update in (3, 4)] == [[], ["gradient_penalty"]]
+
+
 @pytest.mark.parametrize(("target", "every", "message"), [(-1.0, 1, r"target=-1\.0"), (0.0, 0, "every=0")])
 def test_a_wrong_setting_is_refused_with_its_key(target, every, message):
     with pytest.raises(ValueError, match=rf"loss\.adversarial\.gradient_penalty\.{message}"):

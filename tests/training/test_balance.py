@@ -10,6 +10,7 @@ from torch import nn
 from experiments.config.errors import ConfigError
 from experiments.data.transforms import normalize
 from experiments.training.balance import adaptive_weight
+from experiments.training.objective import Objective
 from experiments.training.step_log import ADAPTIVE_WEIGHT, GRADIENT_RATIO
 from experiments.training.tokenizer_task import TokenizerTask
 from tests.training.small_task import batch, make_task, no_host_reads, weights
@@ -27,13 +28,25 @@ EVERYTHING = (
 class Softplus(AdversarialLoss):
     """In the precision of its logits."""
 
-    terms = ("adversarial", "discriminator")
+    of_generator, of_discriminator = ("adversarial",), ("discriminator",)
 
     def generator_terms(self, fake_logits):
         return {"adversarial": F.softplus(-fake_logits).mean()}
 
-    def discriminator_terms(self, real_logits, fake_logits, real_images):
+    def discriminator_terms(self, real_logits, fake_logits, real_images, update):
         return {"discriminator": F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()}
+
+
+class Matching(Softplus):
+    """Another term of the generator, without one of the discriminator."""
+
+    of_generator, of_discriminator = ("matching",), ()
+
+    def generator_terms(self, fake_logits):
+        return {"matching": fake_logits.square().mean()}
+
+    def discriminator_terms(self, real_logits, fake_logits, real_images, update):
+        return {}
 
 
 class Edges(nn.Module):
@@ -75,7 +88,7 @@ def test_gradients_are_those_of_the_whole_sum_at_once(limit):
     assert limit != 1e4 or factor not in (1.0, 1e4)
     parameters = dict(task.tokenizer.named_parameters())
     wanted = torch.autograd.grad(image + inner + 0.3 * factor * adversarial, list(parameters.values()))
-    task._generator_backward(images, {}, adversarial=True)
+    task._generator_backward(images, adversarial=True)
     for (name, parameter), gradient in zip(parameters.items(), wanted, strict=True):
         close = 1e-6 * gradient.abs().max().item()  # the look-up and the adaptive weight are fp32
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=close, msg=lambda text, name=name: f"{name}: {text}")
@@ -84,7 +97,7 @@ def test_gradients_are_those_of_the_whole_sum_at_once(limit):
 def test_the_adaptive_weight_matches_its_definition_and_is_logged_with_the_gradient_ratio():
     task, images = double_task("loss.adaptive_limit=1e4"), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
-    task._generator_backward(images, {}, adversarial=True)
+    task._generator_backward(images, adversarial=True)
     assert task._diagnostics[ADAPTIVE_WEIGHT].item() == pytest.approx(ratio, rel=1e-5)
     assert task._diagnostics[GRADIENT_RATIO].item() == pytest.approx(0.3, rel=1e-5)  # the weight that makes it as long, times 0.3
     assert not task._diagnostics[ADAPTIVE_WEIGHT].requires_grad
@@ -94,7 +107,7 @@ def test_logged_values_of_an_accumulated_batch_are_means_over_its_parts():
     task = make_task("accumulate=2", "loss.weights.adversarial=0.3", "loss.adaptive_limit=1e4")
     health_logs, factors = [], []
     task.trainer.log_every_n_steps = 1
-    task._log = lambda terms, of_generator, norms, health, size: health_logs.append(health)
+    task._log = lambda terms, norms, health, size: health_logs.append(health)
     for number in range(2):
         task.training_step(batch(number, 2), number)
         factors.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
@@ -105,10 +118,10 @@ def test_logged_values_of_an_accumulated_batch_are_means_over_its_parts():
 def test_a_fixed_weight_computes_the_gradient_ratio_only_in_steps_that_log():
     task, images = double_task(), normalize(batch(0).images).double()
     ratio = float(naive(task, images)[-1])
-    task._generator_backward(images, {}, adversarial=True)
+    task._generator_backward(images, adversarial=True)
     assert task._diagnostics == {}
     task.trainer.log_every_n_steps = 1
-    task._generator_backward(images, {}, adversarial=True)
+    task._generator_backward(images, adversarial=True)
     assert set(task._diagnostics) == {GRADIENT_RATIO}
     assert task._diagnostics[GRADIENT_RATIO].item() == pytest.approx(0.3 / ratio, rel=1e-5)
 
@@ -134,7 +147,7 @@ def test_lengths_are_fp32_under_bf16():
     for enabled in (False, True):
         task = make_task("loss.adaptive_limit=1e4")
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            task._generator_backward(normalize(batch(0).images), {}, adversarial=True)
+            task._generator_backward(normalize(batch(0).images), adversarial=True)
         assert task._diagnostics[ADAPTIVE_WEIGHT].dtype == torch.float32
         adaptive_weights.append(task._diagnostics[ADAPTIVE_WEIGHT].item())
     assert adaptive_weights[1] == pytest.approx(adaptive_weights[0], rel=0.1)
@@ -154,7 +167,7 @@ def test_a_step_that_logs_computes_the_ratio_without_a_read_of_its_own(monkeypat
     task = make_task("updates=100")
     task.trainer.log_every_n_steps = 1
     with no_host_reads(monkeypatch):
-        task._generator_backward(normalize(batch(0).images), {}, adversarial=True)
+        task._generator_backward(normalize(batch(0).images), adversarial=True)
     assert GRADIENT_RATIO in task._diagnostics
 
 
@@ -234,3 +247,43 @@ def test_a_wrong_setting_is_refused_with_its_key_or_place(words, where):
 def test_losses_of_weight_zero_are_not_built():
     objective = make_task("loss.adversarial.lecam.decay=7", "loss.adversarial.gradient_penalty.every=0").objective
     assert (list(objective.inner), list(objective.adversarial)) == ([], ["gan"])
+
+
+WEIGHTS = {"adversarial": 0.0, "discriminator": 1.0, "matching": 2.0}
+
+
+def test_a_generator_term_of_another_name_reaches_the_tokenizer_and_is_logged():
+    task = make_task("loss.weights.adversarial=0")
+    task.objective.adversarial["matching"] = Matching()
+    task.objective.weights["matching"] = 2.0
+    task.trainer.log_every_n_steps = 1
+    logged = []
+    task.report_step = lambda values, size: logged.append(values)
+    task.training_step(batch(0), 0)
+    assert logged[0]["train/weighted/matching"] == 2 * logged[0]["train/loss/matching"] > 0
+    assert "train/loss/adversarial" not in logged[0]
+    without = logged[0]["train/loss/total"] - logged[0]["train/weighted/matching"]
+    names = ("reconstruction", "commitment", "codebook")
+    assert without == pytest.approx(sum(logged[0][f"train/weighted/{name}"] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("losses", "weights", "limit", "key"),
+    [
+        ({"gan": Softplus(), "matching": Matching()}, WEIGHTS | {"adversarial": 0.1}, 10.0, "loss.adaptive_limit"),
+        ({"gan": Softplus(), "other": Softplus()}, {"adversarial": 0.1, "discriminator": 1.0}, None, "loss.weights.adversarial"),
+        ({"gan": Softplus()}, WEIGHTS, None, "loss.weights.matching"),
+        ({"gan": Softplus(), "matching": Matching()}, {"adversarial": 0.1, "discriminator": 1.0}, None, "loss.weights.matching"),
+    ],
+    ids=["one factor for two terms", "two losses with one term", "a weight without a loss", "a loss without a weight"],
+)
+def test_losses_that_do_not_go_with_their_weights_are_refused(losses, weights, limit, key):
+    with pytest.raises(ConfigError) as caught:
+        Objective(weights, {}, {}, losses, limit)
+    assert caught.value.key == key
+
+
+def test_two_generator_terms_are_accepted_without_an_adaptive_factor():
+    objective = Objective(WEIGHTS | {"adversarial": 0.1}, {}, {}, {"gan": Softplus(), "matching": Matching()})
+    assert objective.of_generator == ["adversarial", "matching"]
+    assert list(objective.generator_terms(torch.ones(2, 3))) == ["adversarial", "matching"]

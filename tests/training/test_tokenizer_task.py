@@ -26,7 +26,7 @@ def test_a_step_runs_encoder_and_decoder_once():
 
 def test_the_generators_backward_leaves_no_gradient_in_the_discriminator():
     task = make_task()
-    task._generator_backward(batch(0).images, {}, adversarial=True)
+    task._generator_backward(batch(0).images, adversarial=True)
     assert all(p.grad is None for p in task.discriminator.parameters())
     assert all(p.requires_grad for p in task.discriminator.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.tokenizer.decoder.parameters())
@@ -34,7 +34,7 @@ def test_the_generators_backward_leaves_no_gradient_in_the_discriminator():
 
 def test_the_discriminators_backward_leaves_the_tokenizers_gradient_alone():
     task = make_task()
-    _, reconstruction = task._generator_backward(batch(0).images, {}, adversarial=True)
+    _, reconstruction = task._generator_backward(batch(0).images, adversarial=True)
     before = [p.grad.clone() for p in task.tokenizer.parameters()]
     task._discriminator_backward(batch(0).images, reconstruction.detach())
     for p, gradient in zip(task.tokenizer.parameters(), before, strict=True):
@@ -46,7 +46,7 @@ def test_the_discriminators_backward_leaves_the_tokenizers_gradient_alone():
 def test_every_generator_term_reaches_the_decoder(term):
     task = make_task("loss.weights.commitment=0", "loss.weights.codebook=0")
     task.objective.weights |= dict.fromkeys(("reconstruction", "adversarial"), 0.0) | {term: 1.0}
-    task._generator_backward(batch(0).images, {}, adversarial=True)
+    task._generator_backward(batch(0).images, adversarial=True)
     assert task.tokenizer.decoder.last_layer.weight.grad.abs().sum() > 0
 
 
@@ -55,7 +55,7 @@ def test_every_codebook_term_reaches_its_side(term):
     task = make_task(
         *(f"loss.weights.{name}={float(name == term)}" for name in ("reconstruction", "commitment", "codebook")), f"loss.weights.{term}=1"
     )
-    task._generator_backward(batch(0).images, {}, adversarial=False)
+    task._generator_backward(batch(0).images, adversarial=False)
     reached = [task.tokenizer.quantizer.codes] if term == "codebook" else task.tokenizer.encoder.parameters()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in reached)
 

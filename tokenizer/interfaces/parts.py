@@ -159,11 +159,9 @@ class InnerLoss(nn.Module, ABC):
 
     Attributes:
         taps: numbers of the decoder's blocks whose outputs it reads, see `Decoder.forward`.
-        views: names of the views of a batch that must be encoded.
     """
 
     taps: tuple[int, ...] = ()
-    views: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, tokenizer: TokenizerParts, current: TrainingPass) -> Tensor | None:
@@ -181,23 +179,26 @@ class AdversarialLoss(nn.Module, ABC):
     """Losses of the logits of an image being real, for the generator, the discriminator, or both.
 
     Attributes:
-        terms: names of all terms that it may have.
+        of_generator: names of the terms of the generator: `adversarial`, or the name of the loss in its configuration.
+        of_discriminator: names of the terms of the discriminator: `discriminator`, or the name of the loss in its configuration.
     """
 
-    terms: tuple[str, ...]
+    of_generator: tuple[str, ...] = ()
+    of_discriminator: tuple[str, ...] = ()
 
     def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
         """Unweighted scalars from logits (B, K) of reconstructions; `adversarial` decreases as they increase. None by default."""
         return {}
 
     @abstractmethod
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor, update: int) -> dict[str, Tensor]:
         """Unweighted scalars of the discriminator; `discriminator` decreases as real and fake images are separated.
 
         Args:
             real_logits: (B, K).
             fake_logits: (B, K).
             real_images: (B, 3, H, W) in [-1, 1]; a leaf that requires a gradient in updates in which a loss `needs_image_grad`.
+            update: number of the update, counted from 1.
         """
 
     def needs_image_grad(self, update: int) -> bool:

@@ -97,16 +97,12 @@ class TrainingPass:
     Attributes:
         images: (B, 3, H, W) in [-1, 1].
         output: outputs of the tokenizer's parts for the images.
-        views: further views of the same images, normalized, by name.
-        encoded: outputs of the encoder for the views.
         update: number of the update, counted from 1.
     """
 
     images: Tensor
     output: TokenizerOutput
-    views: dict[str, Tensor] = field(default_factory=dict)
-    encoded: dict[str, EncoderOutput] = field(default_factory=dict)
-    update: int = 1
+    update: int
 
 
 @dataclass

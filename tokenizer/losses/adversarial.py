@@ -29,7 +29,7 @@ class PairedAdversarialLoss(AdversarialLoss):
         ValueError: an unknown form.
     """
 
-    terms = ("adversarial", "discriminator")
+    of_generator, of_discriminator = ("adversarial",), ("discriminator",)
 
     def __init__(self, generator: Form, discriminator: Form) -> None:
         super().__init__()
@@ -47,7 +47,9 @@ class PairedAdversarialLoss(AdversarialLoss):
             logits = logits.mean(1)
         return {"adversarial": F.softplus(-logits).mean()}
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor | None = None) -> dict[str, Tensor]:
+    def discriminator_terms(
+        self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor | None = None, update: int = 1
+    ) -> dict[str, Tensor]:
         """`discriminator`, a scalar that decreases as real (B, K) and fake (B, K) logits are separated."""
         real, fake = real_logits.float(), fake_logits.float()
         if self.discriminator == "hinge":

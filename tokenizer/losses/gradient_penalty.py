@@ -25,7 +25,7 @@ class GradientPenaltyLoss(AdversarialLoss):
         ValueError: a value out of range.
     """
 
-    terms = ("gradient_penalty",)
+    of_discriminator = ("gradient_penalty",)
 
     def __init__(self, target: float, every: int) -> None:
         super().__init__()
@@ -38,9 +38,9 @@ class GradientPenaltyLoss(AdversarialLoss):
         """Whether update number `update`, counted from 1, has a penalty."""
         return update % self.every == 0
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor, update: int) -> dict[str, Tensor]:
         """`gradient_penalty`, see `forward`, in updates that have one."""
-        return {"gradient_penalty": self(real_logits, real_images)} if real_images.requires_grad else {}
+        return {"gradient_penalty": self(real_logits, real_images)} if self.needs_image_grad(update) else {}
 
     def forward(self, real_logits: Tensor, images: Tensor) -> Tensor:
         """Differentiable scalar in fp32.

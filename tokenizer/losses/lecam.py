@@ -24,7 +24,7 @@ class LeCAMLoss(AdversarialLoss):
         ValueError: decay out of range.
     """
 
-    terms = ("lecam",)
+    of_discriminator = ("lecam",)
     means: Tensor
 
     def __init__(self, decay: float) -> None:
@@ -43,7 +43,7 @@ class LeCAMLoss(AdversarialLoss):
         real_mean, fake_mean = self._updated()
         return F.relu(real - fake_mean).square().mean() + F.relu(real_mean - fake).square().mean()
 
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor) -> dict[str, Tensor]:
+    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor, update: int) -> dict[str, Tensor]:
         """`lecam`, see `forward`."""
         return {"lecam": self(real_logits, fake_logits)}
 
