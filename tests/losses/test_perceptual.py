@@ -61,9 +61,7 @@ def package_network(network: str) -> nn.Module:
     path = f"{lpips.__path__[0]}/weights/v0.1/{PACKAGE_NAMES[network]}.pth"
     loaded = reference.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
     assert loaded.unexpected_keys == []
-    assert all(
-        name.startswith(("net.", "scaling_layer.", "lins.")) for name in loaded.missing_keys
-    )  # `lins` are the same layers as `lin0` to `lin4`
+    assert {f"lin{number}.model.1.weight" for number in range(5)}.isdisjoint(loaded.missing_keys)
     reference.scaling_layer = lpips.ScalingLayer()
     return reference.eval()
 
