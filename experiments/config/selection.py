@@ -43,15 +43,27 @@ def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loade
     except HydraException:
         _check_groups(name, groups, folders, loader)  # has a message of ours for most of what Hydra refuses
         raise
-    for override in overrides:
-        key, value = override.key_or_group, value_of(override)
+    for override in (override for override in overrides if override not in groups):
+        key, value = mount_of(override), value_of(override)
         exists = at(draft.raw, key, UNSET) is not UNSET
-        if override not in groups and override.is_add() and not override.is_force_add() and exists:
+        if "@" in key and exists:  # a key of a protocol's groups
+            parent, _, entry = key.rpartition(".")
+            reason = "on the command line an @ is part of the name of a group"
+            raise ConfigError(key, value, reason=reason, advice=f"write '{parent}={{{entry}:{spelled(value)}}}'")
+        if override.is_add() and not override.is_force_add() and exists:
             raise ConfigError(f"+{key}", value, reason="the key exists already", advice="write it without +")
-        if override not in groups and not override.is_add() and not exists:
+        unknown = [] if override.is_add() else [pair for pair in _entries(key, value, draft.raw) if at(draft.raw, pair[0], UNSET) is UNSET]
+        if unknown:
             check_keys(draft)  # a file that does not go with the others may have removed the key's group
-            raise unknown_key(draft, key, value)
+            raise unknown_key(draft, *unknown[0])
     return draft
+
+
+def _entries(key: str, value: Any, raw: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The keys that an override changes: a mapping is merged into the one that the key has."""
+    if isinstance(value, dict) and isinstance(at(raw, key), dict):
+        return [pair for name, entry in value.items() for pair in _entries(f"{key}.{name}", entry, raw)]
+    return [(key, value)]
 
 
 def _check_groups(name: str, overrides: "list[Override]", folders: ConfigFolders, loader: Any) -> None:

@@ -70,6 +70,7 @@ def test_a_scale_is_laid_over_an_experiment_and_words_over_both(conf):
         (["loss.weights.perceptul=1"], {"key": "loss.weights.perceptul", "value": 1, "nearest": "loss.weights.perceptual"}),
         (["quantizer.nrom=none"], {"key": "quantizer.nrom", "value": "none", "nearest": "quantizer.norm"}),
         (["quantizer.comitment=1"], {"key": "quantizer.comitment", "expected": "one of latent_dim, groups, norm"}),
+        (["loss.weights={perceptul: 1}"], {"key": "loss.weights.perceptul", "value": 1, "nearest": "loss.weights.perceptual"}),
         (["loss.wieghts.perceptual=1"], {"key": "loss.wieghts.perceptual", "nearest": "loss.weights.perceptual"}),
         (["perceptual=1"], {"key": "perceptual", "nearest": "loss.weights.perceptual"}),
         (["task.quantizer.groups=1"], {"key": "task.quantizer.groups", "nearest": "groups"}),
