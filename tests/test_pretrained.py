@@ -72,7 +72,8 @@ def test_a_tokenizer_describes_itself_as_the_configuration_that_built_it(words):
 @pytest.mark.parametrize("generator", stems("generator"))
 def test_a_generator_describes_itself_as_the_configuration_that_built_it(generator, head):
     trees = {name: read_yaml(CONF / name / f"{stem}.yaml") for name, stem in (("generator", generator), ("head", head))}
-    config = OmegaConf.to_container(OmegaConf.create({"tokens": FULL_SPEC, **trees}), resolve=True)["generator"]
+    size = read_yaml(CONF / "transformer" / "mini_s.yaml")
+    config = OmegaConf.to_container(OmegaConf.create({"tokens": FULL_SPEC, "generator_size": size, **trees}), resolve=True)["generator"]
     with torch.device("meta"):
         model = pretrained.build(config)
     assert json.dumps(model.config()) == json.dumps(config)

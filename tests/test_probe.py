@@ -18,7 +18,7 @@ from experiments.training.loop import train
 QUICK = [
     "workers=0", "samples=24", "guidance.samples=12", "linear.epochs=4", "linear.warmup_epochs=1",
     "training.settings.updates=2", "training.settings.validate_every=2", "training.settings.checkpoint_every=2",
-    "training.settings.generator.width=32", "training.settings.generator.depth=2", "training.settings.generator.attention_heads=2",
+    "training.groups={transformer@generator_size:mini_s}",
 ]  # fmt: skip
 
 

@@ -97,7 +97,8 @@ def unknown_group(draft: Draft, mount: str, value: Any, place: str = "") -> Conf
     if not draft.choices:
         return ConfigError(mount, value, reason=f"{draft.verb} has no groups", place=place)
     reason = f"{draft.verb} has no group `{mount}`"
-    near = nearest(mount, draft.choices)
+    mounts = [name for name in draft.choices if name.partition("@")[0] == mount.partition("@")[0]]
+    near = mounts[0] if len(mounts) == 1 else nearest(mount, mounts or draft.choices)
     return ConfigError(mount, value, reason=reason, expected=f"one of {', '.join(draft.choices)}", nearest=near, place=place, advice="")
 
 

@@ -24,6 +24,8 @@ CHOICES = sorted(
     for path in CONF.glob("*/**/*.yaml")
     if path.relative_to(CONF).parts[0] not in ("sweep", "protocol")  # the latter is not of experiments.train: tests/probing
 )
+MOUNTS = {"transformer": "generator_size"}  # key of a group that is chosen for a part, not as it is
+GENERATOR_GROUPS = ("generator", "head", "transformer")
 NEEDED = {
     "evaluate": ["model={run}"],
     "export": ["run={run}"],
@@ -64,13 +66,13 @@ def choices_of(experiment: str) -> dict[str, str]:
 def of_generators(group: str, name: str) -> bool:
     """Whether only task=generator has this choice."""
     chosen = choices_of(name) if group == "experiment" else {group: name}
-    return group in ("generator", "head") or chosen.get("task") == "generator"
+    return group in GENERATOR_GROUPS or chosen.get("task") == "generator"
 
 
 def words_for(group: str, name: str, tmp_path: Path) -> list[str]:
-    words = [f"{group}={name}"]
+    words = [f"{group}@{MOUNTS[group]}={name}" if group in MOUNTS else f"{group}={name}"]
     if of_generators(group, name):
-        words += ["task=generator"] * (group in ("generator", "head")) + [f"data.file={tmp_path / 'tokens'}"]
+        words += ["task=generator"] * (group in GENERATOR_GROUPS) + [f"data.file={tmp_path / 'tokens'}"]
     elif group in ("data", "experiment"):
         words += PLACES.get(choices_of(name).get("data", "") if group == "experiment" else name, [])
     return [word.format(images=tmp_path / "images") for word in words]
@@ -107,7 +109,7 @@ def test_a_choice_states_every_key_of_what_it_builds(group, name, tmp_path):
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_an_extra_key_beside_a_choice_is_refused(group, name, tmp_path):
-    package = {"experiment": "", "scale": ""}.get(group, f"{group}.")
+    package = {"experiment": "", "scale": ""}.get(group, f"{MOUNTS.get(group, group)}.")
     with pytest.raises(ConfigError) as caught:
         compose("train", [*words_for(group, name, tmp_path), f"+{package}nonsense=1"])
     assert caught.value.key == f"{package}nonsense"

@@ -47,11 +47,17 @@ def make(case: str = "plain", positions: str = "learned", start: bool = False) -
     return generator.eval()
 
 
-def from_files(generator: str, head: str, tokens: TokenSpec, changed: dict[str, Any] | None = None) -> Generator:
-    """The generator of two files of conf/generator and conf/head for these tokens, with changed sizes."""
+def size_of(name: str) -> dict[str, Any]:
+    """Width, depth and number of heads in a file of conf/transformer."""
+    return read_yaml(CONF / "transformer" / f"{name}.yaml")
+
+
+def from_files(generator: str, head: str, tokens: TokenSpec, size: dict[str, Any], **changed: object) -> Generator:
+    """The generator of two files of conf/generator and conf/head for these tokens, of a size and with changed arguments."""
     config = {
         "tokens": {"_target_": "tokenizer.interfaces.TokenSpec", **asdict(tokens)},
-        "generator": {**read_yaml(CONF / "generator" / f"{generator}.yaml"), **(changed or {})},
+        "generator": {**read_yaml(CONF / "generator" / f"{generator}.yaml"), **changed},
+        "generator_size": size,
         "head": read_yaml(CONF / "head" / f"{head}.yaml"),
     }
     return build(OmegaConf.to_container(OmegaConf.create(config), resolve=True)["generator"])

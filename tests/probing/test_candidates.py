@@ -7,6 +7,7 @@ import yaml
 
 from experiments.config.compose import CONF, compose
 from experiments.config.errors import ConfigError
+from experiments.config.files import read_yaml
 from experiments.probing.candidates import Candidate, find_locations, training_overrides
 from tests.tokens.made_caches import write_cache
 
@@ -88,4 +89,6 @@ def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protoc
     assert {group: composition.choices[group] for group in training["groups"]} == training["groups"]
     assert all(config[key] == value for key, value in training["settings"].items() if not isinstance(value, dict))
     assert all(config["generator"][key] == value for key, value in training["settings"].get("generator", {}).items())
+    size = read_yaml(CONF / "transformer" / f"{training['groups']['transformer@generator_size']}.yaml")
+    assert {key: config["task"]["generator"][key] for key in ("width", "depth", "attention_heads")} == size
     assert (config["seed"], config["tokenizer"], config["data"]["file"]) == (5, str(folder), str(folder / "tokens"))

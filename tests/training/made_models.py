@@ -19,8 +19,8 @@ TOKENIZER = [
 ]  # fmt: skip
 """2 x 2 tokens of 16 x 16 pixels, as in `made_caches`."""
 GENERATOR = [
-    "task=generator", "generator.width=32", "generator.depth=2", "generator.attention_heads=2", "updates=4", "batch_size=8", "workers=0",
-    "trainer=cpu", "log_every=1", "validate_every=4", "checkpoint_every=1", "samples_shown=0",
+    "task=generator", "generator_size.width=32", "generator_size.depth=2", "generator_size.attention_heads=2", "updates=4", "batch_size=8",
+    "workers=0", "trainer=cpu", "log_every=1", "validate_every=4", "checkpoint_every=1", "samples_shown=0",
 ]  # fmt: skip
 
 

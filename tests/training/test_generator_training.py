@@ -105,7 +105,7 @@ def test_an_export_is_the_same_generator(finished, tmp_path):
 
 
 def test_a_generator_begins_with_the_weights_of_another(finished, place, tmp_path, caplog):
-    words = [f"init_from={finished.path}", "learning_rate=0.0", "generator.depth=1"]
+    words = [f"init_from={finished.path}", "learning_rate=0.0", "generator_size.depth=1"]
     with caplog.at_level(logging.INFO, "experiments"):
         folder = run(tmp_path, place / "c", *words)
     theirs, ours = load_generator(finished.path)[0].state_dict(), load_generator(folder.path)[0].state_dict()
@@ -230,7 +230,8 @@ def test_what_a_generator_does_not_have_is_one_error_with_its_key(words, key, wh
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["generator=ar_b"], ["generator=ar_b", "has no group `generator`", "task=generator has it"]),
+        (["generator=ar"], ["generator=ar", "has no group `generator`", "task=generator has it"]),
+        (["transformer@generator_size=xl"], ["has no group `transformer@generator_size`", "task=generator has it"]),
         (["tokenizer=runs/a"], ["no key `tokenizer`", "task=generator does"]),
         (["task=generator", "data=digits"], ["data=Digits", "no tokens", "data=indices data.file=FILE"]),
     ],
