@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import for_children
-from experiments.probing.candidates import find_locations
+from experiments.probing.candidates import check_groups, find_locations
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
 
@@ -20,6 +20,7 @@ def run(composition: Composition) -> int:
     config = composition.config
     if config["reference"] and not Path(config["reference"]).is_file():
         raise ConfigError("reference", config["reference"], expected="an npz file of ADM")
+    check_groups(config["training"]["groups"], composition.draft.folders)
     locations = find_locations(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments.probing.report import line, make_report, write
     from experiments.probing.study import Study

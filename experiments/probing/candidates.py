@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config.errors import ConfigError, TesseraError, spelled
+from experiments.config.files import ConfigFolders
+from experiments.config.overrides import check_choice
 from experiments.data.files import check_data, check_images
 from experiments.runs.model_folder import ModelFolder
 
@@ -135,6 +137,20 @@ def load_candidate(location: TokenizerLocation) -> Candidate:
         reason = f"its data has {len(source.train)} training and {len(source.val)} evaluation images"
         raise ConfigError("tokenizer", folder, reason=reason, expected="some of both", advice="change `data`")
     return Candidate(location, model, weights, digest_of(model), source, tokens)
+
+
+def check_groups(groups: Mapping[str, Any], folders: ConfigFolders) -> None:
+    """Refuse a choice of the training that its group does not have, before a tokenizer is loaded.
+
+    Args:
+        groups: choices by group, `training.groups` of a protocol.
+        folders: configuration files.
+    """
+    for mount, choice in groups.items():
+        try:
+            check_choice(mount, choice, folders)
+        except ConfigError as error:
+            raise error.changed(key=f"training.groups.{mount}") from None
 
 
 def training_overrides(candidate: Candidate, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:

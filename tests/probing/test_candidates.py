@@ -7,8 +7,8 @@ import yaml
 
 from experiments.config.compose import CONF, compose
 from experiments.config.errors import ConfigError
-from experiments.config.files import read_yaml
-from experiments.probing.candidates import Candidate, find_locations, training_overrides
+from experiments.config.files import ConfigFolders, read_yaml
+from experiments.probing.candidates import Candidate, check_groups, find_locations, training_overrides
 from tests.tokens.made_caches import write_cache
 
 DATA = {"_target_": "experiments.data.digits.Digits", "image_size": 16}
@@ -92,3 +92,11 @@ def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protoc
     size = read_yaml(CONF / "transformer" / f"{training['groups']['transformer@generator_size']}.yaml")
     assert {key: config["task"]["generator"][key] for key in ("width", "depth", "attention_heads")} == size
     assert (config["seed"], config["tokenizer"], config["data"]["file"]) == (5, str(folder), str(folder / "tokens"))
+
+
+@pytest.mark.parametrize(("mount", "choice", "near"), [("transformer@generator_size", "xxxl", "xxl"), ("generator", "art", "ar")])
+def test_a_choice_that_a_group_of_the_training_does_not_have_is_refused(mount, choice, near):
+    with pytest.raises(ConfigError) as caught:
+        check_groups({"head": "depth", mount: choice}, ConfigFolders(CONF))
+    assert (caught.value.key, caught.value.value, caught.value.nearest) == (f"training.groups.{mount}", choice, near)
+    check_groups({"generator": "ar", "transformer@generator_size": "xxl"}, ConfigFolders(CONF))
