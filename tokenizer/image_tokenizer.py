@@ -51,6 +51,11 @@ class ImageTokenizer(Pretrained):
         """Images (B, 3, H, W), nominally in [-1, 1], for indices (B, N, G)."""
         return self.decode(self.quantizer.indices_to_latents(indices), layout).reconstruction
 
+    def reset_parameters(self) -> None:
+        """Re-initialize all parameters."""
+        for part in (self.encoder, self.quantizer, self.decoder):
+            part.reset_parameters()
+
     def grid(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         """Grid (h, w) of cells of an image size in pixels.
 

@@ -112,6 +112,10 @@ class ImageData(LightningDataModule):
         batches = evaluation_batches(len(self.source.val), self.batch_size // world, rank, world)
         return make_loader(self.source.val, self.source.collate, batches, self.workers, self.seed)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Start the copy of a batch without waiting for it, from page-locked memory; Lightning waits for batches that are not tensors."""
+        return batch.to(device, non_blocking=True)
+
 
 class WholeBatches(Dataset[Any]):
     """Examples read and collated a batch at a time. An error for the user takes the place of its batch, see `Loader`."""

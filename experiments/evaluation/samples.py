@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from experiments.config.command_line import is_first_process
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.sample_file import sample_file
@@ -134,8 +133,8 @@ class SamplePreview:
         self.labels = [number * source.tokens.num_classes // count for number in range(count)]
 
     def generate(self, generator: Generator, device: torch.device) -> Tensor:
-        """(count, 3, H, W) in [0, 1] on the CPU; empty on every process but the first."""
-        if not self.labels or not is_first_process():
+        """(count, 3, H, W) in [0, 1] on the CPU. Every process must call it: a step of a sharded generator needs all of them."""
+        if not self.labels:
             return torch.empty(0)
         batches = generate_images(
             generator,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError, TesseraError
 from experiments.config.packages import model_packages
@@ -81,8 +81,12 @@ def _state(checkpoint: dict[str, Any], weights: Weights, part: str) -> dict[str,
     return {name.removeprefix(f"{part}."): value for name, value in checkpoint["state_dict"].items() if name.startswith(f"{part}.")}
 
 
-def initialize(model: nn.Module, path: str | Path) -> None:
-    """Copy the tensors of the same name and shape from another model of the same kind; log how many, and which others there are.
+def initial_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
+    """Tensors of another model of the same kind that have a name and shape of `model`; logs how many, and which others there are.
+
+    Args:
+        model: model, which may be on the meta device.
+        path: run folder or export of the other.
 
     Raises:
         ConfigError: the folder holds no such model, or no tensor matches.
@@ -94,10 +98,10 @@ def initialize(model: nn.Module, path: str | Path) -> None:
     matched = {name: value for name, value in source.items() if name in target and target[name].shape == value.shape}
     if not matched:
         raise folder.error(f"none of its tensors has a name and shape of this {part}")
-    model.load_state_dict({**target, **matched})
     for title, names in (("missing there", sorted(set(target) - set(matched))), ("unused", sorted(set(source) - set(matched)))):
         log.info("init_from: %d tensors %s%s", len(names), title, f": {', '.join(names)}" if names else "")
     log.info("init_from: %d tensors taken from %s", len(matched), path)
+    return matched
 
 
 def digest_of(module: nn.Module) -> str:

@@ -3,7 +3,8 @@
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from copy import deepcopy
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from experiments.data.loading import ImageData
 from experiments.evaluation.reconstruction import Evaluation
@@ -18,7 +20,8 @@ from experiments.runs.checkpoints import STATE
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.optimizers import AdamW
-from experiments.training.schedules import Schedule
+from experiments.training.sharding import average_gradients, clip_gradients, load_full, materialize, synchronize, total_norm
+from experiments.training.strategy import DataParallelStrategy
 
 
 class ClockedTask(LightningModule):
@@ -27,24 +30,21 @@ class ClockedTask(LightningModule):
     Attributes:
         average: the averaged copy of the model, None for none.
         finite: watches losses and gradients.
-        has_unused_parameters: whether some parameters take no part in some backward passes.
+        initial_state: tensors that replace initial weights, by name; set it before training starts.
     """
 
-    has_unused_parameters: ClassVar[bool]
     average: ExponentialMovingAverage | None
     finite: FiniteCheck
 
-    def __init__(
-        self, optimizers: list[AdamW], schedules: list[Schedule], updates: int, accumulate: int, ema_decay: float, seed: int
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizers: list[AdamW], updates: int, accumulate: int, ema_decay: float, seed: int) -> None:
         """
         Args:
+            model: the model, built on the meta device; it gets its weights in `configure_model`.
             optimizers: settings of the optimizers, the model's first.
-            schedules: schedules of their learning rates.
             updates: updates of the whole run.
             accumulate: number of parts of a batch.
-            ema_decay: decay of the averaged weights.
-            seed: seed of all noise inside a step.
+            ema_decay: decay of the averaged weights, 0 for none.
+            seed: seed of the initial weights and of all noise inside a step.
 
         Raises:
             ConfigError: a length that is neither a fraction nor a number of updates.
@@ -52,9 +52,10 @@ class ClockedTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.optimizer_settings = optimizers
-        self.schedules = schedules
-        for each in schedules:
-            each.factor(0, updates)  # checks its lengths
+        for each in optimizers:
+            each.learning_rate_at(0, updates)  # checks lengths
+        self.average = ExponentialMovingAverage(deepcopy(model), ema_decay) if ema_decay else None
+        self.initial_state: dict[str, Tensor] | None = None
         self.total_updates = updates
         self.accumulate = accumulate
         self.ema_decay = ema_decay
@@ -63,6 +64,27 @@ class ClockedTask(LightningModule):
         self.seconds = 0.0
         self._resumed_at = time.monotonic()
         self._logged_at = (0, time.monotonic())
+
+    def configure_model(self) -> None:
+        """Allocate and initialize the model on the trainer's device, in shards if its strategy shares blocks."""
+        if not next(self.trained.parameters()).is_meta:  # Lightning may call it twice
+            return
+        strategy = self.trainer.strategy
+        self.allocate(strategy.root_device, strategy.mesh if isinstance(strategy, DataParallelStrategy) else None)
+
+    def allocate(self, device: torch.device, mesh: DeviceMesh | None = None) -> None:
+        """Allocate and initialize the model and its average, see `materialize`; all processes start from the weights of the first."""
+        torch.manual_seed(self.seed)
+        materialize(self.trained, device, mesh)
+        if self.average is not None:
+            materialize(self.average.module, device, mesh, initialize=False)
+        if self.initial_state is not None:
+            load_full(self.trained, self.initial_state, strict=False)
+            self.initial_state = None
+        self.to(device)
+        synchronize(self)
+        if self.average is not None:
+            self.average.copy(self.trained)
 
     @property
     @abstractmethod
@@ -139,15 +161,17 @@ class ClockedTask(LightningModule):
             their gradient norms before clipping, and whether the step was skipped, () above 0.
         """
         optimizers = self._optimizers()[:count]
-        gradients = [[p.grad for group in o.param_groups for p in group["params"] if p.grad is not None] for o in optimizers]
-        norms = [torch.nn.utils.get_total_norm(gradient) for gradient in gradients]
+        parameters = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
+        for each in parameters:
+            average_gradients(each)
+        gradients = [[p.grad for p in each if p.grad is not None] for each in parameters]
+        norms = [total_norm(each) for each in gradients]
         skip = self.finite(self.updates + 1, terms, norms)
-        for optimizer, settings, schedule, norm in zip(optimizers, self.optimizer_settings, self.schedules, norms, strict=False):
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for optimizer, settings, grads, norm in zip(optimizers, self.optimizer_settings, gradients, norms, strict=False):
             if settings.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
+                clip_gradients(grads, settings.clip, norm)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * schedule.factor(self.updates, self.total_updates)
+                group["lr"] = settings.learning_rate_at(self.updates, self.total_updates)
             optimizer.optimizer.found_inf = skip  # type: ignore[attr-defined]
             optimizer.step()
             optimizer.zero_grad()

@@ -1,9 +1,12 @@
 """Averaged weights: a second copy of the model that follows the trained one."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError
+from experiments.training.sharding import full_state, load_full, local
 from tokenizer.layers.frozen import Frozen
 
 
@@ -40,19 +43,29 @@ class ExponentialMovingAverage(nn.Module):
         """Follow `module` after its update number `updates` (counted from 1)."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
         averages, values = [], []
-        copy = self.module.state_dict(keep_vars=False)
-        for name, value in module.state_dict(keep_vars=False).items():
+        for average, value in self._pairs(module):
             if torch.is_floating_point(value):
-                averages.append(copy[name])
+                averages.append(average)
                 values.append(value)
             else:
-                copy[name].copy_(value)
+                average.copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
 
-    def averaged_state(self) -> dict[str, Tensor]:
-        """All tensors of the copy, for a checkpoint."""
-        return self.module.state_dict()
+    @torch.no_grad()
+    def copy(self, module: nn.Module) -> None:
+        """Start from the weights of `module`."""
+        for average, value in self._pairs(module):
+            average.copy_(value)
+
+    def averaged_state(self) -> dict[str, Any]:
+        """All tensors of the copy for a checkpoint, whole in the first process; every process must call it."""
+        return full_state(self.module.state_dict())
 
     def load_averaged_state(self, state: dict[str, Tensor]) -> None:
         """Load the tensors of a checkpoint, strictly."""
-        self.module.load_state_dict(state)
+        load_full(self.module, state)
+
+    def _pairs(self, module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Tensors of the copy and of a module that is sharded alike, as far as they are on this device."""
+        copy = self.module.state_dict()
+        return [(local(copy[name]), local(value)) for name, value in module.state_dict().items()]

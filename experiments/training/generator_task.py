@@ -4,7 +4,7 @@ Papers: Sun et al. 2024, arXiv:2406.06525; Xiong et al. 2025, arXiv:2504.08736, 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,10 +24,8 @@ from experiments.runs.models import TokenizerGoneError, recorded_tokenizer
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.online import OnlineTokens
 from experiments.training.clock import ClockedTask
-from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.optimizers import AdamW
-from experiments.training.schedules import Schedule
 from experiments.training.step_log import means_over_ranks
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
@@ -44,8 +42,6 @@ class GeneratorTask(ClockedTask):
     A batch has indices, or images that a frozen tokenizer encodes first: see `encode_with`.
     """
 
-    has_unused_parameters = False
-    generator: Generator
     encoder: Frozen | None
     source: CachedTokens | OnlineTokens
     config: Mapping[str, Any]
@@ -54,9 +50,8 @@ class GeneratorTask(ClockedTask):
 
     def __init__(
         self,
-        generator: Callable[[], Generator],
+        generator: Generator,
         optimizer: AdamW,
-        schedule: Schedule,
         updates: int,
         accumulate: int,
         ema_decay: float,
@@ -64,9 +59,8 @@ class GeneratorTask(ClockedTask):
     ) -> None:
         """
         Args:
-            generator: factory, called in `configure_model`.
+            generator: generator on the meta device, see `ClockedTask`.
             optimizer: optimizer of the generator.
-            schedule: schedule of its learning rate.
             updates: updates of the whole run.
             accumulate: number of parts of a batch.
             ema_decay: decay of the averaged weights, 0 for none.
@@ -75,22 +69,11 @@ class GeneratorTask(ClockedTask):
         Raises:
             ConfigError: a length that is neither a fraction nor a number of updates.
         """
-        super().__init__([optimizer], [schedule], updates, accumulate, ema_decay, seed)
-        self.factory = generator
+        super().__init__(generator, [optimizer], updates, accumulate, ema_decay, seed)
+        self.generator = generator
+        self.finite = FiniteCheck(("nll",))
         self.encoder = None
         self._parts = []
-
-    def configure_model(self) -> None:
-        """Build the generator; Lightning may call it twice."""
-        if hasattr(self, "generator"):
-            return
-        self.generator = self.factory()
-        self.average = None
-        if self.ema_decay:
-            copy = self.factory()
-            copy.load_state_dict(self.generator.state_dict())
-            self.average = ExponentialMovingAverage(copy, self.ema_decay)
-        self.finite = FiniteCheck(("nll",))
 
     def encode_with(self, tokenizer: ImageTokenizer) -> None:
         """Encode batches of images with a trained tokenizer; it is not trained, averaged or saved."""
@@ -98,7 +81,7 @@ class GeneratorTask(ClockedTask):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimizer."""
-        return self.optimizer_settings[0].build(self.generator.parameters())
+        return self.optimizer_settings[0].build(self.generator)
 
     @property
     def trained(self) -> Generator:

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from experiments.runs.build import build
 from experiments.runs.checkpoints import newest_checkpoint, updates_of
 from experiments.runs.folder import RunFolder
 from experiments.runs.losses import weighted_losses
-from experiments.runs.models import initialize
+from experiments.runs.models import initial_state
 from experiments.training.callbacks.interruption import Interruption
 from experiments.training.callbacks.loggers import MetricsTable
 from experiments.training.callbacks.progress import LastValues, ProgressBar
@@ -32,12 +31,11 @@ from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
 from experiments.training.clock import ClockedTask
 from experiments.training.preparation import check_batch, check_sizes, find_folder
-from experiments.training.trainer import without_unused_parameters
 from tokenizer import pretrained
 
 log = logging.getLogger(__name__)
 
-FACTORIES = ("tokenizer", "discriminator", "objective", "generator")  # arguments that a task builds itself, on the device of its weights
+MODELS = ("tokenizer", "generator")  # arguments of a task that it allocates itself
 
 
 def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
@@ -78,33 +76,29 @@ def train(config: dict[str, Any], overrides: list[str], name: str) -> int:
             raise
 
 
-def unbuilt_task(config: Mapping[str, Any]) -> ClockedTask:
-    """The LightningModule of a configuration's `task`, its parts not yet built."""
+def build_task(config: Mapping[str, Any], source: DataSource, checkpoint: Path | None) -> ClockedTask:
+    """The task, checked with its data; its model has no memory yet. It starts from `init_from` unless a checkpoint follows."""
+    task = make_task(config)
+    with config_errors("task"):
+        task.prepare(config, source)
+    if config["init_from"] and checkpoint is None:
+        task.initial_state = initial_state(task.trained, config["init_from"])
+    return task
+
+
+def make_task(config: Mapping[str, Any]) -> ClockedTask:
+    """The LightningModule of a configuration's `task`, with its model on the meta device."""
     node = dict(config["task"])
     target = pretrained.locate(node.pop("_target_"), buildable_packages())
     if "objective" in node:
         node["objective"] = weighted_losses(node["objective"])
-    arguments = {key: (_factory if key in FACTORIES else build)(value, f"task.{key}") for key, value in node.items()}
+    torch.manual_seed(config["seed"])  # of the parts that have weights already: discriminator and losses
+    arguments = {}
+    for key, value in node.items():
+        with torch.device("meta") if key in MODELS else nullcontext():
+            arguments[key] = build(value, f"task.{key}")
     task: ClockedTask = target(**arguments)
     return task
-
-
-def build_task(config: Mapping[str, Any], source: DataSource, checkpoint: Path | None) -> ClockedTask:
-    """The task with its parts, initialized from the run's seed, or from `init_from` unless a checkpoint follows."""
-    task = unbuilt_task(config)
-    torch.manual_seed(config["seed"])
-    task.configure_model()
-    with config_errors("task"):
-        task.prepare(config, source)
-    if config["init_from"] and checkpoint is None:
-        initialize(task.trained, config["init_from"])
-        if task.average is not None:
-            task.average.load_averaged_state(task.trained.state_dict())
-    return task
-
-
-def _factory(config: Any, place: str) -> partial[Any] | None:
-    return None if config is None else partial(build, config, place)
 
 
 def _is_done(folder: RunFolder, config: Mapping[str, Any]) -> bool:
@@ -158,7 +152,7 @@ def _fit(config: dict[str, Any], source: DataSource, task: ClockedTask, folder: 
     validation = Validation(lambda: task.evaluate(data), config["validate_every"], folder.path / "images", task.figure)
     interruption = Interruption(checkpoints)
     settings = build(config["trainer"], "trainer")
-    trainer = (settings if task.has_unused_parameters else without_unused_parameters(settings))(
+    trainer = settings(
         callbacks=[validation, checkpoints, interruption, ProgressBar(last_values)],
         logger=[last_values, MetricsTable(folder.path / "metrics.csv", resumed_at), *_chosen_logger(config, folder)],
         log_every_n_steps=config["log_every"],

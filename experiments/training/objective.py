@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError
@@ -89,12 +90,12 @@ class Objective(nn.Module):
         due = {name: loss(tokenizer, current) for name, loss in self.inner.items()}
         return terms | {name: term for name, term in due.items() if term is not None}
 
-    def check(self, tokenizer: TokenizerParts, quantizer_losses: set[str]) -> list[str]:
+    @torch.no_grad()
+    def check(self, tokenizer: TokenizerParts) -> list[str]:
         """Check that tokenizer and inner losses suit each other.
 
         Args:
-            tokenizer: parts of a tokenizer.
-            quantizer_losses: names of the losses that its quantizer has.
+            tokenizer: parts of a tokenizer, see `InnerLoss.check`.
 
         Returns:
             weighted terms of quantizers that this one does not have.
@@ -102,7 +103,8 @@ class Objective(nn.Module):
         Raises:
             ConfigError: the quantizer has a loss without a weight, or a loss reads what the tokenizer does not have.
         """
-        for name in sorted(quantizer_losses - set(self.weights)):
+        quantizer_losses = tokenizer.quantizer(torch.randn(1, 2, tokenizer.quantizer.latent_dim)).losses
+        for name in sorted(set(quantizer_losses) - set(self.weights)):
             raise ConfigError(f"loss.weights.{name}", reason="the quantizer has this loss, and it has no weight", advice=_add(name))
         for name, loss in self._inner().items():
             try:

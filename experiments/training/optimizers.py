@@ -1,4 +1,4 @@
-"""Settings of optimizers, with the clipping of their gradients."""
+"""Settings of optimizers, with their learning-rate schedules and the clipping of gradients."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from experiments.config.errors import ConfigError
+from experiments.training.schedules import Schedule
+from tokenizer.layers.trunk import blocks_of
 
 
 class AdamW:
@@ -15,7 +17,15 @@ class AdamW:
     The fused kernel is used because it can skip a step on the device: the host need not read whether the gradient was finite.
     """
 
-    def __init__(self, learning_rate: float, betas: tuple[float, float], weight_decay: float, epsilon: float, clip: float | None) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        epsilon: float,
+        clip: float | None,
+        schedule: Schedule,
+    ) -> None:
         """
         Args:
             learning_rate: largest learning rate, before the schedule.
@@ -23,6 +33,7 @@ class AdamW:
             weight_decay: weight decay of every parameter, or of those that the class names.
             epsilon: added to the root of the second moment.
             clip: largest norm of the gradient, None for no limit.
+            schedule: schedule of the learning rate.
 
         Raises:
             ConfigError: a value out of its range.
@@ -36,24 +47,38 @@ class AdamW:
         self.weight_decay = weight_decay
         self.epsilon = epsilon
         self.clip = clip
+        self.schedule = schedule
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer over `parameters`."""
+    def learning_rate_at(self, update: int, updates: int) -> float:
+        """Learning rate of the step that follows `update` finished ones, of `updates` in all."""
+        return self.learning_rate * self.schedule.factor(update, updates)
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The torch optimizer over the parameters of a module."""
         return torch.optim.AdamW(
-            self.groups(parameters), lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, eps=self.epsilon, fused=True
+            self.groups(module), lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, eps=self.epsilon, fused=True
         )
 
-    def groups(self, parameters: Iterable[nn.Parameter]) -> Any:
-        """The parameters, in groups where their settings differ."""
-        return parameters
+    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """Groups of parameters: those in blocks of trunks, then the others; in each, those with weight decay first. No group is empty.
+
+        The fused kernel takes no mixture of sharded and plain parameters, and only blocks are sharded. The groups, and with them the
+        order of the states in a checkpoint, do not depend on whether they are.
+        """
+        in_blocks = {parameter: None for block in blocks_of(module) for parameter in block.parameters()}
+        others = [parameter for parameter in module.parameters() if parameter not in in_blocks]
+        return [group for parameters in (in_blocks, others) for group in self.decay_groups(parameters) if group["params"]]
+
+    def decay_groups(self, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+        """Parameters by their weight decay."""
+        return [{"params": list(parameters), "weight_decay": self.weight_decay}]
 
 
 class MatrixDecayAdamW(AdamW):
     """AdamW with weight decay only on parameters of two dimensions or more: not on scales of norms, nor on biases."""
 
-    def groups(self, parameters: Iterable[nn.Parameter]) -> Any:
-        """Parameters with and without weight decay; no group is empty."""
+    def decay_groups(self, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+        """Parameters with and without weight decay."""
         everything = list(parameters)
         decayed = {"params": [p for p in everything if p.ndim >= 2], "weight_decay": self.weight_decay}
-        others = {"params": [p for p in everything if p.ndim < 2], "weight_decay": 0.0}
-        return [group for group in (decayed, others) if group["params"]]
+        return [decayed, {"params": [p for p in everything if p.ndim < 2], "weight_decay": 0.0}]

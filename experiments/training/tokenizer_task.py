@@ -1,10 +1,10 @@
 """Training a tokenizer: two optimizers, one clock, averaged weights."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict
-from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.objective import Objective
 from experiments.training.optimizers import AdamW
-from experiments.training.schedules import Schedule, in_updates
+from experiments.training.schedules import in_updates
 from experiments.training.step_log import ADAPTIVE_WEIGHT, GRADIENT_RATIO, step_values
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Discriminator, ImageBatch, TokenizerOutput, TrainingPass
@@ -36,10 +36,6 @@ log = logging.getLogger(__name__)
 class TokenizerTask(ClockedTask):
     """An image tokenizer, its discriminator and its averaged copy. The clock counts steps of the tokenizer."""
 
-    has_unused_parameters = True  # the discriminator takes no part in the tokenizer's backward pass, nor the tokenizer in its own
-    tokenizer: ImageTokenizer
-    discriminator: Discriminator | None
-    objective: Objective
     average: ExponentialMovingAverage
     source: ImageSource
     subjects: list[TokenizerSubject]
@@ -48,13 +44,11 @@ class TokenizerTask(ClockedTask):
 
     def __init__(
         self,
-        tokenizer: Callable[[], ImageTokenizer],
-        discriminator: Callable[[], Discriminator] | None,
-        objective: Callable[[], Objective],
+        tokenizer: ImageTokenizer,
+        discriminator: Discriminator | None,
+        objective: Objective,
         optimizer: AdamW,
-        schedule: Schedule,
         discriminator_optimizer: AdamW,
-        discriminator_schedule: Schedule,
         updates: int,
         accumulate: int,
         discriminator_start: float,
@@ -63,13 +57,11 @@ class TokenizerTask(ClockedTask):
     ) -> None:
         """
         Args:
-            tokenizer: factory, called in `configure_model`.
-            discriminator: factory, None for no discriminator.
-            objective: factory of losses and weights.
-            optimizer: optimizer of the tokenizer.
-            schedule: schedule of its learning rate.
+            tokenizer: tokenizer on the meta device, see `ClockedTask`.
+            discriminator: discriminator, None for none.
+            objective: losses and weights.
+            optimizer: optimizer of the tokenizer and of parameters of its losses.
             discriminator_optimizer: optimizer of the discriminator.
-            discriminator_schedule: schedule of its learning rate.
             updates: steps of the tokenizer in the whole run.
             accumulate: number of parts of a batch; an adaptive adversarial weight is that of each part.
             discriminator_start: first update with adversarial losses; a fraction, or a whole number of updates.
@@ -77,35 +69,22 @@ class TokenizerTask(ClockedTask):
             seed: seed of all noise inside a step.
 
         Raises:
-            ConfigError: a length that is neither a fraction nor a number of updates.
+            ConfigError: a length that is neither a fraction nor a number of updates, or a discriminator without a loss.
         """
-        optimizers, schedules = [optimizer, discriminator_optimizer], [schedule, discriminator_schedule]
-        super().__init__(optimizers, schedules, updates, accumulate, ema_decay, seed)
-        self.factories = (tokenizer, discriminator, objective)
+        super().__init__(tokenizer, [optimizer, discriminator_optimizer], updates, accumulate, ema_decay, seed)
+        self.tokenizer = tokenizer
+        self.discriminator = discriminator
+        self.objective = objective
+        if discriminator is not None:
+            objective.require_discriminator_loss()
+        self.finite = FiniteCheck(tuple(objective.weights))
         self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
         self._parts, self._diagnostics = [], {}
 
-    def configure_model(self) -> None:
-        """Build the parts; Lightning may call it twice."""
-        if hasattr(self, "tokenizer"):
-            return
-        tokenizer, discriminator, objective = self.factories
-        self.tokenizer = tokenizer()
-        self.discriminator = discriminator() if discriminator else None
-        self.objective = objective()
-        copy = tokenizer()
-        copy.load_state_dict(self.tokenizer.state_dict())
-        self.average = ExponentialMovingAverage(copy, self.ema_decay)
-        self.finite = FiniteCheck(tuple(self.objective.weights))
-        if self.discriminator is not None:
-            self.objective.require_discriminator_loss()
-
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for the tokenizer and parameters of its losses and, if there is a discriminator, one for it."""
-        trained: list[Iterable[nn.Parameter]] = [chain(self.tokenizer.parameters(), self.objective.parameters())]
-        if self.discriminator is not None:
-            trained.append(self.discriminator.parameters())
-        return [settings.build(parameters) for parameters, settings in zip(trained, self.optimizer_settings, strict=False)]
+        trained = [nn.ModuleList([self.tokenizer, self.objective]), self.discriminator]
+        return [settings.build(each) for settings, each in zip(self.optimizer_settings, trained, strict=True) if each is not None]
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Gradients of tokenizer and discriminator from one forward pass; every `accumulate` batches one step of each."""
@@ -199,12 +178,8 @@ class TokenizerTask(ClockedTask):
 
     def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
         """Check losses and tokenizer against each other, and make the evaluation."""
-        quantizer = self.tokenizer.quantizer.eval()
-        with torch.no_grad():
-            quantizer_losses = set(quantizer(torch.randn(1, 2, quantizer.latent_dim)).losses)
-        for name in self.objective.check(self.tokenizer, quantizer_losses):
+        for name in self.objective.check(with_quantizer(self.tokenizer)):
             log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-        quantizer.train()
         for name in self.objective.adversarial_terms if self.discriminator is None else ():
             if self.objective.weights[name] and name != "discriminator":
                 log.info("loss.weights.%s has no effect: there is no discriminator", name)
@@ -236,3 +211,10 @@ class TokenizerTask(ClockedTask):
     def figure(self, evaluation: Evaluation) -> Image.Image:
         """Originals, reconstructions and errors."""
         return comparison(evaluation.images, evaluation.reconstructions)
+
+
+def with_quantizer(tokenizer: ImageTokenizer) -> ImageTokenizer:
+    """A tokenizer on the meta device with a copy of its quantizer that has weights, because no code can be looked up without them."""
+    quantizer = deepcopy(tokenizer.quantizer).to_empty(device="cpu").eval()
+    quantizer.reset_parameters()
+    return ImageTokenizer(tokenizer.encoder, quantizer, tokenizer.decoder)

@@ -7,34 +7,39 @@ from typing import Literal
 
 import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from experiments.runs.devices import devices_of_node
 from experiments.training.callbacks.saving import AtomicCheckpointIO
+from experiments.training.strategy import DataParallelStrategy
 
 
 def trainer(
-    accelerator: Literal["auto", "cpu", "gpu"], devices: int | Literal["auto"], num_nodes: int, precision: Literal["32-true", "bf16-mixed"]
+    accelerator: Literal["auto", "cpu", "gpu"],
+    devices: int | Literal["auto"],
+    num_nodes: int,
+    precision: Literal["32-true", "bf16-mixed"],
+    strategy: Literal["ddp", "fsdp"],
 ) -> partial[lightning.Trainer]:
     """A Lightning trainer without callbacks and loggers: devices, precision, and nothing that counts steps.
 
-    Length, validation, checkpoints and progress follow the task's own clock. In its keywords `devices` is a number.
+    Length, validation, checkpoints and progress follow the task's own clock. In its keywords `devices` is a number. One device has
+    nothing to share, with any `strategy`.
 
     Raises:
         ConfigError: a GPU is required and there is none, or a number of devices or nodes that is not possible.
     """
     _quieten_lightning()
     gpus, count = devices_of_node(accelerator, devices, num_nodes, torch.cuda.device_count())
-    several = num_nodes * count > 1
-    # The discriminator takes no part in the tokenizer's backward pass, and vice versa.
-    strategy: Strategy | str = DDPStrategy(find_unused_parameters=True) if several else "auto"
+    processes = num_nodes * count
+    several: Strategy | str = DataParallelStrategy(processes, shard=strategy == "fsdp") if processes > 1 else "auto"
     return partial(
         lightning.Trainer,
         accelerator="cuda" if gpus else "cpu",  # never Apple's, which lacks float64, the dtype of sums
         devices=count,
         num_nodes=num_nodes,
         precision=precision,
-        strategy=strategy,
+        strategy=several,
         max_epochs=-1,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -44,11 +49,6 @@ def trainer(
         enable_model_summary=False,
         plugins=[AtomicCheckpointIO()],
     )
-
-
-def without_unused_parameters(make: "partial[lightning.Trainer]") -> "partial[lightning.Trainer]":
-    """The trainer of a model all of whose parameters take part in every step: several devices need not search for others."""
-    return partial(make, strategy=DDPStrategy()) if isinstance(make.keywords["strategy"], DDPStrategy) else make
 
 
 def _quieten_lightning() -> None:

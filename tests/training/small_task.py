@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.config.compose import compose
-from experiments.training.loop import unbuilt_task
+from experiments.training.loop import make_task as task_of
 from experiments.training.tokenizer_task import TokenizerTask
 from tokenizer.interfaces import ImageBatch
 
@@ -18,9 +18,8 @@ SMALL_GSQ = ("quantizer=gsq", "groups=8", "codebook_size=64")
 
 def make_task(*words: str, quantizer_words: tuple[str, ...] = SMALL_GSQ) -> TokenizerTask:
     """Build a task with a stub of the trainer attributes that it uses."""
-    torch.manual_seed(0)
-    task = unbuilt_task(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
-    task.configure_model()
+    task = task_of(compose("train", ["scale=smoke", "updates=4", *quantizer_words, *words]).config)
+    task.allocate(torch.device("cpu"))
     optimizers = task.configure_optimizers()
     task._optimizers = lambda: [
         SimpleNamespace(optimizer=o, step=o.step, zero_grad=o.zero_grad, param_groups=o.param_groups) for o in optimizers

@@ -9,7 +9,7 @@ import torch
 from experiments.config.compose import compose
 from experiments.config.errors import NonFinite
 from experiments.training.generator_task import GeneratorTask
-from experiments.training.loop import unbuilt_task
+from experiments.training.loop import make_task as task_of
 from tests.training.made_models import GENERATOR, write_tokens
 from tokenizer.interfaces import TokenBatch, TokenLayout
 
@@ -22,8 +22,8 @@ def file(tmp_path_factory):
 def make_task(file, *words: str) -> GeneratorTask:
     """A task outside a trainer, with the few things that it asks of one."""
     torch.manual_seed(0)
-    task = unbuilt_task(compose("train", [*GENERATOR, f"data.file={file}", "generator.dropout=0", *words]).config)
-    task.configure_model()
+    task = task_of(compose("train", [*GENERATOR, f"data.file={file}", "generator.dropout=0", *words]).config)
+    task.allocate(torch.device("cpu"))
     optimizer = task.configure_optimizers()
     wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step, zero_grad=optimizer.zero_grad, param_groups=optimizer.param_groups)
     task._optimizers = lambda: [wrapped]
@@ -77,13 +77,13 @@ def test_a_step_that_is_not_finite_changes_nothing(file):
         task.finite.verify()
 
 
-def test_only_tensors_of_two_dimensions_decay(file):
+def test_groups_are_blocks_before_the_rest_and_only_tensors_of_two_dimensions_decay(file):
     task = make_task(file, "optimizer.weight_decay=0.3", "learning_rate=1.0e-3")
-    decayed, others = task.configure_optimizers().param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0)
-    assert {p.ndim for p in decayed["params"]} == {2}
-    assert {p.ndim for p in others["params"]} == {1}
-    assert len(decayed["params"]) + len(others["params"]) == len(list(task.generator.parameters()))
+    groups = task.configure_optimizers().param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0, 0.3, 0]
+    assert [{p.ndim for p in group["params"]} for group in groups] == [{2}, {1}, {2}, {1}]
+    assert set(groups[0]["params"] + groups[1]["params"]) == set(task.generator.blocks.parameters())
+    assert set(groups[2]["params"] + groups[3]["params"]) == set(task.generator.parameters()) - set(task.generator.blocks.parameters())
     assert task.optimizer_settings[0].betas == (0.9, 0.95)
 
 

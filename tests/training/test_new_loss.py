@@ -13,7 +13,7 @@ from experiments.config.errors import ConfigError
 from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
 from experiments.runs.models import load_tokenizer
-from experiments.training.loop import train, unbuilt_task
+from experiments.training.loop import make_task, train
 from experiments.training.tokenizer_task import TokenizerTask
 
 LOSS = '''
@@ -119,8 +119,8 @@ def stop() -> None:
 
 def test_a_tap_is_the_output_of_its_stage(lab):
     overrides = [f"--config-dir={lab / 'files'}", *WORDS]
-    task = unbuilt_task(compose("train", overrides).config)
-    task.configure_model()
+    task = make_task(compose("train", overrides).config)
+    task.allocate(torch.device("cpu"))
     seen = []
     task.tokenizer.decoder.stages[1].register_forward_hook(lambda _, inputs, output: seen.append(output))
     output = task.tokenizer(torch.rand(2, 3, 32, 32), taps=(2,))

@@ -123,7 +123,7 @@ def test_first_weights_are_read_once_and_known_by_their_content(tmp_path, monkey
     moved = shutil.move(source.path, tmp_path / "moved")
     reads = []
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.training.loop.initialize", lambda *_: reads.append(1))
+        patch.setattr("experiments.training.loop.initial_state", lambda *_: reads.append(1))
         assert run(tmp_path / "runs", f"init_from={moved}", *words[1:]) == 0
     assert reads == []
     assert len(folders(tmp_path / "runs")) == 1

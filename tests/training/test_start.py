@@ -64,14 +64,14 @@ def test_a_discriminator_may_learn_although_the_tokenizer_has_no_adversarial_ter
 )
 def test_devices_are_nvidias_or_the_processor(accelerator, gpus, devices, chosen, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    keywords = trainer(accelerator, devices, 1, "32-true").keywords
+    keywords = trainer(accelerator, devices, 1, "32-true", "ddp").keywords
     assert (keywords["accelerator"], keywords["devices"]) == chosen
 
 
 def test_more_gpus_than_there_are_is_one_message(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"trainer\.devices=3: torch finds 2 GPUs"):
-        trainer("gpu", 3, 1, "32-true")
+        trainer("gpu", 3, 1, "32-true", "ddp")
 
 
 def test_adversarial_weights_without_a_discriminator_are_named(caplog):

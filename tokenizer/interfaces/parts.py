@@ -170,6 +170,8 @@ class InnerLoss(nn.Module, ABC):
     def check(self, tokenizer: TokenizerParts) -> None:
         """Check, before training, that the tokenizer has what the loss reads; nothing by default.
 
+        Only the quantizer has weights, on the CPU and in eval mode; encoder and decoder are on the meta device.
+
         Raises:
             ValueError, NotImplementedError: it does not.
         """

@@ -56,8 +56,19 @@ class Trunk(nn.ModuleList):
             block.reset_parameters()  # type: ignore[operator]
 
 
+def trunks_of(module: nn.Module) -> list[Trunk]:
+    """The trunks inside a module, without those inside of blocks."""
+    if isinstance(module, Trunk):
+        return [module]
+    return [trunk for child in module.children() for trunk in trunks_of(child)]
+
+
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """The blocks of all trunks inside a module."""
+    return [block for trunk in trunks_of(module) for block in trunk]
+
+
 def recompute_activations(module: nn.Module, recompute: bool = True) -> None:
     """Set `recompute` of every trunk inside a module."""
-    for trunk in module.modules():
-        if isinstance(trunk, Trunk):
-            trunk.recompute = recompute
+    for trunk in trunks_of(module):
+        trunk.recompute = recompute
