@@ -23,6 +23,13 @@ from experiments.training.optimizers import AdamW
 from experiments.training.sharding import average_gradients, clip_gradients, load_full, materialize, synchronize, total_norm
 from experiments.training.strategy import DataParallelStrategy
 
+MODEL, OTHER_PARTS = 0, 1  # random streams of initial weights
+
+
+def seed_torch(seed: int, stream: int) -> None:
+    """Seed torch by a run's seed and the number of a random stream."""
+    torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0]))
+
 
 class ClockedTask(LightningModule):
     """A task whose clock is `updates`, the number of its model's optimizer steps. Lightning's `global_step` is not used.
@@ -74,7 +81,7 @@ class ClockedTask(LightningModule):
 
     def allocate(self, device: torch.device, mesh: DeviceMesh | None = None) -> None:
         """Allocate and initialize the model and its average, see `materialize`; all processes start from the weights of the first."""
-        torch.manual_seed(self.seed)
+        seed_torch(self.seed, MODEL)
         materialize(self.trained, device, mesh)
         if self.average is not None:
             materialize(self.average.module, device, mesh, initialize=False)

@@ -14,8 +14,7 @@ class ExponentialMovingAverage(nn.Module):
     """A frozen copy whose floating tensors follow another module's: average += (1 - decay) * (value - average).
 
     The decay ramps up as min(decay, (1 + u) / (10 + u)) after u updates, so that early results are not those of the
-    initial weights. Integer buffers are copied. The copy is hidden from parameters() and state_dict(), and so from
-    optimizers and from data-parallel wrappers.
+    initial weights. Integer buffers are copied. The copy is hidden from parameters() and state_dict(), and so from optimizers.
     """
 
     def __init__(self, copy: nn.Module, decay: float) -> None:

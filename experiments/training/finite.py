@@ -12,7 +12,7 @@ from tokenizer.layers.distributed import is_distributed, world_size
 class FiniteCheck:
     """Records, on the device, the first update whose loss or gradient was not finite, with this process's loss terms.
 
-    Not a module: a data-parallel wrapper would overwrite buffers with those of its first process.
+    Not a module, because its tensors differ between processes and are in no checkpoint.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:

@@ -29,7 +29,7 @@ from experiments.training.callbacks.loggers import MetricsTable
 from experiments.training.callbacks.progress import LastValues, ProgressBar
 from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
-from experiments.training.clock import ClockedTask
+from experiments.training.clock import OTHER_PARTS, ClockedTask, seed_torch
 from experiments.training.preparation import check_batch, check_sizes, find_folder
 from tokenizer import pretrained
 
@@ -92,7 +92,7 @@ def make_task(config: Mapping[str, Any]) -> ClockedTask:
     target = pretrained.locate(node.pop("_target_"), buildable_packages())
     if "objective" in node:
         node["objective"] = weighted_losses(node["objective"])
-    torch.manual_seed(config["seed"])  # of the parts that have weights already: discriminator and losses
+    seed_torch(config["seed"], OTHER_PARTS)  # the model draws its weights later, see `ClockedTask.allocate`
     arguments = {}
     for key, value in node.items():
         with torch.device("meta") if key in MODELS else nullcontext():

@@ -20,7 +20,7 @@ from tests.training.made_models import GENERATOR, write_tokenizer, write_tokens
 
 WORDS = [
     "generator.dropout=0", "generator.class_dropout=0", "optimizer.epsilon=1e-3", "validate_every=2", "ema_decay=0.5",
-    "keep_checkpoints=9", "samples_shown=3",
+    "keep_checkpoints=9", "samples_shown=3", "accumulate=2",
 ]  # fmt: skip
 TRAINERS = ("one", "ddp", "fsdp")
 TWO = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true"]
@@ -41,7 +41,7 @@ def go(name: str, folder: Path, file: Path) -> RunFolder:
     if name == "one":
         assert train(compose("train", words).config, words, "ar") == 0
     else:
-        words = [*(word for word in words if word != "trainer=cpu"), f"trainer={name}", *TWO]
+        words = [*(word for word in words if word != "trainer=cpu"), f"trainer={name}", f"recompute={str(name == 'fsdp').lower()}", *TWO]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "experiments.train", *words]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)

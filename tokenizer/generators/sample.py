@@ -102,13 +102,21 @@ class IndexSampler:
     def _prepare(self, state: Any, pick: GuidedPick) -> tuple[Callable[[], Tensor], GuidedPick]:
         """The function that makes one step, and the pick that it uses."""
         step = partial(_step, self.generator, state, pick)
-        if self.mode == "eager" or (self.mode == "auto" and not (pick.seeds.is_cuda and hasattr(state, "load_"))):
+        if self.mode == "eager" or (self.mode == "auto" and not self._recordable(state, pick)):
             return step, pick
         if self.graphs is not None and self.graphs.pick.seeds.shape == pick.seeds.shape:
             self.graphs.load_(state, pick)
         else:
             self.graphs = GraphedSteps(step, state, pick)
         return self.graphs, self.graphs.pick
+
+    def _recordable(self, state: Any, pick: GuidedPick) -> bool:
+        """Whether a step can be recorded: on a GPU, by a state that supports it, without weights that are fetched from other devices."""
+        if not (pick.seeds.is_cuda and hasattr(state, "load_")):
+            return False
+        from torch.distributed.tensor import DTensor  # takes most of a second
+
+        return not any(isinstance(parameter, DTensor) for parameter in self.generator.parameters())
 
 
 def _step(generator: Generator, state: Any, pick: GuidedPick) -> Tensor:
