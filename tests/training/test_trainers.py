@@ -98,10 +98,12 @@ def test_two_processes_do_what_one_does(name, runs):
     assert len(list((runs[name].path / "images").iterdir())) == 2
 
 
-@pytest.mark.parametrize("first", TRAINERS)
-@pytest.mark.parametrize("then", TRAINERS)
-def test_a_run_resumes_under_another_trainer_and_to_the_same_bits_under_its_own(first, then, runs, file, tmp_path):
-    update = 1 + TRAINERS.index(then)
+OWN = [(name, name, update) for name in TRAINERS for update in (1, 2, 3)]
+OTHER = [(first, then, 2) for first in TRAINERS for then in TRAINERS if first != then]
+
+
+@pytest.mark.parametrize(("first", "then", "update"), OWN + OTHER)
+def test_a_run_resumes_under_another_trainer_and_to_the_same_bits_under_its_own(first, then, update, runs, file, tmp_path):
     resumed = go(then, rewound(runs[first], tmp_path, update), file)
     assert resumed.state == "done"
     ours, theirs = tensors(resumed), tensors(runs[first])

@@ -7,6 +7,7 @@ prevents this. The remaining difference is the order of float32 sums: 3e-8 was m
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from experiments.training.loop import train
 
 WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
-    "schedule@discriminator_schedule=constant", "trainer=ddp", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "schedule@discriminator_schedule=constant", "checkpoint_every=2", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
     "loss.weights.entropy=0.1", "loss.inner.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
     "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.adversarial.gradient_penalty.every=2",
     "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
@@ -49,10 +50,10 @@ def image_root(tmp_path_factory) -> Path:
     return root
 
 
-def two_processes(folder: Path, image_root: Path, program: list[str]) -> int:
-    """Exit code of a run on two processes, which differs from the run on one process only in the number of devices."""
+def two_processes(folder: Path, image_root: Path, program: list[str], trainer: str = "ddp") -> int:
+    """Exit code of a run on two processes, which differs from the run on one process only in its trainer."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [*WORDS, "trainer.devices=2", f"data.root={image_root}", f"runs_folder={folder}"]
+    words = [*WORDS, f"trainer={trainer}", "trainer.devices=2", f"data.root={image_root}", f"runs_folder={folder}"]
     done = subprocess.run([sys.executable, *program, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
@@ -63,18 +64,21 @@ def the_folder(folder: Path) -> RunFolder:
     return RunFolder(path)
 
 
-@pytest.fixture(scope="module")
-def one(image_root, tmp_path_factory) -> RunFolder:
-    folder = tmp_path_factory.mktemp("one")
+def one_process(folder: Path, image_root: Path) -> RunFolder:
     words = [*WORDS, "trainer.devices=1", f"data.root={image_root}", f"runs_folder={folder}"]
     assert train(compose("train", words).config, words, "gsq") == 0
     return the_folder(folder)
 
 
 @pytest.fixture(scope="module")
-def two(image_root, tmp_path_factory) -> RunFolder:
-    folder = tmp_path_factory.mktemp("two")
-    assert two_processes(folder, image_root, ["-m", "experiments.train"]) == 0
+def one(image_root, tmp_path_factory) -> RunFolder:
+    return one_process(tmp_path_factory.mktemp("one"), image_root)
+
+
+@pytest.fixture(scope="module", params=["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def two(request, image_root, tmp_path_factory) -> RunFolder:
+    folder = tmp_path_factory.mktemp(request.param)
+    assert two_processes(folder, image_root, ["-m", "experiments.train"], request.param) == 0
     return the_folder(folder)
 
 
@@ -158,6 +162,28 @@ def signalled(task, batch, index):
 TokenizerTask.training_step = signalled
 main("train", train.run, "")
 """
+
+
+def rewound(folder: RunFolder, to: Path) -> Path:
+    """A copy of a run as it was when it was stopped after two of four updates."""
+    copy = RunFolder(shutil.copytree(folder.path, to / "gsq" / folder.path.name))
+    (copy.checkpoints / LAST).unlink()
+    copy.write_result("running", {}, {})
+    return to
+
+
+@pytest.mark.slow
+def test_one_process_resumes_the_run_of_two_and_two_that_of_one(one, two, image_root, tmp_path):
+    to_one, to_two = (rewound(folder, tmp_path / name) for folder, name in ((two, "two"), (one, "one")))
+    one_process(to_one, image_root)
+    assert two_processes(to_two, image_root, ["-m", "experiments.train"]) == 0
+    expected = load_checkpoint(one.checkpoints / LAST)
+    for folder in (to_one, to_two):
+        ours = load_checkpoint(the_folder(folder).checkpoints / LAST)
+        assert_close(ours["state_dict"], expected["state_dict"])
+        assert_close(ours[STATE]["average"], expected[STATE]["average"])
+        for row, row_of_one in zip(rows(the_folder(folder)), rows(one), strict=True):
+            assert row == pytest.approx(row_of_one, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.slow
