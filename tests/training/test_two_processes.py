@@ -28,7 +28,8 @@ from experiments.training.loop import train
 
 WORDS = [
     "scale=smoke", "updates=4", "validate_every=4", "codebook_size=64", "groups=8", "schedule=constant",
-    "schedule@discriminator_schedule=constant", "checkpoint_every=2", "data=image_folder", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "schedule@discriminator_schedule=constant", "checkpoint_every=2", "data=image_folder", "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
     "loss.weights.entropy=0.1", "loss.inner.entropy.temperature=1", "loss.weights.total_coding_rate=0.01", "loss.weights.adversarial=0.1",
     "loss.adaptive_limit=1e4", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=0.1", "loss.adversarial.gradient_penalty.every=2",
     "discriminator_start=1", "optimizer.epsilon=1e-3", "discriminator_optimizer.epsilon=1e-3",
