@@ -3,7 +3,6 @@
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, cast
 
 import numpy as np
@@ -35,22 +34,19 @@ class ClockedTask(LightningModule):
     """A task whose clock is `updates`, the number of its model's optimizer steps. Lightning's `global_step` is not used.
 
     Attributes:
-        average: the averaged copy of the model, None for none.
         finite: watches losses and gradients.
         initial_state: tensors that replace initial weights, by name; set it before training starts.
     """
 
-    average: ExponentialMovingAverage | None
     finite: FiniteCheck
 
-    def __init__(self, model: nn.Module, optimizers: list[AdamW], updates: int, accumulate: int, ema_decay: float, seed: int) -> None:
+    def __init__(self, optimizers: list[AdamW], average: ExponentialMovingAverage | None, updates: int, accumulate: int, seed: int) -> None:
         """
         Args:
-            model: the model, built on the meta device; it gets its weights in `configure_model`.
             optimizers: settings of the optimizers, the model's first.
+            average: averaged copy of the model, None for none. Both are on the meta device and get their weights in `configure_model`.
             updates: updates of the whole run.
             accumulate: number of parts of a batch.
-            ema_decay: decay of the averaged weights, 0 for none.
             seed: seed of the initial weights and of all noise inside a step.
 
         Raises:
@@ -61,11 +57,10 @@ class ClockedTask(LightningModule):
         self.optimizer_settings = optimizers
         for each in optimizers:
             each.learning_rate_at(0, updates)  # checks lengths
-        self.average = ExponentialMovingAverage(deepcopy(model), ema_decay) if ema_decay else None
+        self.average = average
         self.initial_state: dict[str, Tensor] | None = None
         self.total_updates = updates
         self.accumulate = accumulate
-        self.ema_decay = ema_decay
         self.seed = seed
         self.updates = self.batches = 0
         self.seconds = 0.0

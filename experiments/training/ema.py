@@ -1,5 +1,6 @@
 """Averaged weights: a second copy of the model that follows the trained one."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ class ExponentialMovingAverage(nn.Module):
     initial weights. Integer buffers are copied. The copy is hidden from parameters() and state_dict(), and so from optimizers.
     """
 
-    def __init__(self, copy: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float) -> None:
         """
         Args:
-            copy: a module of the same class and weights as the one to follow.
+            module: module to follow, which is copied.
             decay: in [0, 1).
 
         Raises:
@@ -30,7 +31,7 @@ class ExponentialMovingAverage(nn.Module):
         if not 0 <= decay < 1:
             raise ConfigError("ema_decay", decay, expected="a number in [0, 1)")
         self.decay = decay
-        self._copy = Frozen(copy)
+        self._copy = Frozen(deepcopy(module))
 
     @property
     def module(self) -> nn.Module:

@@ -24,6 +24,7 @@ from experiments.runs.models import TokenizerGoneError, recorded_tokenizer
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.online import OnlineTokens
 from experiments.training.clock import ClockedTask
+from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
 from experiments.training.optimizers import AdamW
 from experiments.training.step_log import means_over_ranks
@@ -59,17 +60,18 @@ class GeneratorTask(ClockedTask):
     ) -> None:
         """
         Args:
-            generator: generator on the meta device, see `ClockedTask`.
+            generator: generator on the meta device; it gets its weights in `configure_model`.
             optimizer: optimizer of the generator.
             updates: updates of the whole run.
             accumulate: number of parts of a batch.
             ema_decay: decay of the averaged weights, 0 for none.
-            seed: seed of all noise inside a step.
+            seed: seed of initial weights and of all noise inside a step.
 
         Raises:
             ConfigError: a length that is neither a fraction nor a number of updates.
         """
-        super().__init__(generator, [optimizer], updates, accumulate, ema_decay, seed)
+        average = ExponentialMovingAverage(generator, ema_decay) if ema_decay else None
+        super().__init__([optimizer], average, updates, accumulate, seed)
         self.generator = generator
         self.finite = FiniteCheck(("nll",))
         self.encoder = None

@@ -57,7 +57,7 @@ class TokenizerTask(ClockedTask):
     ) -> None:
         """
         Args:
-            tokenizer: tokenizer on the meta device, see `ClockedTask`.
+            tokenizer: tokenizer on the meta device; it gets its weights in `configure_model`.
             discriminator: discriminator, None for none.
             objective: losses and weights.
             optimizer: optimizer of the tokenizer and of parameters of its losses.
@@ -66,12 +66,13 @@ class TokenizerTask(ClockedTask):
             accumulate: number of parts of a batch; an adaptive adversarial weight is that of each part.
             discriminator_start: first update with adversarial losses; a fraction, or a whole number of updates.
             ema_decay: decay of the averaged weights.
-            seed: seed of all noise inside a step.
+            seed: seed of initial weights and of all noise inside a step.
 
         Raises:
             ConfigError: a length that is neither a fraction nor a number of updates, or a discriminator without a loss.
         """
-        super().__init__(tokenizer, [optimizer, discriminator_optimizer], updates, accumulate, ema_decay, seed)
+        average = ExponentialMovingAverage(tokenizer, ema_decay)
+        super().__init__([optimizer, discriminator_optimizer], average, updates, accumulate, seed)
         self.tokenizer = tokenizer
         self.discriminator = discriminator
         self.objective = objective

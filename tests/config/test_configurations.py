@@ -89,7 +89,7 @@ def test_a_choice_composes_and_builds(group, name, tmp_path):
             build(config["task"]["discriminator"])
             build(weighted_losses(config["task"]["objective"]))
     for part in ("optimizer", "discriminator_optimizer", "schedule", "discriminator_schedule", "logger", "trainer"):
-        if part in config and (group, name) not in {("trainer", "gpu"), ("trainer", "ddp")}:
+        if part in config and (group, name) not in {("trainer", "gpu"), ("trainer", "ddp"), ("trainer", "fsdp")}:
             build(config[part])
 
 
