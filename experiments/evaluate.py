@@ -28,17 +28,19 @@ def run(composition: Composition) -> int:
     from experiments.evaluation.reconstruction import evaluate
     from experiments.evaluation.results import plain
     from experiments.evaluation.results_table import show
-    from experiments.evaluation.subjects import subjects_of
+    from experiments.evaluation.subjects import require_num_tokens, subjects_of
     from experiments.runs.build import build
     from experiments.runs.devices import choose_device
 
     device = choose_device(settings.device)
     source = build(settings.data)
-    subjects = subjects_of(settings.model, source, settings.seed)
+    counts = settings.num_tokens or []
+    subjects = subjects_of(settings.model, source, settings.seed, counts)
     for subject in subjects:
         with config_errors("image_size"):
             subject.model.grid(source.image_size)
         subject.model.to(device)
+    require_num_tokens(subjects[0].model, source.image_size, counts, "num_tokens")
     loader = ImageData(source, settings.batch_size, settings.seed, settings.workers).val_dataloader()
     evaluation = evaluate(subjects, loader, device, settings.shown)
     model = ModelFolder(settings.model)
@@ -52,7 +54,8 @@ def run(composition: Composition) -> int:
         "data": composition.choices["data"],
         "model": {"folder": settings.model, "weights": weights},
     }
-    folder = output_folder(settings.output, "evaluations", model, short_hash([source.fingerprint(), settings.seed, weights]))
+    inputs = [source.fingerprint(), settings.seed, weights, *([counts] if counts else [])]
+    folder = output_folder(settings.output, "evaluations", model, short_hash(inputs))
     save_image(comparison(evaluation.images, evaluation.reconstructions), folder / FIGURE)
     write_text(folder / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
     show(result)

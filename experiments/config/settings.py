@@ -19,6 +19,7 @@ Above = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Node = dict[str, Any]
 Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Counts = Annotated[list[Positive], Field(min_length=1), BeforeValidator(lambda value: [value] if isinstance(value, int) else value)]
 Device = Literal["auto", "cpu", "cuda"]
 Weights = Literal["ema", "raw"]
 Precision = Literal["fp32", "bf16"]
@@ -66,6 +67,7 @@ class TrainSettings(GroupSettings):
 class EvaluateSettings(GroupSettings):
     model: str
     data: Node
+    num_tokens: Counts | None
     image_size: Positive
     batch_size: Positive
     workers: Whole
@@ -73,6 +75,12 @@ class EvaluateSettings(GroupSettings):
     shown: Positive
     seed: Whole
     output: str | None
+
+    @model_validator(mode="after")
+    def _counts_differ(self) -> "EvaluateSettings":
+        if self.num_tokens and len(set(self.num_tokens)) < len(self.num_tokens):
+            raise ConfigError("num_tokens", self.num_tokens, expected="different numbers")
+        return self
 
 
 class ExportSettings(StrictModel):

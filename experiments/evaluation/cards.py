@@ -54,10 +54,12 @@ class Card:
     losses: str | None  # losses that trained the model, see `describe_losses`; None if that is not known
     seed: int  # of the run
     code_version: str = field(default_factory=code_version)
+    num_tokens: int | None = None  # number of tokens that the encoder was asked to keep; None for its own number
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for `result.json`."""
-        return asdict(self)
+        """Plain containers, for `result.json`; without `num_tokens` if it is None, as in cards of earlier versions."""
+        fields = asdict(self)
+        return fields if self.num_tokens is not None else {name: value for name, value in fields.items() if name != "num_tokens"}
 
 
 def describe_losses(task: Mapping[str, Any]) -> str | None:

@@ -62,13 +62,13 @@ class Preview:
 @contextmanager
 def evaluating(subjects: Sequence[Subject[Any, Any]]) -> Iterator[None]:
     """Models in eval mode and metrics without images; the modes return afterwards."""
-    were_training = [subject.model.training for subject in subjects]
+    were_training = {subject.model: subject.model.training for subject in subjects}  # several subjects may share a model
     for subject in subjects:
         subject.model.eval()
         subject.metrics.reset()
     yield
-    for subject, training in zip(subjects, were_training, strict=True):
-        subject.model.train(training)
+    for model, training in were_training.items():
+        model.train(training)
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], de
     """Run all subjects over the same images.
 
     Args:
-        subjects: on the device, each in eval mode meanwhile.
+        subjects: on the device, each in eval mode meanwhile; several may have one model, with different numbers of tokens.
         batches: uint8 images.
         shown: number of images to return, spread over the set.
 
@@ -91,10 +91,11 @@ def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], de
             unreadable += batch.left_out
             if len(pixels) == 0:
                 continue
-            outputs = [subject.model(pixels) for subject in subjects]
-            for subject, output in zip(subjects, outputs, strict=True):
+            for subject in subjects:
+                output = subject.model(pixels, subject.num_tokens)
                 subject.metrics.update(pixels, output)
-            preview.add(pixels, outputs[0].decoder.reconstruction)
+                if subject is subjects[0]:
+                    preview.add(pixels, output.decoder.reconstruction)
     evaluation = collect(subjects, unreadable)
     images, reconstructions = preview.images()
     return replace(evaluation, images=images, reconstructions=reconstructions, counts=subjects[0].metrics.counts)

@@ -10,8 +10,6 @@ from experiments.evaluation.metrics.metric import Metric
 from experiments.evaluation.results import not_computed, skipped_of
 from experiments.runs.terminal import console, print_line
 
-PREFIXES = ("val", "val_raw")
-
 
 def show(result: Mapping[str, Any]) -> None:
     """Print the table of a `result.json` on standard output; below it a line for each reason of absent metrics, and unreadable images."""
@@ -22,21 +20,28 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _table(result: Mapping[str, Any]) -> Table:
-    """A row for each metric, a column for averaged and one for trained weights."""
+    """A row for each metric, a column for averaged and one for trained weights, of each number of tokens."""
     values, cards = result["metrics"], result["cards"]
-    prefixes = [prefix for prefix in PREFIXES if any(key.startswith(f"{prefix}/") for key in values)]
+    prefixes = list(dict.fromkeys(key.partition("/")[0] for key in values if key.startswith("val")))
     table = Table()
     table.add_column("metric")
     for prefix in prefixes:
-        subjects = [card.get("subject") for key, card in cards.items() if key.startswith(f"{prefix}/")]
-        table.add_column("raw" if prefix == "val_raw" or "raw" in subjects else "EMA", justify="right")
+        table.add_column(_heading(prefix, [card for key, card in cards.items() if key.startswith(f"{prefix}/")]), justify="right")
     table.add_column("n", justify="right")
     for metric in _rows():
-        if not any(f"{prefix}/{metric.key}" in values for prefix in prefixes):
+        keys = [f"{prefix}/{metric.key}" for prefix in prefixes]
+        if not any(key in values for key in keys):
             continue
-        card = cards.get(f"val/{metric.key}", {})
-        table.add_row(metric.key, *(_printed(metric, values.get(f"{prefix}/{metric.key}")) for prefix in prefixes), str(card.get("n", "")))
+        n = next((str(cards[key]["n"]) for key in keys if key in cards), "")
+        table.add_row(metric.key, *(_printed(metric, values.get(key)) for key in keys), n)
     return table
+
+
+def _heading(prefix: str, cards: list[Mapping[str, Any]]) -> str:
+    """The weights of a subject, and its number of tokens if that was set."""
+    weights = "raw" if prefix.startswith("val_raw") or any(card.get("subject") == "raw" for card in cards) else "EMA"
+    counts = [str(card["num_tokens"]) for card in cards if "num_tokens" in card]
+    return f"{weights}, {counts[0]} tokens" if counts else weights
 
 
 def _rows() -> list[type[Metric]]:

@@ -1,5 +1,6 @@
 """Rate of a tokenizer: bits per token and per pixel. Imports no torch."""
 
+import math
 from typing import Any
 
 from experiments.evaluation.metrics.metric import Metric
@@ -18,16 +19,27 @@ class BitsPerToken(Metric):
 
 
 class BitsPerPixel(Metric):
-    """Bits of all tokens over all pixels."""
+    """Bits of all tokens over all pixels; of merged tokens also those of the assignment, log2 N for each cell."""
 
     key, label = "bits_per_pixel", "bits / pixel"
     aggregate = "total bits over total pixels"
     in_terminal = True
-    totals = ("tokens", "pixels")
+    totals = ("tokens", "pixels", "assigned_cells", "assignment_bits")
 
     def update(self, batch: Any) -> None:
-        self.add("tokens", batch.indices.shape[0] * batch.indices.shape[1])
-        self.add("pixels", batch.images.shape[0] * batch.images.shape[2] * batch.images.shape[3])
+        images, num_tokens = batch.indices.shape[:2]
+        self.add("tokens", images * num_tokens)
+        self.add("pixels", images * batch.images.shape[2] * batch.images.shape[3])
+        assignment = batch.layout.assignment
+        if assignment is not None:
+            self.add("assigned_cells", assignment.numel())
+            self.add("assignment_bits", assignment.numel() * math.log2(num_tokens))
 
     def compute(self) -> float:
-        return float(self.context.quantizer.bits_per_token) * self.total("tokens") / self.total("pixels")
+        bits = float(self.context.quantizer.bits_per_token) * self.total("tokens") + self.total("assignment_bits")
+        return bits / self.total("pixels")
+
+    def card(self, n: int) -> dict[str, Any]:
+        """The aggregate names the assignment where its bits are counted."""
+        counted = "total bits of tokens and assignment over total pixels" if self.total("assigned_cells") else self.aggregate
+        return {**super().card(n), "aggregate": counted}

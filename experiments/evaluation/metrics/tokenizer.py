@@ -73,7 +73,7 @@ class ReconstructionBatch:
         if self.reconstruction.shape != images.shape:
             shapes = tuple(self.reconstruction.shape), tuple(images.shape)
             raise ValueError(f"the reconstruction has the shape {shapes[0]}, the images {shapes[1]}")
-        self.indices = output.quantizer.indices
+        self.indices, self.layout = output.quantizer.indices, output.encoder.layout
         self.device = images.device
 
     def __len__(self) -> int:
@@ -132,6 +132,7 @@ class TokenizerMetrics(MetricSet):
         losses: losses that trained the tokenizer, for the cards.
         cache: of another subject that is evaluated on the same images: its networks and its features of the images serve both, and
             metrics of the images alone are computed there only.
+        num_tokens: number of tokens that the encoder is asked to keep, for the cards; None for its own number.
 
     Raises:
         ValueError: an unknown subject.
@@ -150,12 +151,14 @@ class TokenizerMetrics(MetricSet):
         reference: str,
         losses: str | None = None,
         cache: FeatureCache | None = None,
+        num_tokens: int | None = None,
     ) -> None:
         if subject not in WEIGHTS:
             raise ValueError(f"subject is {subject!r}, expected one of {', '.join(WEIGHTS)}")
         self.quantizer, self.downsample = quantizer, downsample
         self.cache = FeatureCache() if cache is None else cache
         fields = {"subject": subject, "seed": seed, "transform": transform, "reference": reference, "losses": losses}
+        fields["num_tokens"] = num_tokens
         super().__init__([each for each in metrics.METRICS if cache is None or not each.of_images], image_size, fields)
 
     def why_no_network(self, metric: type[Metric]) -> Skipped | None:

@@ -39,8 +39,8 @@ def errors_of(images, reconstruction, metrics, factor=4, lpips=None, batches=1):
     cache.networks["alexnet"] = lpips
     running = [metric(SimpleNamespace(downsample=factor)) for metric in metrics]
     for real, fake in zip(images.chunk(batches), reconstruction.chunk(batches), strict=True):
-        decoder, quantizer = SimpleNamespace(reconstruction=fake), SimpleNamespace(indices=None)
-        batch = ReconstructionBatch(real, SimpleNamespace(decoder=decoder, quantizer=quantizer), cache)
+        part = SimpleNamespace(reconstruction=fake, indices=None, layout=None)
+        batch = ReconstructionBatch(real, SimpleNamespace(encoder=part, quantizer=part, decoder=part), cache)
         for metric in running:
             metric.update(batch)
     for metric in running:
