@@ -1,16 +1,17 @@
 """Likelihood of the tokens of evaluation images under generators: nats per token, and bits per pixel."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
-from experiments.data.source import DataSource
+from experiments.data.source import NO_LABEL, DataSource
 from experiments.evaluation import metrics
 from experiments.evaluation.metrics.metric_set import MetricSet
 from experiments.evaluation.reconstruction import Evaluation, collect, evaluating
 from experiments.evaluation.subjects import Subject
-from tokenizer.interfaces import Generator, TokenBatch
+from tokenizer.interfaces import Generator, TokenBatch, TokenSpec
 
 
 class LikelihoodMetrics(MetricSet):
@@ -46,9 +47,23 @@ def evaluate_likelihood(
     with evaluating(subjects):
         for batch in batches:
             unreadable += getattr(batch, "left_out", [])
-            if len(batch.labels) == 0:
-                continue
-            tokens = as_tokens(batch.to(device))
+            is_empty = len(batch.labels) == 0
+            tokens = blank_tokens(subjects[0].model.tokens, device) if is_empty else as_tokens(batch.to(device))
             for subject in subjects:
-                subject.metrics.add(subject.model.nll(tokens))
+                nats = subject.model.nll(tokens)
+                if not is_empty:
+                    subject.metrics.add(nats)
     return collect(subjects, unreadable)
+
+
+def blank_tokens(spec: TokenSpec, device: torch.device) -> TokenBatch:
+    """One image of index 0, for a rank without images: a sharded model computes on all ranks together.
+
+    Merged tokens have one cell each but the last, which has the remaining ones.
+    """
+    layout, cells = spec.layout, spec.grid[0] * spec.grid[1]
+    if spec.kind == "merged":
+        assignment = torch.arange(cells).clamp(max=spec.num_tokens - 1)[None]
+        layout = replace(layout, assignment=assignment, token_sizes=assignment[0].bincount()[None])
+    indices = torch.zeros(1, spec.num_tokens, spec.groups, dtype=torch.int64)
+    return TokenBatch(indices, torch.tensor([NO_LABEL]), layout).to(device)

@@ -89,10 +89,13 @@ def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], de
         for batch in batches:
             pixels = normalize(batch.images.to(device))
             unreadable += batch.left_out
-            if len(pixels) == 0:
-                continue
+            is_empty = len(pixels) == 0
+            if is_empty:  # a sharded model computes on all ranks together: one without images runs a blank one, which is not counted
+                pixels = pixels.new_zeros(1, *pixels.shape[1:])
             for subject in subjects:
                 output = subject.model(pixels, subject.num_tokens)
+                if is_empty:
+                    continue
                 subject.metrics.update(pixels, output)
                 if subject is subjects[0]:
                     preview.add(pixels, output.decoder.reconstruction)

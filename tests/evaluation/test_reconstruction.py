@@ -112,3 +112,21 @@ def test_the_preview_is_the_first_subjects():
     evaluation = evaluate(at_counts(model, 4, 16), image_batches()[:1], CPU)
     expected = model(normalize(image_batches()[0].images), 4).decoder.reconstruction
     torch.testing.assert_close(evaluation.reconstructions, expected)
+
+
+def test_a_rank_without_images_calls_its_models_as_often_as_the_others_and_counts_nothing():
+    """With sharded models a forward pass is collective. Its own batch was empty, or none of its images could be read."""
+    whole = image_batches()
+    empty = ImageBatch(whole[0].images[:0], whole[0].labels[:0], [], left_out=["broken"])
+    calls, evaluations = [], []
+    for given in (whole, [whole[0], empty], [empty, whole[0]], [whole[0]]):
+        model, seen = merging_tokenizer(), []
+        model.register_forward_pre_hook(lambda module, arguments, seen=seen: seen.append(arguments[1]))
+        evaluations.append(evaluate(at_counts(model, 4, 8), given, CPU))
+        calls.append(seen)
+    assert calls == [[4, 8, 4, 8]] * 3 + [[4, 8]]
+    for evaluation in evaluations[1:3]:
+        assert (evaluation.values, evaluation.cards) == (evaluations[3].values, evaluations[3].cards)
+        assert torch.equal(evaluation.images, evaluations[3].images)
+        assert torch.equal(evaluation.counts, evaluations[3].counts)
+        assert evaluation.unreadable == ["broken"]
