@@ -11,7 +11,7 @@ from tokenizer.files import short_hash, write_text
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of the files and of the computation; results in older files are computed again
+VERSION = 4  # of the files and of the computation; results in older files are computed again
 
 
 class ResultCache:

@@ -1,7 +1,7 @@
 """Measurements of a candidate other than samples: reconstruction, and linear probes of tokenizer and generator.
 
 Features, GigaTok (arXiv:2504.08736), section 5: the generator's residual stream after half of its blocks, conditioned on the null class,
-so that no label leaks in; the tokenizer's latents before quantization. Both are means over the tokens.
+so that no label leaks in; the tokens of the tokenizer's encoder, before their projection to latents. Both are means over the tokens.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def _of_indices(candidate: Candidate, generator: Generator, indices: Any, block:
 
 
 def linear_of_tokenizer(candidate: Candidate, views: Views, config: Mapping[str, Any], device: torch.device) -> Results:
-    """acc1 of a linear probe on the tokenizer's latents.
+    """acc1 of a linear probe on the features of the tokenizer's encoder, before their projection to latents.
 
     Args:
         candidate: tokenizer.
@@ -103,7 +103,7 @@ def linear_of_tokenizer(candidate: Candidate, views: Views, config: Mapping[str,
     if len(candidate.source.classes or []) < 2:
         return Results(skipped={"acc1": TOO_FEW_CLASSES})
     parts = [_of_images(candidate, each, config, device) for each in (views, EvaluationViews(candidate.source.val))]
-    return _accuracy(candidate, parts[0], parts[1], "latents before quantization, mean over tokens", config)
+    return _accuracy(candidate, parts[0], parts[1], "features of the encoder before the projection to latents, mean over tokens", config)
 
 
 @torch.no_grad()
@@ -116,8 +116,8 @@ def _of_images(candidate: Candidate, views: Views, config: Mapping[str, Any], de
         if not batch.keys:
             continue
         images = batch.images[:, : config["linear"]["views"]]
-        latents = encoder(normalize(images.flatten(0, 1).to(device))).latents
-        features.append(latents.float().mean(1).view(*images.shape[:2], -1))
+        tokens = encoder(normalize(images.flatten(0, 1).to(device))).features["tokens"]
+        features.append(tokens.float().mean(1).view(*images.shape[:2], -1))
         labels.append(batch.labels.to(device))
     return torch.cat(features), torch.cat(labels)
 

@@ -5,10 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from experiments.data.digits import Digits
+from experiments.data.transforms import normalize
 from experiments.probing import measures
 from experiments.probing.candidates import Candidate, TokenizerLocation
-from experiments.probing.measures import linear_of_generator
+from experiments.probing.measures import linear_of_generator, linear_of_tokenizer
 from experiments.tokens.cache import TokenCache
+from experiments.tokens.crops import EvaluationViews
+from tests.merging_tokenizer import merging_tokenizer
 from tests.tokens.made_caches import CLASSES, write_cache
 from tokenizer.interfaces import TokenSpec
 
@@ -68,6 +72,22 @@ def test_the_features_of_every_image_stay_beside_its_label(candidate, tmp_path, 
         expected = torch.nn.functional.one_hot(indices[:, :2, :, 0], 16).float().mean(2)
         torch.testing.assert_close(seen[split][0], expected if split == "train" else expected[:, 0])
         assert torch.equal(seen[split][1], labels)
+
+
+def test_a_tokenizer_is_probed_at_the_width_of_its_encoder_not_of_its_latents(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(measures, "linear_accuracy", lambda train, val, classes, settings: seen.update(train=train, val=val) or 0.5)
+    model, source = merging_tokenizer(width=12), Digits(32)
+    candidate = Candidate(TokenizerLocation(tmp_path, "a", {}), model, "ema", "", source, model.tokens(32, 10))
+    config = {**CONFIG, "batch_size": 500, "workers": 0}
+    card = linear_of_tokenizer(candidate, EvaluationViews(source.val), config, torch.device("cpu")).cards["acc1"]
+    assert "before the projection" in card["subject"]
+    images = normalize(torch.stack([source.val[index].image for index in range(5)]))
+    with torch.no_grad():
+        output = model.encoder(images)
+    assert (output.latents.shape, output.features["tokens"].shape) == ((5, 8, 4), (5, 8, 12))
+    for split, features in (("train", seen["train"][0][:5, 0]), ("val", seen["val"][0][:5])):
+        torch.testing.assert_close(features, output.features["tokens"].mean(1), msg=split)
 
 
 def test_images_without_a_label_are_left_out():
