@@ -163,7 +163,7 @@ def test_an_export_needs_no_lightning_and_gives_the_same_bits(finished, exported
 
 def test_the_description_of_an_export_names_its_training_configuration(finished, exported):
     about = json.loads((exported / "config.json").read_text())
-    tokens = {"codebook_size": 1024, "groups": 16, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0}
+    tokens = {"codebook_size": 1024, "groups": 16, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0, "kept": []}
     made = {"image_size": 32, "run": finished.path.name, "weights": "ema"}
     assert about["trained_with"] == {**made, "tokens": tokens, "classes": None}
     assert about["model"] == finished.config["task"]["tokenizer"]

@@ -15,7 +15,7 @@ from tokenizer import ConvDecoder, ConvEncoder, GroupedSphericalQuantizer, Image
 from tokenizer.interfaces import Configurable, Quantizer, TokenSpec
 
 SPEC = {"_target_": "tokenizer.interfaces.TokenSpec", "codebook_size": 4, "groups": 1, "num_tokens": 4, "grid": [2, 2]}
-FULL_SPEC = {**SPEC, "kind": "raster", "num_classes": 3}
+FULL_SPEC = {**SPEC, "kind": "raster", "num_classes": 3, "kept": []}
 
 
 def stems(group: str) -> list[str]:

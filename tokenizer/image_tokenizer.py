@@ -75,12 +75,15 @@ class ImageTokenizer(Pretrained):
         """Number of tokens of an image size in pixels."""
         return self.encoder.num_tokens(self.grid(image_size))
 
-    def tokens(self, image_size: int | tuple[int, int], num_classes: int = 0) -> TokenSpec:
+    def tokens(self, image_size: int | tuple[int, int], num_classes: int = 0, num_tokens: Sequence[int] = ()) -> TokenSpec:
         """Specification of the tokens of an image size, for a generator.
 
         Args:
             image_size: side, or height and width, in pixels.
             num_classes: number of classes of the images; 0 for unlabeled images.
+            num_tokens: numbers of tokens that the images are encoded with, not checked; empty for the encoder's own number.
         """
-        quantizer, grid = self.quantizer, self.grid(image_size)
-        return TokenSpec(quantizer.codebook_size, quantizer.groups, self.num_tokens(image_size), grid, self.encoder.kind, num_classes)
+        quantizer, kind = self.quantizer, self.encoder.kind
+        counts = sorted(set(num_tokens)) or [self.num_tokens(image_size)]
+        kept = tuple(counts) if kind == "merged" else ()
+        return TokenSpec(quantizer.codebook_size, quantizer.groups, counts[-1], self.grid(image_size), kind, num_classes, kept)

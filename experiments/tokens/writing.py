@@ -137,8 +137,9 @@ class Tokenizing:
 
 
 def describe_tokens(tokens: TokenSpec) -> dict[str, Any]:
-    """The fields in JSON's types."""
-    return {**asdict(tokens), "grid": list(tokens.grid)}
+    """The fields in JSON's types; without `kept` if tokens are not merged, as in files of earlier versions."""
+    fields = {**asdict(tokens), "grid": list(tokens.grid), "kept": list(tokens.kept)}
+    return fields if tokens.kept else {name: value for name, value in fields.items() if name != "kept"}
 
 
 def describe_cache(

@@ -76,12 +76,12 @@ def test_a_setting_of_a_model_is_read_from_its_folder_with_the_tilde_expanded(tm
     assert resolve("trained_with:root,image_size", root="~/run") == 48
 
 
-def described(tmp_path, kind):
-    """A folder that records its tokens, as a run or an export does."""
-    tokens = {"codebook_size": 64, "groups": 2, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0}
-    folder = tmp_path / kind
+def described(tmp_path, record, **changes):
+    """A folder that records its tokens, as a run or an export of an earlier version does."""
+    tokens = {"codebook_size": 64, "groups": 2, "num_tokens": 16, "grid": [4, 4], "kind": "raster", "num_classes": 0, **changes}
+    folder = tmp_path / record
     folder.mkdir()
-    if kind == "run":
+    if record == "run":
         (folder / "config.yaml").write_text("image_size: 32\n")
         (folder / "environment.json").write_text(json.dumps({"tokens": tokens}))
     else:
@@ -89,7 +89,9 @@ def described(tmp_path, kind):
     return str(folder)
 
 
-FIELDS = {"codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 2], "kind": "raster", "num_classes": 3, "image_size": 16}
+FIELDS = {
+    "codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 2], "kind": "raster", "num_classes": 3, "image_size": 16, "kept": [],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "expected"), FIELDS.items())
@@ -105,9 +107,20 @@ def test_tokens_made_online_are_the_tokenizers_and_classes_the_images(tmp_path, 
     assert found == [64, [4, 4], 10, 32]
 
 
+@pytest.mark.parametrize(
+    ("kind", "num_tokens", "expected"),
+    [("raster", None, [16, []]), ("raster", 16, [16, []]), ("merged", None, [9, [9]]), ("merged", 4, [4, [4]])],
+)
+def test_the_number_of_tokens_made_online_is_that_of_the_data_or_of_the_tokenizer(tmp_path, kind, num_tokens, expected):
+    merged = {"kind": "merged", "num_tokens": 9, "kept": [9]} if kind == "merged" else {}
+    data = {"tokenizer": described(tmp_path, "export", **merged), "num_tokens": num_tokens}
+    assert [resolve(f"tokens_of:{field}", data=data) for field in ("num_tokens", "kept")] == expected
+
+
 def test_tokens_that_cannot_be_known_are_one_clear_message(tmp_path):
     online = {"tokenizer": described(tmp_path, "run"), "num_classes": None}
     assert "data.num_classes=null: expected a whole number" in reason("tokens_of:num_classes", data=online)
+    assert "data.num_tokens=0: expected a whole number" in reason("tokens_of:num_tokens", data={**online, "num_tokens": 0})
     assert "data=Photos: it has no tokens; expected data=indices" in reason("tokens_of:groups", data={"_target_": "a.Photos"})
     assert "data.file=/nowhere: expected a token cache" in reason("tokens_of:groups", data={"file": "/nowhere"})
     assert "data.tokenizer=/nowhere: expected a file or folder that exists" in reason("tokens_of:groups", data={"tokenizer": "/nowhere"})

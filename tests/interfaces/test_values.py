@@ -1,8 +1,11 @@
-"""Batches and layouts move to a device as a whole."""
+"""Batches and layouts move to a device as a whole; a specification of tokens is read from files of every version."""
+
+import json
+from dataclasses import asdict
 
 import torch
 
-from tokenizer.interfaces import TokenBatch, TokenLayout
+from tokenizer.interfaces import TokenBatch, TokenLayout, TokenSpec
 
 
 def test_a_batch_of_tokens_moves_with_its_layout():
@@ -17,3 +20,20 @@ def test_a_batch_of_tokens_moves_with_its_layout():
 
 def test_a_layout_without_an_assignment_stays_without_one():
     assert TokenLayout((2, 3)).to("meta") == TokenLayout((2, 3))
+
+
+def test_a_specification_read_from_a_file_equals_the_one_that_was_written():
+    fields = {"codebook_size": 16, "groups": 2, "num_tokens": 4, "grid": [2, 3], "kind": "merged", "num_classes": 3, "kept": [2, 4]}
+    spec = TokenSpec(**fields)
+    assert spec == TokenSpec(16, 2, 4, (2, 3), "merged", 3, (2, 4))
+    assert hash(spec) == hash(TokenSpec(**json.loads(json.dumps(asdict(spec)))))
+
+
+def test_a_specification_of_an_earlier_version_has_no_merged_tokens():
+    assert TokenSpec(codebook_size=16, groups=2, num_tokens=4, grid=(2, 2)).kept == ()
+
+
+def test_unmerged_tokens_are_one_for_each_cell_in_raster_order():
+    spec = TokenSpec(16, 2, 4, (2, 3), "merged", 3, (2, 4))
+    assert spec.unmerged == TokenSpec(16, 2, 6, (2, 3), "raster", 3)
+    assert spec.unmerged.unmerged == spec.unmerged

@@ -85,7 +85,7 @@ def test_the_likelihood_is_that_of_the_averaged_weights(finished, place):
 
 def test_a_run_records_what_others_have_to_know(finished, place):
     about = recorded(finished)
-    assert (about["tokens"], about["classes"]) == (TOKENS, CLASSES)
+    assert (about["tokens"], about["classes"]) == ({**TOKENS, "kept": []}, CLASSES)
     assert about["tokenizer"]["folder"] == str(place / "tokenizer")
     assert digest_of(tokenizer_of(finished.path)) == about["tokenizer"]["digest"] == about["contents"]["tokenizer"]
 
@@ -211,6 +211,7 @@ def test_a_generator_trains_without_the_tokenizer_and_saves_no_images(tmp_path, 
     ("words", "key", "where"),
     [
         (["tokens.codebook_size=32"], "tokens.codebook_size", ""),
+        (["tokens.kept=[2,4]"], "tokens.kept", ""),
         (["samples_shown=many"], "samples_shown", ""),
         (["recompute=maybe"], "recompute", ""),
         (["quantizer=vq"], "quantizer", ""),

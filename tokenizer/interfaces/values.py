@@ -15,7 +15,7 @@ class TokenLayout:
         grid: (h, w) of the image's cells, h * w = L.
         kind: raster (one token per cell), sequence (no positions), or merged (one token for several cells).
         assignment: (B, L) int64 in [0, N), the token of each cell; tokens are ordered by their first cell in raster order.
-        token_sizes: (B, N), number of cells of each token.
+        token_sizes: (B, N), number of cells of each token; 0 for padding, which follows the tokens of an image with fewer than N.
     """
 
     grid: tuple[int, int]
@@ -141,10 +141,11 @@ class TokenSpec:
     Attributes:
         codebook_size: V, the same for all groups.
         groups: G, indices per token.
-        num_tokens: N.
+        num_tokens: N, the largest of `kept` if tokens are merged.
         grid: (h, w) of the image's cells.
         kind: see `TokenLayout`.
         num_classes: number of classes, with labels 0 .. num_classes - 1; 0 for unlabeled images.
+        kept: numbers of tokens that images have, ascending, if tokens are merged; empty otherwise.
     """
 
     codebook_size: int
@@ -153,14 +154,21 @@ class TokenSpec:
     grid: tuple[int, int]
     kind: Literal["raster", "sequence", "merged"] = "raster"
     num_classes: int = 0
+    kept: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))  # a list if read from a file
+        for name in ("grid", "kept"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list if read from a file
 
     @property
     def layout(self) -> TokenLayout:
         """Layout of the tokens, without an assignment."""
         return TokenLayout((self.grid[0], self.grid[1]), self.kind)
+
+    @property
+    def unmerged(self) -> "TokenSpec":
+        """Specification of one token for each cell, in raster order."""
+        return replace(self, num_tokens=self.grid[0] * self.grid[1], kind="raster", kept=())
 
 
 @dataclass(frozen=True)
