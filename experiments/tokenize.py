@@ -44,21 +44,25 @@ def tokenize(settings: TokenizeSettings, data: str) -> None:
         raise ConfigError("data", data, expected="images")
     model = load_tokenizer(folder.path, settings.weights)[0]
     views = view_settings(settings.crops, settings.passes, settings.flip, settings.ten_crop_shares)
+    training = training_views(source, views)
+    counts = settings.num_tokens or []
+    num_tokens = counts * training.views if len(counts) == 1 else counts
     about = describe_cache(
         source,
-        tokens_of(model, source),
+        tokens_of(model, source, num_tokens),
         views,
         data={"name": data, "config": settings.data},
         tokenizer={"folder": str(settings.tokenizer), "digest": digest_of(model), "weights": settings.weights},
         seed=settings.seed,
         precision=settings.precision,
+        num_tokens=num_tokens,
     )
     path = output_file(settings.output, folder, about)
     if is_written(path, about, settings.rerun):
         log.info("%s is done; rerun=true repeats it", path)
     else:
         tokenizing = Tokenizing(model, device, settings.precision, settings.batch_size, settings.workers)
-        tokenizing.write(path, source, training_views(source, views), about)
+        tokenizing.write(path, source, training, about)
     show(TokenCache(path, "output"))
     log.info("token cache %s", path)
 

@@ -99,6 +99,7 @@ class TokenizeSettings(GroupSettings):
     passes: Positive
     flip: bool
     ten_crop_shares: Annotated[list[Annotated[float, Field(ge=1)]], Field(min_length=1)]
+    num_tokens: Counts | None
     batch_size: Positive
     workers: Whole
     device: Device

@@ -5,7 +5,10 @@ dtype, shape and offset behind the header; the arrays without gaps, the widest n
 the arrays is JSON text under `tessera` in the header's `__metadata__`.
 
 Arrays: `train/indices` and `val/indices` (images, views, N, G) in the narrowest type that holds V, `train/labels` and `val/labels`
-(images,) int32, -1 where there is none.
+(images,) int32, -1 where there is none. Of merged tokens also `train/assignment` and `val/assignment` (images, views, L), the token of
+each cell, in the narrowest type that holds N; N is the largest number of tokens of a view, and the indices of the others are padded by 0.
+
+Version 2 added merged tokens; files of version 1, which are the same without them, are read too.
 """
 
 import json
@@ -25,7 +28,7 @@ from experiments.config.errors import DataError
 from experiments.runs.folder import RunFolder
 from tokenizer.files import short_hash
 
-VERSION = 1
+VERSION, READABLE = 2, (1, 2)
 SPLITS = ("train", "val")
 DTYPES = {"U8": "<u1", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8"}
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
@@ -54,9 +57,9 @@ class CacheHeader:
         path: the file.
         arrays: by name.
         about: `version`, `tokens` (fields of a TokenSpec), `classes` (names or None), `image_size`, `transform` and `reference` of the
-            evaluation images, `views` (crops of the training images), `seed`, `data` {name, config, fingerprint},
-            `tokenizer` {folder, digest, weights}, `precision`, `code_version`, `splits` {train, val}, each with the digest of
-            its `keys` and the names `left_out`.
+            evaluation images, `views` (crops of the training images; of merged tokens also `kept`, the number of tokens of each view),
+            `seed`, `data` {name, config, fingerprint}, `tokenizer` {folder, digest, weights}, `precision`, `code_version`,
+            `splits` {train, val}, each with the digest of its `keys` and the names `left_out`.
     """
 
     path: Path
@@ -67,6 +70,10 @@ class CacheHeader:
     def tokens(self) -> dict[str, Any]:
         """The fields of the TokenSpec."""
         return dict(self.about["tokens"])
+
+    def token_counts(self, split: str) -> list[int]:
+        """Number of tokens of each view of a split."""
+        return token_counts(self.about, self.arrays[f"{split}/indices"].shape[1])
 
     @property
     def fingerprint(self) -> str:
@@ -81,9 +88,15 @@ def identity_of(about: Mapping[str, Any]) -> dict[str, Any]:
     return {**alike, "data": about["data"]["fingerprint"], "tokenizer": about["tokenizer"]["digest"]}
 
 
-def dtype_for(codebook_size: int) -> str:
-    """safetensors' name of the narrowest type for 0 .. V - 1."""
-    return next((name for name, bits in (("U8", 8), ("U16", 16), ("U32", 32)) if codebook_size <= 1 << bits), "I64")
+def token_counts(about: Mapping[str, Any], views: int) -> list[int]:
+    """Number of tokens of the first `views` views; the one view of evaluation images has that of the first view of training images."""
+    kept = about["views"].get("kept") or [about["tokens"]["num_tokens"]] * views
+    return list(kept[:views])
+
+
+def dtype_for(count: int) -> str:
+    """safetensors' name of the narrowest type for 0 .. count - 1."""
+    return next((name for name, bits in (("U8", 8), ("U16", 16), ("U32", 32)) if count <= 1 << bits), "I64")
 
 
 def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
@@ -111,8 +124,8 @@ def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
         version, end = about["version"], max(array.offset + array.size for array in arrays.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refusal(path, key, f"its {size} bytes do not begin with a complete header") from error
-    if version != VERSION:
-        raise _refusal(path, key, f"it has version {version}, this code reads version {VERSION}; tokenize again")
+    if version not in READABLE:
+        raise _refusal(path, key, f"it has version {version}, this code reads versions {READABLE[0]} to {READABLE[-1]}; tokenize again")
     if end != size:
         raise _refusal(path, key, f"it is damaged, it has {size} bytes of {end}; tokenize again")
     return CacheHeader(path, arrays, about)

@@ -1,15 +1,17 @@
 """Data of tokens in a cache: batches of indices are read from the file, without images and encoder."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from experiments.config.errors import DataError
 from experiments.data.source import NO_LABEL, DataSource, Draw
 from experiments.tokens.cache import TokenCache
-from tokenizer.interfaces import TokenBatch, TokenSpec
+from tokenizer.interfaces import TokenBatch, TokenLayout, TokenSpec
 
 
 class CachedTokens(DataSource):
@@ -62,6 +64,16 @@ def spec_of(fields: Mapping[str, Any]) -> TokenSpec:
     return TokenSpec(**{**fields, "grid": tuple(fields["grid"])})
 
 
+def stored_layout(tokens: TokenSpec, assignment: NDArray[Any] | None) -> TokenLayout:
+    """Layout of a batch of stored images; `assignment` (B, L) is that of merged tokens, None otherwise."""
+    if assignment is None:
+        return tokens.layout
+    token_of_cell = torch.from_numpy(assignment.astype(np.int64))
+    sizes = torch.zeros(len(token_of_cell), tokens.num_tokens, dtype=torch.int64)
+    sizes.scatter_add_(1, token_of_cell, torch.ones_like(token_of_cell))
+    return replace(tokens.layout, assignment=token_of_cell, token_sizes=sizes)
+
+
 class CachedRows:
     """One split. A `Draw` picks a view, an int takes the first one."""
 
@@ -77,6 +89,8 @@ class CachedRows:
         self.seed = seed
         self.tokens = tokens
         self.indices = cache.array(f"{split}/indices")
+        self.assignment = cache.array(f"{split}/assignment") if tokens.kind == "merged" else None
+        self.token_counts = np.array(cache.header.token_counts(split))  # of each view
         self.labels = cache.array(f"{split}/labels")
         lowest, highest = (int(self.labels.min()), int(self.labels.max())) if len(self.labels) else (NO_LABEL, NO_LABEL)
         if lowest < NO_LABEL or highest >= tokens.num_classes:
@@ -96,16 +110,19 @@ class CachedRows:
         """All rows of a batch at once, which the loader prefers to one after the other.
 
         Raises:
-            DataError: an index out of range.
+            DataError: an index or an assignment out of range.
         """
         rows = np.array([place.index if isinstance(place, Draw) else place for place in places], dtype=np.int64)
         views = np.array([self.view(place) for place in places], dtype=np.int64)
         indices = self.indices[rows, views].astype(np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.tokens.codebook_size:
             raise self._damaged(f"{self.split} has an index {indices.max()}, expected less than {self.tokens.codebook_size}")
+        assignment = None if self.assignment is None else self.assignment[rows, views]
+        if assignment is not None and (assignment.max(1) >= self.token_counts[views]).any():
+            raise self._damaged(f"{self.split} assigns cells to tokens up to {assignment.max()}, expected less than {self.tokens.kept}")
         labels = torch.from_numpy(self.labels[rows].astype(np.int64))
         keys = [f"{self.split}#{row}.{view}" for row, view in zip(rows, views, strict=True)]
-        return TokenBatch(torch.from_numpy(indices), labels, self.tokens.layout, keys)
+        return TokenBatch(torch.from_numpy(indices), labels, stored_layout(self.tokens, assignment), keys)
 
     def view(self, place: Draw | int) -> int:
         """Number of the view that is read."""

@@ -29,3 +29,6 @@ def check(settings: TokenizeSettings) -> None:
     check_data(settings.data)
     if settings.crops == "ten_crop" and settings.data["_target_"] != IMAGE_FOLDER:
         raise ConfigError("crops", "ten_crop", reason="it needs whole images, data=image_folder", advice="change `crops` or `data`")
+    views = 10 * len(settings.ten_crop_shares) if settings.crops == "ten_crop" else settings.passes * (2 if settings.flip else 1)
+    if settings.num_tokens and len(settings.num_tokens) not in (1, views):
+        raise ConfigError("num_tokens", settings.num_tokens, expected=f"one number, or one for each of the {views} views of an image")

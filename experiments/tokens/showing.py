@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +43,21 @@ def inspect(settings: TokenizeSettings) -> None:
 
 
 def show(cache: TokenCache) -> None:
-    """Print a line for each split on standard output, and the images that are left out."""
+    """Print a line for each split on standard output, and the images that are left out.
+
+    Bits are those of the indices and of the assignment of merged tokens, a mean over the views.
+    """
     tokens, table = cache.header.tokens, Table()
     for title in ("split", "images", "views", "tokens", "bits per image", "usage"):
         table.add_column(title, justify="left" if title == "split" else "right")
-    bits = tokens["num_tokens"] * tokens["groups"] * np.log2(tokens["codebook_size"])
+    cells = math.prod(tokens["grid"]) if tokens["kind"] == "merged" else 0  # with an assignment
     for split in SPLITS:
-        images, views, number, _ = cache.header.arrays[f"{split}/indices"].shape
+        images, views = cache.header.arrays[f"{split}/indices"].shape[:2]
+        kept = cache.header.token_counts(split)
+        bits = np.mean([count * tokens["groups"] * np.log2(tokens["codebook_size"]) + cells * np.log2(count) for count in kept])
         usage = cache.header.about["splits"][split]["codebook_usage"]
         counted = "not counted" if usage is None else f"{100 * usage:.2f} %"
-        table.add_row(split, str(images), str(views), str(number), f"{bits:g}", counted)
+        table.add_row(split, str(images), str(views), ", ".join(map(str, sorted(set(kept)))), f"{bits:g}", counted)
     console().print(table)
     for split in SPLITS:
         left_out = cache.header.about["splits"][split]["left_out"]

@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -22,11 +22,21 @@ from experiments.data.transforms import normalize
 from experiments.evaluation.cards import code_version
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.codebook import MAX_COUNTED_CODES, CodebookCounts, usage
+from experiments.evaluation.subjects import require_num_tokens
 from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
-from experiments.tokens.cache import DTYPES, CacheWriter, TokenCache, dtype_for, identity_of, looks_like_cache, read_header
-from experiments.tokens.cached import spec_of
-from experiments.tokens.crops import EvaluationViews, Views
+from experiments.tokens.cache import (
+    CacheWriter,
+    StoredArray,
+    TokenCache,
+    dtype_for,
+    identity_of,
+    looks_like_cache,
+    read_header,
+    token_counts,
+)
+from experiments.tokens.cached import spec_of, stored_layout
+from experiments.tokens.crops import EvaluationViews, Views, training_views
 from tokenizer.files import DIGITS, short_hash
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch, TokenSpec
@@ -34,16 +44,20 @@ from tokenizer.interfaces import ImageBatch, TokenSpec
 log = logging.getLogger(__name__)
 
 
-def tokens_of(model: ImageTokenizer, source: ImageSource) -> TokenSpec:
+def tokens_of(model: ImageTokenizer, source: ImageSource, num_tokens: Sequence[int] = ()) -> TokenSpec:
     """Sizes of the tokens of one image.
 
+    Args:
+        num_tokens: number of tokens of each view; empty for the encoder's own number.
+
     Raises:
-        ConfigError: the image size does not fit, or the tokenizer merges tokens, which differs from image to image.
+        ConfigError: the image size does not fit, the encoder cannot keep a number of tokens, or numbers differ without merging.
     """
     with config_errors("tokenizer"):
-        tokens = model.tokens(source.image_size, len(source.classes or []))
-    if tokens.kind == "merged":
-        raise ConfigError("tokenizer", reason="it merges tokens, and a cache cannot store their assignment; choose another `tokenizer`")
+        tokens = model.tokens(source.image_size, len(source.classes or []), num_tokens)
+    require_num_tokens(model, source.image_size, sorted(set(num_tokens)), "num_tokens")
+    if len(set(num_tokens)) > 1 and tokens.kind != "merged":
+        raise ConfigError("num_tokens", list(num_tokens), reason="this tokenizer does not merge tokens", expected="one for all views")
     return tokens
 
 
@@ -85,24 +99,20 @@ class Tokenizing:
         rows: dict[str, tuple[str, tuple[int, ...]]] = {}
         for split, views in splits.items():
             rows[f"{split}/indices"] = (dtype_for(tokens.codebook_size), (views.views, tokens.num_tokens, tokens.groups))
+            if tokens.kind == "merged":
+                rows[f"{split}/assignment"] = (dtype_for(tokens.num_tokens), (views.views, math.prod(tokens.grid)))
             rows[f"{split}/labels"] = ("I32", ())
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._check_space(path, splits, tokens)
+        _check_space(path, [StoredArray(dtype, (len(splits[name.partition("/")[0]]), *row), 0) for name, (dtype, row) in rows.items()])
         with CacheWriter(path, rows) as writer:
-            written = {split: self._write_split(writer, split, views, source, tokens) for split, views in splits.items()}
+            written = {split: self._write_split(writer, split, views, source, about) for split, views in splits.items()}
             writer.finish({**about, "splits": written})
 
-    def _check_space(self, path: Path, splits: dict[str, Views], tokens: TokenSpec) -> None:
-        """Joining the arrays needs the largest one twice."""
-        width = np.dtype(DTYPES[dtype_for(tokens.codebook_size)]).itemsize
-        sizes = [len(views) * views.views * tokens.num_tokens * tokens.groups * width for views in splits.values()]
-        needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
-        if needed > free:
-            raise DiskFull(path, f"{free:,} bytes are free", needed)
-
     @torch.inference_mode()
-    def _write_split(self, writer: CacheWriter, split: str, views: Views, source: ImageSource, tokens: TokenSpec) -> dict[str, Any]:
+    def _write_split(self, writer: CacheWriter, split: str, views: Views, source: ImageSource, about: Mapping[str, Any]) -> dict[str, Any]:
         """Tokenize one split; returns its entry of the header."""
+        tokens, kept = spec_of(about["tokens"]), token_counts(about, views.views)
+        is_token = torch.arange(tokens.num_tokens) < torch.tensor(kept)[:, None]  # (views, N), false for padding
         keys, left_out = hashlib.sha256(), list[str]()
         counts = CodebookCounts(tokens.groups, tokens.codebook_size) if tokens.codebook_size <= MAX_COUNTED_CODES else None
         batches = evaluation_batches(len(views), max(1, self.batch_size // views.views), rank=0, world=1)
@@ -113,27 +123,48 @@ class Tokenizing:
                 if not batch.keys:
                     continue
                 keys.update("".join(f"{key}\n" for key in batch.keys).encode(errors="surrogateescape"))
-                indices = self._encode(batch)
+                arrays = self._encode(batch, kept, tokens)
                 if counts is not None:
-                    counts.count(torch.from_numpy(indices).flatten(0, 1))
-                writer.append(f"{split}/indices", indices)
-                writer.append(f"{split}/labels", batch.labels.numpy())
+                    counts.count(arrays["indices"][:, is_token])
+                for name, array in (arrays | {"labels": batch.labels}).items():
+                    writer.append(f"{split}/{name}", array.numpy())
         if len(left_out) == len(views):
             raise DataError(None, f"no {split} image can be read; left out: {', '.join(left_out[:10])}", "data")
         share = None if counts is None else float(usage(counts.counts.sum(0)))
         return {"keys": keys.hexdigest()[:DIGITS], "left_out": left_out, "codebook_usage": share}
 
-    def _encode(self, batch: ImageBatch) -> NDArray[np.int64]:
-        """(B, views, N, G) of images (B, views, 3, H, W)."""
-        count, views = batch.images.shape[:2]
+    def _encode(self, batch: ImageBatch, kept: list[int], tokens: TokenSpec) -> dict[str, Tensor]:
+        """Of images (B, views, 3, H, W), indices (B, views, N, G), padded by 0, and of merged tokens also the assignment (B, views, L).
+
+        Views with equally many tokens are encoded together.
+        """
+        shape = batch.images.shape[:2]
+        arrays = {"indices": torch.zeros(*shape, tokens.num_tokens, tokens.groups, dtype=torch.int64)}
+        if tokens.kind == "merged":
+            arrays["assignment"] = torch.zeros(*shape, math.prod(tokens.grid), dtype=torch.int64)
+        for count in dict.fromkeys(kept):
+            views = [view for view, each in enumerate(kept) if each == count]
+            parts = [self._tokens(part, count) for part in torch.split(batch.images[:, views].flatten(0, 1), self.batch_size)]
+            joined = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
+            arrays["indices"][:, views, :count] = joined[0].view(shape[0], len(views), count, tokens.groups)
+            if tokens.kind == "merged":
+                arrays["assignment"][:, views] = joined[1].view(shape[0], len(views), -1)
+        return arrays
+
+    def _tokens(self, images: Tensor, count: int) -> list[Tensor]:
+        """Indices, and of merged tokens the assignment."""
         autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with autocast:
-            parts = [self._indices(part) for part in torch.split(batch.images.flatten(0, 1), self.batch_size)]
-        joined: NDArray[np.int64] = torch.cat(parts).reshape(count, views, *parts[0].shape[1:]).cpu().numpy()
-        return joined
+            output, layout = self.model.encode(normalize(images.to(self.device, non_blocking=True)), count)
+        return [output.indices] if layout.assignment is None else [output.indices, layout.assignment]
 
-    def _indices(self, images: Tensor) -> Tensor:
-        return self.model.encode(normalize(images.to(self.device, non_blocking=True)))[0].indices
+
+def _check_space(path: Path, arrays: Sequence[StoredArray]) -> None:
+    """Joining the arrays needs the largest one twice."""
+    sizes = [array.size for array in arrays]
+    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise DiskFull(path, f"{free:,} bytes are free", needed)
 
 
 def describe_tokens(tokens: TokenSpec) -> dict[str, Any]:
@@ -150,6 +181,7 @@ def describe_cache(
     tokenizer: Mapping[str, str],
     seed: int,
     precision: str,
+    num_tokens: Sequence[int] = (),
 ) -> dict[str, Any]:
     """`about` of a header, except `splits`.
 
@@ -161,14 +193,18 @@ def describe_cache(
         tokenizer: `folder`, `digest` and `weights` of the tokenizer.
         seed: seed of the data.
         precision: precision of the encoder.
+        num_tokens: number of tokens of each view; empty for the encoder's own number.
     """
+    kept: dict[str, list[int]] = {}
+    if tokens.kind == "merged":
+        kept["kept"] = list(num_tokens) or [tokens.num_tokens] * training_views(source, views).views
     return {
         "tokens": describe_tokens(tokens),
         "classes": source.classes,
         "image_size": source.image_size,
         "transform": source.transform,
         "reference": source.reference,
-        "views": dict(views),
+        "views": {**views, **kept},
         "seed": seed,
         "data": {
             "name": data["name"],
@@ -219,9 +255,10 @@ def decode_row(model: ImageTokenizer, cache: TokenCache, split: str, row: int) -
         split: train or val.
         row: number of the row.
     """
-    indices = torch.from_numpy(cache.array(f"{split}/indices")[row].astype(np.int64))
-    layout = spec_of(cache.header.tokens).layout
+    indices, tokens = torch.from_numpy(cache.array(f"{split}/indices")[row].astype(np.int64)), spec_of(cache.header.tokens)
+    layout = stored_layout(tokens, cache.array(f"{split}/assignment")[row] if tokens.kind == "merged" else None)
     label, classes = int(cache.array(f"{split}/labels")[row]), cache.header.about["classes"]
     caption = f"{split} {row}" + (f": {classes[label]}" if classes and label >= 0 else "")
-    images = model.decode_indices(indices, layout).float().clamp(-1, 1)
+    device = next(model.parameters()).device
+    images = model.decode_indices(indices.to(device), layout.to(device)).float().clamp(-1, 1)
     return captioned_rows({caption: images})
