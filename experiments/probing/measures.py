@@ -5,6 +5,7 @@ so that no label leaks in; the tokens of the tokenizer's encoder, before their p
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from experiments.evaluation.reconstruction import evaluate
 from experiments.evaluation.results import Results, Skipped
 from experiments.evaluation.subjects import make_subject
 from experiments.probing.candidates import Candidate
-from experiments.tokens.cache import TokenCache
+from experiments.tokens.cached import CachedTokens
 from experiments.tokens.crops import EvaluationViews, Views
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
 
@@ -68,27 +69,23 @@ def linear_of_generator(
     block, most = generator.depth // 2, config["linear"]["views"]
     if block == 0:
         return Results(skipped={"acc1": Skipped("the generator has one block, its probe needs two at least")})
-    stored = TokenCache(cache)
+    stored = CachedTokens(str(cache), config["seed"])
     parts = []
-    for split in ("train", "val"):
-        indices, labels = stored.array(f"{split}/indices")[:, :most], torch.from_numpy(stored.array(f"{split}/labels").astype(np.int64))
-        features = torch.empty(
-            *indices.shape[:2], generator.width, device=device
-        )  # filled in place: two of ImageNet's do not fit into memory
-        for rows in torch.split(torch.arange(len(indices)), config["batch_size"]):
-            features[rows] = _of_indices(candidate, generator, indices[rows.numpy()], block, device)
-        parts.append((features, labels.to(device)))
+    for split in (stored.train, stored.val):
+        views = min(most, split.indices.shape[1])
+        features = torch.empty(len(split), views, generator.width, device=device)  # filled in place: two of ImageNet's do not fit
+        for rows in torch.split(torch.arange(len(split)), config["batch_size"]):
+            batch = split.batch(np.repeat(rows.numpy(), views), np.tile(np.arange(views), len(rows)))
+            features[rows] = _of_tokens(generator, batch.to(device), block).view(len(rows), views, -1)
+        parts.append((features, torch.from_numpy(split.labels.astype(np.int64)).to(device)))
     return _accuracy(candidate, parts[0], parts[1], f"features of {subject} after block {block}, no class, mean over tokens", config)
 
 
 @torch.no_grad()
-def _of_indices(candidate: Candidate, generator: Generator, indices: Any, block: int, device: torch.device) -> Tensor:
-    """(B, views, N, G) to (B, views, W)."""
-    count, views = indices.shape[:2]
-    flat = torch.from_numpy(indices.astype(np.int64)).to(device).flatten(0, 1)
-    no_labels = torch.full((len(flat),), NO_LABEL, device=device)
-    features = generator.eval().features(TokenBatch(flat, no_labels, candidate.tokens.layout), block)
-    return features.float().mean(1).view(count, views, -1)
+def _of_tokens(generator: Generator, batch: TokenBatch, block: int) -> Tensor:
+    """(B, W), without the classes."""
+    unlabeled = replace(batch, labels=torch.full_like(batch.labels, NO_LABEL))
+    return generator.eval().features(unlabeled, block).float().mean(1)
 
 
 def linear_of_tokenizer(candidate: Candidate, views: Views, config: Mapping[str, Any], device: torch.device) -> Results:

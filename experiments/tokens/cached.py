@@ -22,6 +22,9 @@ class CachedTokens(DataSource):
         header: the cache's header.
     """
 
+    train: "CachedRows"
+    val: "CachedRows"
+
     def __init__(self, file: str, seed: int) -> None:
         """
         Args:
@@ -107,13 +110,16 @@ class CachedRows:
         return self.__getitems__([place])
 
     def __getitems__(self, places: Sequence[Draw | int]) -> TokenBatch:
-        """All rows of a batch at once, which the loader prefers to one after the other.
+        """All rows of a batch at once, which the loader prefers to one after the other; see `batch`."""
+        rows = np.array([place.index if isinstance(place, Draw) else place for place in places], dtype=np.int64)
+        return self.batch(rows, np.array([self.view(place) for place in places], dtype=np.int64))
+
+    def batch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> TokenBatch:
+        """One view of each row, both (B,).
 
         Raises:
             DataError: an index or an assignment out of range.
         """
-        rows = np.array([place.index if isinstance(place, Draw) else place for place in places], dtype=np.int64)
-        views = np.array([self.view(place) for place in places], dtype=np.int64)
         indices = self.indices[rows, views].astype(np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.tokens.codebook_size:
             raise self._damaged(f"{self.split} has an index {indices.max()}, expected less than {self.tokens.codebook_size}")

@@ -13,7 +13,7 @@ from experiments.probing.measures import linear_of_generator, linear_of_tokenize
 from experiments.tokens.cache import TokenCache
 from experiments.tokens.crops import EvaluationViews
 from tests.merging_tokenizer import merging_tokenizer
-from tests.tokens.made_caches import CLASSES, write_cache
+from tests.tokens.made_caches import CLASSES, write_cache, write_merged_cache
 from tokenizer.interfaces import TokenSpec
 
 LINEAR = {"learning_rate": 0.1, "batch_size": 8, "epochs": 2, "warmup_epochs": 0, "momentum": 0.9, "trust": 0.1, "views": 2}
@@ -72,6 +72,15 @@ def test_the_features_of_every_image_stay_beside_its_label(candidate, tmp_path, 
         expected = torch.nn.functional.one_hot(indices[:, :2, :, 0], 16).float().mean(2)
         torch.testing.assert_close(seen[split][0], expected if split == "train" else expected[:, 0])
         assert torch.equal(seen[split][1], labels)
+
+
+def test_a_generator_reads_the_assignment_of_every_view_of_merged_tokens(candidate, tmp_path):
+    arrays = write_merged_cache(tmp_path / "merged", images=9)
+    generator = Watched(4)
+    linear_of_generator(candidate, generator, tmp_path / "merged", "it", CONFIG, torch.device("cpu"))
+    for name, array in (("indices", arrays["train/indices"]), ("assignment", arrays["train/assignment"])):
+        read = torch.cat([getattr(batch, name, getattr(batch.layout, name, None)) for batch, _, _ in generator.asked])
+        assert torch.equal(read[:18], torch.from_numpy(array.astype(int)).flatten(0, 1)), name
 
 
 def test_a_tokenizer_is_probed_at_the_width_of_its_encoder_not_of_its_latents(tmp_path, monkeypatch):

@@ -15,11 +15,11 @@ from experiments.data.digits import Digits
 from experiments.data.loading import ImageData
 from experiments.data.source import Draw
 from experiments.data.transforms import normalize
-from experiments.tokens.cache import CacheWriter, TokenCache, read_header
+from experiments.tokens.cache import TokenCache, read_header
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.writing import decode_row
 from tests.merging_tokenizer import write_merging_tokenizer
-from tests.tokens.made_caches import ABOUT, TOKENS, write_cache
+from tests.tokens.made_caches import MERGED, write_arrays, write_cache, write_merged_cache
 from tests.training.made_models import write_tokenizer
 from tokenizer.interfaces import TokenSpec
 
@@ -173,13 +173,10 @@ def test_all_views_of_a_row_are_decoded(command, exported, capsys, tmp_path):
 
 
 def test_cells_of_a_token_that_a_view_does_not_have_are_refused(tmp_path):
-    about = {**ABOUT, "tokens": {**TOKENS, "kind": "merged", "kept": [2, 4]}, "views": {**ABOUT["views"], "kept": [2, 4]}}
-    rows = {"indices": ("U8", (2, 4, 2)), "assignment": ("U8", (2, 4)), "labels": ("I32", ())}
-    arrays = {"indices": np.zeros((1, 2, 4, 2)), "assignment": np.array([[[0, 0, 1, 2], [0, 1, 2, 3]]]), "labels": np.zeros(1)}
-    with CacheWriter(tmp_path / "cache", {f"{split}/{name}": row for split in ("train", "val") for name, row in rows.items()}) as writer:
-        for name, array in arrays.items():
-            writer.append(f"train/{name}", array)
-        writer.finish(about)
+    arrays = write_merged_cache(tmp_path / "cache")
+    assert CachedTokens(str(tmp_path / "cache"), seed=0).train[0].layout.assignment.max() == 1
+    arrays["train/assignment"][0, 0, 3] = 2
+    write_arrays(tmp_path / "cache", arrays, MERGED)
     train = CachedTokens(str(tmp_path / "cache"), seed=0).train
     assert train.token_counts.tolist() == [2, 4]
     with pytest.raises(DataError, match="assigns cells to tokens up to 2"):
