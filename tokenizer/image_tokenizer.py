@@ -48,7 +48,13 @@ class ImageTokenizer(Pretrained):
         return output
 
     def decode_indices(self, indices: Tensor, layout: TokenLayout) -> Tensor:
-        """Images (B, 3, H, W), nominally in [-1, 1], for indices (B, N, G)."""
+        """Images (B, 3, H, W), nominally in [-1, 1], for indices (B, N, G).
+
+        Raises:
+            ValueError: merged tokens without an assignment.
+        """
+        if layout.kind == "merged" and layout.assignment is None:
+            raise ValueError("layout.assignment=None, expected the token of each cell: merged tokens cannot be decoded without it")
         return self.decode(self.quantizer.indices_to_latents(indices), layout).reconstruction
 
     def reset_parameters(self) -> None:
