@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from experiments.config.errors import ConfigError, config_errors
 from experiments.data.source import Example, ImageSource, Unreadable
+from experiments.evaluation.subjects import require_num_tokens
 from experiments.runs.models import digest_of, load_tokenizer
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch, TokenSpec
@@ -17,15 +18,19 @@ class OnlineTokens(ImageSource):
         images: source of the images.
         tokenizer: folder of the tokenizer.
         weights: which weights of a run folder.
+        num_tokens: number of tokens that the encoder keeps; None for its own number.
     """
 
-    def __init__(self, images: ImageSource, tokenizer: str, weights: Literal["ema", "raw"], num_classes: int) -> None:
+    def __init__(
+        self, images: ImageSource, tokenizer: str, weights: Literal["ema", "raw"], num_classes: int, num_tokens: int | None = None
+    ) -> None:
         """
         Args:
             images: source of the images.
             tokenizer: a run folder, or a folder written by `python -m experiments.export`.
             weights: the averaged or the trained weights of a run folder.
             num_classes: number of classes of the images, which the configuration needs before they are read; 0 without labels.
+            num_tokens: number of tokens that the encoder keeps; None for its own number.
 
         Raises:
             ConfigError: the images have another number of classes.
@@ -37,6 +42,7 @@ class OnlineTokens(ImageSource):
         self.images = images
         self.tokenizer = tokenizer
         self.weights = weights
+        self.num_tokens = num_tokens
         self.image_size = images.image_size
         self.classes = images.classes
         self.train = images.train
@@ -59,11 +65,18 @@ class OnlineTokens(ImageSource):
         """The tokenizer, in eval mode on the CPU."""
         return load_tokenizer(self.tokenizer, self.weights, "data.tokenizer")[0]
 
-    @property
+    @cached_property
     def tokens(self) -> TokenSpec:
-        """Sizes of the tokens of one image."""
+        """Sizes of the tokens of one image.
+
+        Raises:
+            ConfigError: the image size does not fit, or the encoder cannot keep `num_tokens`.
+        """
+        counts = [] if self.num_tokens is None else [self.num_tokens]
         with config_errors("data.tokenizer"):
-            return self.encoder.tokens(self.image_size, len(self.classes or []))
+            tokens = self.encoder.tokens(self.image_size, len(self.classes or []), counts)
+        require_num_tokens(self.encoder, self.image_size, counts, "data.num_tokens")
+        return tokens
 
     @cached_property
     def made_with(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class GeneratorTask(ClockedTask):
     """
 
     encoder: Frozen | None
+    num_tokens: int | None
     source: CachedTokens | OnlineTokens
     config: Mapping[str, Any]
     preview: SamplePreview | None
@@ -77,9 +78,9 @@ class GeneratorTask(ClockedTask):
         self.encoder = None
         self._parts = []
 
-    def encode_with(self, tokenizer: ImageTokenizer) -> None:
+    def encode_with(self, tokenizer: ImageTokenizer, num_tokens: int | None = None) -> None:
         """Encode batches of images with a trained tokenizer; it is not trained, averaged or saved."""
-        self.encoder = Frozen(tokenizer)
+        self.encoder, self.num_tokens = Frozen(tokenizer), num_tokens
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimizer."""
@@ -114,13 +115,14 @@ class GeneratorTask(ClockedTask):
         if self.encoder is None:
             raise ConfigError("data", reason="it has images and no tokenizer", expected="data=indices or data=online")
         with full_precision(self.device):
-            output, layout = self.encoder.network.encode(normalize(batch.images.to(self.device)))  # type: ignore[operator]
+            images = normalize(batch.images.to(self.device))
+            output, layout = self.encoder.network.encode(images, self.num_tokens)  # type: ignore[operator]
         return TokenBatch(output.indices, batch.labels, layout, batch.keys)
 
     def prepare(self, config: Mapping[str, Any], source: CachedTokens | OnlineTokens) -> None:
         """Set the tokenizer that encodes the data, and the one that decodes samples."""
         if isinstance(source, OnlineTokens):
-            self.encode_with(source.encoder)
+            self.encode_with(source.encoder, source.num_tokens)
         if config["compile"]:
             self.generator.blocks.compile_each()
         recompute_activations(self.generator, config["recompute"])

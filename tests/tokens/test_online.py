@@ -3,13 +3,22 @@
 import pytest
 import torch
 
+from experiments import tokenize
+from experiments.config import packages
 from experiments.config.arguments import check_tree
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError, DataError
 from experiments.data.digits import Digits
 from experiments.data.files import check_data
 from experiments.data.loading import ImageData
+from experiments.runs.build import build
+from experiments.tokens.cached import CachedTokens
 from experiments.tokens.online import OnlineTokens
+from experiments.training.loop import unbuilt_task
+from experiments.training.preparation import check_sizes
+from tests.merging_tokenizer import write_merging_tokenizer
+from tests.training.made_models import GENERATOR
+from tokenizer.interfaces import TokenSpec
 
 
 def test_batches_are_those_of_the_wrapped_source():
@@ -40,3 +49,36 @@ def test_the_images_are_configured_like_any_data():
     with pytest.raises(DataError) as caught:
         check_data(data)
     assert (caught.value.path, caught.value.key) == ("/nowhere", "data.images.root")
+
+
+@pytest.fixture
+def merging(tmp_path, monkeypatch):
+    """Overrides of a generator that trains on images whose tokens are merged."""
+    monkeypatch.setattr(packages, "_plugins", {"tests": None})
+    write_merging_tokenizer(tmp_path / "merging")
+    online = ["data=online", "data@data.images=digits", f"data.tokenizer={tmp_path / 'merging'}", "data.num_classes=10"]
+    return [*GENERATOR, *online]
+
+
+@pytest.mark.parametrize(("words", "kept"), [([], 8), (["data.num_tokens=4"], 4)])
+def test_images_are_encoded_with_the_number_of_tokens_of_the_data_as_in_a_cache(merging, words, kept, tmp_path):
+    config = compose("train", [*merging, *words]).config
+    source = build(config["data"])
+    check_sizes(config, source)
+    assert source.tokens == TokenSpec(16, 2, kept, (4, 4), "merged", 10, (kept,))
+    task = unbuilt_task(config)
+    task.encode_with(source.encoder, source.num_tokens)
+    batch = task.as_tokens(next(iter(ImageData(source, 50, seed=0).val_dataloader())))
+    fixed = [f"tokenizer={tmp_path / 'merging'}", "data=digits", "image_size=32", "workers=0", f"output={tmp_path / 'cache'}"]
+    assert tokenize.run(compose("tokenize", [*fixed, *(word.removeprefix("data.") for word in words)])) == 0
+    cached = next(iter(ImageData(CachedTokens(str(tmp_path / "cache"), 0), 50, seed=0).val_dataloader()))
+    assert batch.indices.shape == (50, kept, 2)
+    for ours, theirs in zip(*((each.indices, each.layout.assignment, each.layout.token_sizes) for each in (batch, cached)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_number_of_tokens_that_cannot_be_kept_is_refused_before_training(merging):
+    config = compose("train", [*merging, "data.num_tokens=17"]).config
+    with pytest.raises(ConfigError) as caught:
+        check_sizes(config, build(config["data"]))
+    assert (caught.value.key, caught.value.value) == ("data.num_tokens", 17)
