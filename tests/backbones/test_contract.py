@@ -57,6 +57,7 @@ def test_shapes_follow_from_the_image_and_the_latent_width(name):
         num_tokens = encoder.num_tokens(out.layout.grid)
         assert out.latents.shape == (batch, num_tokens, encoder.latent_dim)
         assert out.features["tokens"].shape[:2] == (batch, num_tokens)
+        assert torch.equal(encoder(images, num_tokens).latents, out.latents)
         assert decoder(out.latents, out.layout).reconstruction.shape == images.shape
     assert encoder.latent_dim == decoder.latent_dim == config(name)["encoder"]["latent_dim"]
 
