@@ -80,7 +80,7 @@ def merging_tokenizer(width: int = 8) -> ImageTokenizer:
 
 
 def write_merging_tokenizer(folder: Path, image_size: int = 32) -> ImageTokenizer:
-    """Export it. To load it, `tests` must be an allowed package: fixture `merging_plugin`."""
+    """Export it. To load it, `tests` must be an allowed package."""
     model = merging_tokenizer()
     model.save_pretrained(folder, {"image_size": image_size, "tokens": vars(model.tokens(image_size)), "classes": None})
     return model

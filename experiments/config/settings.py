@@ -58,6 +58,7 @@ class TrainSettings(GroupSettings):
     logger: Node | None = None
     discriminator_start: Any = None  # updates or a share of them: experiments.training.schedules
     discriminator_learning_rate: NotNegative | None = None
+    num_tokens: Positive | None = None
     tokenizer: str | None = None
     compile: bool = False
     recompute: bool = False

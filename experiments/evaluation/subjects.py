@@ -104,6 +104,6 @@ def require_num_tokens(model: ImageTokenizer, image_size: int, num_tokens: Seque
     for count in num_tokens:
         image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
         try:
-            model.encode(image, count)
+            model.encoder(image, count)
         except ValueError as error:
             raise ConfigError(key, count, reason=str(error)) from error

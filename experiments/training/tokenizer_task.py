@@ -18,7 +18,7 @@ from experiments.data.transforms import normalize
 from experiments.evaluation.cards import describe_losses
 from experiments.evaluation.figures import comparison
 from experiments.evaluation.reconstruction import Evaluation, evaluate
-from experiments.evaluation.subjects import TokenizerSubject, make_subject
+from experiments.evaluation.subjects import TokenizerSubject, make_subject, require_num_tokens
 from experiments.training.balance import adaptive_weight, detached_image, image_grad, last_layer_norms
 from experiments.training.clock import ClockedTask
 from experiments.training.ema import ExponentialMovingAverage
@@ -54,6 +54,7 @@ class TokenizerTask(ClockedTask):
         discriminator_start: float,
         ema_decay: float,
         seed: int,
+        num_tokens: int | None,
     ) -> None:
         """
         Args:
@@ -67,6 +68,7 @@ class TokenizerTask(ClockedTask):
             discriminator_start: first update with adversarial losses; a fraction, or a whole number of updates.
             ema_decay: decay of the averaged weights.
             seed: seed of initial weights and of all noise inside a step.
+            num_tokens: number of tokens that the encoder keeps, in training and validation; None for its own number.
 
         Raises:
             ConfigError: a length that is neither a fraction nor a number of updates, or a discriminator without a loss.
@@ -79,6 +81,7 @@ class TokenizerTask(ClockedTask):
         if discriminator is not None:
             objective.require_discriminator_loss()
         self.finite = FiniteCheck(tuple(objective.weights))
+        self.num_tokens = num_tokens
         self.discriminator_from = in_updates(discriminator_start, updates, "discriminator_start")
         self._parts, self._diagnostics = [], {}
 
@@ -115,13 +118,18 @@ class TokenizerTask(ClockedTask):
         return self.tokenizer
 
     @property
+    def counts(self) -> list[int]:
+        """Numbers of tokens that images are encoded with; empty for the encoder's own number."""
+        return [] if self.num_tokens is None else [self.num_tokens]
+
+    @property
     def average_tokenizer(self) -> ImageTokenizer:
         """The tokenizer of the averaged weights, in eval mode."""
         return cast(ImageTokenizer, self.average.module)
 
     def _generator_backward(self, images: Tensor, adversarial: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of the tokenizer: those of the image's losses are summed at the image, and one backward pass continues from there."""
-        output: TokenizerOutput = self.tokenizer(images, taps=self.objective.taps)
+        output: TokenizerOutput = self.tokenizer(images, self.num_tokens, self.objective.taps)
         reconstruction = output.decoder.reconstruction
         detached = detached_image(reconstruction)
         terms = self.objective.image_terms(detached, images)
@@ -184,15 +192,17 @@ class TokenizerTask(ClockedTask):
         for name in self.objective.adversarial_terms if self.discriminator is None else ():
             if self.objective.weights[name] and name != "discriminator":
                 log.info("loss.weights.%s has no effect: there is no discriminator", name)
+        require_num_tokens(self.tokenizer, source.image_size, self.counts, "num_tokens")
         self.source = source
         losses, seed = describe_losses(config["task"]), config["seed"]
-        average = make_subject("val", self.average_tokenizer, source, seed, "ema", losses)
-        trained = make_subject("val_raw", self.tokenizer, source, seed, "raw", losses, cache=average.metrics.cache)
+        average = make_subject("val", self.average_tokenizer, source, seed, "ema", losses, num_tokens=self.num_tokens)
+        cache = average.metrics.cache
+        trained = make_subject("val_raw", self.tokenizer, source, seed, "raw", losses, cache, self.num_tokens)
         self.subjects = [average, trained]
 
     def describe(self) -> dict[str, Any]:
         """Tokens and names of the classes, for generators."""
-        tokens = self.tokenizer.tokens(self.source.image_size, len(self.source.classes or []))
+        tokens = self.tokenizer.tokens(self.source.image_size, len(self.source.classes or []), self.counts)
         return {"tokens": asdict(tokens), "classes": self.source.classes}
 
     def summarize(self) -> None:

@@ -14,7 +14,7 @@ from experiments.data.loading import ImageData
 from experiments.runs.build import build
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.online import OnlineTokens
-from experiments.training.loop import unbuilt_task
+from experiments.training.loop import make_task
 from experiments.training.preparation import check_sizes
 from tests.merging_tokenizer import write_merging_tokenizer
 from tests.training.made_models import GENERATOR
@@ -66,7 +66,7 @@ def test_images_are_encoded_with_the_number_of_tokens_of_the_data_as_in_a_cache(
     source = build(config["data"])
     check_sizes(config, source)
     assert source.tokens == TokenSpec(16, 2, kept, (4, 4), "merged", 10, (kept,))
-    task = unbuilt_task(config)
+    task = make_task(config)
     task.encode_with(source.encoder, source.num_tokens)
     batch = task.as_tokens(next(iter(ImageData(source, 50, seed=0).val_dataloader())))
     fixed = [f"tokenizer={tmp_path / 'merging'}", "data=digits", "image_size=32", "workers=0", f"output={tmp_path / 'cache'}"]
