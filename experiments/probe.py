@@ -5,8 +5,8 @@ from pathlib import Path
 
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
-from experiments.config.overrides import for_children
-from experiments.probing.candidates import check_groups, find_locations
+from experiments.probing.candidates import find_locations, load_candidate
+from experiments.probing.generators import check_groups
 
 log = logging.getLogger("experiments.probe")  # __name__ is __main__ here
 
@@ -23,26 +23,29 @@ def run(composition: Composition) -> int:
     check_groups(config["training"]["groups"], composition.draft.folders)
     locations = find_locations(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments.probing.report import line, make_report, write
+    from experiments.probing.results import read_result
     from experiments.probing.study import Study
     from experiments.reports.terminal import show_report
     from experiments.runs.devices import choose_device
     from experiments.runs.terminal import print_line
 
-    device = choose_device(config["device"])
-    study = Study(
-        config, str(composition.choices["protocol"]), str(composition.choices["trainer"]), device, for_children(composition.overrides)
-    )
-    prepared = study.prepare(locations)
+    study = Study(composition, choose_device(config["device"]))
+    candidates = [load_candidate(location) for location in locations]
     results = []
-    for candidate, training, cache in prepared:
-        results.append(study.probe(candidate, training, cache))
-        print_line(line(results[-1]))
-    folder = study.folder / study.name(prepared)
+    with study.lock(candidates):
+        for candidate, training, cache in study.prepare(candidates):
+            study.probe(candidate, training, cache)
+            results.append(read_result(study.result_file(candidate.location), candidate.location))
+            print_line(line(results[-1]))
+    folder = study.folder / study.name(candidates)
     report = make_report(results, study.protocol, config["seed"])
-    write(results, report, study.protocol, folder)
+    write(results, report, folder)
     show_report(report)
     log.info("report in %s", folder)
-    return int(any(result.failed for result in results))
+    failed = [result for result in results if result.failed]
+    for result in failed:
+        log.warning("%s failed: %s", result.location.name, result.failed)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

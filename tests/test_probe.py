@@ -11,6 +11,7 @@ from experiments import probe
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.packages import ROOT
+from experiments.evaluation.protocol import protocol_id, result_folder
 from experiments.probing import study
 from experiments.runs.folder import RunFolder
 from experiments.training.loop import train
@@ -37,6 +38,12 @@ def words_for(tokenizers: list[Path], *more: str) -> list[str]:
     return [f"tokenizer=[{listed}]", f"runs_folder={tokenizers[0].parent.parent}", *QUICK, *more]
 
 
+def files_of_work(runs: Path) -> dict[Path, int]:
+    """When each file was written, but for those of reports and of results that are put together from stored ones."""
+    again = {path.parent for pattern in ("probes/*/report.md", "*/*/evaluations/probe-*/result.json") for path in runs.glob(pattern)}
+    return {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and path.parent not in again}
+
+
 @pytest.mark.slow
 def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("TESSERA_WEIGHTS", str(tmp_path))
@@ -45,23 +52,30 @@ def test_two_tokenizers_are_probed_once_and_a_second_call_only_prints(tokenizers
     printed = capsys.readouterr().out
     for tokenizer in tokenizers:
         assert sum(line.startswith(f"tok/{tokenizer.name}: ") for line in printed.splitlines()) == 1
-    (report,) = runs.glob("probes/*/results.json")
-    found = json.loads(report.read_text())["tokenizers"]
-    assert sorted(found) == [f"tok/{tokenizer.name}" for tokenizer in tokenizers]
+    (report,) = runs.glob("probes/*/report.md")
+    folder = result_folder(compose("probe", words_for(tokenizers)).config, "small")
+    found = [json.loads((tokenizer / "evaluations" / folder / "result.json").read_text()) for tokenizer in tokenizers]
+    protocol = protocol_id(compose("probe", words_for(tokenizers)).config, "small")
     expected = {"val/psnr", "probe/nll", "probe/bits_per_pixel", "probe/frechet_digits", "probe/class_accuracy", "probe/guidance"}
-    for each in found.values():
+    for each in found:
+        assert (each["state"], each["protocol"]) == ("done", protocol)
+        assert {key for key, card in each["cards"].items() if card.get("protocol") == protocol} == {
+            key for key in each["cards"] if key.startswith("probe/")
+        }
+        assert each["cards"]["probe/nll"]["subject"] == each["cards"]["probe/frechet_digits"]["subject"] == "raw"
+        assert each["seconds"] > 0
         assert expected | {"probe/acc1", "probe/tokenizer_acc1"} <= set(each["metrics"])
         assert set(each["cards"]) == set(each["metrics"])
         assert "probe/gfid" in each["skipped"]
-        assert [tried["n"] for tried in each["guidance_tries"]] == [12] * (len(each["guidance_tries"]) - 1) + [24]
+        assert [trial["n"] for trial in each["guidance_trials"]] == [12] * (len(each["guidance_trials"]) - 1) + [24]
     generators = [RunFolder(path) for path in runs.glob("ar/*")]
     assert [run.state for run in generators] == ["done", "done"]
-    assert {path.name for path in report.parent.iterdir()} == {"report.md", "report.csv", "results.json", "plot.png"}
-    files = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
+    assert {path.name for path in report.parent.iterdir()} == {"report.md", "report.csv", "plot.png"}
+    files = files_of_work(runs)
     monkeypatch.setattr(study, "run_training", lambda *given: pytest.fail("it trained again"))
     assert probe.run(compose("probe", words_for(tokenizers))) == 0
     assert capsys.readouterr().out == printed
-    assert files == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and report.parent not in path.parents}
+    assert files == files_of_work(runs)
     _a_failed_training_is_named_and_the_others_continue(tokenizers, monkeypatch, capsys)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from experiments.runs.losses import GROUPS, counted_weights
 
-NOT_COMPARED = ("seed", "code_version", "losses")  # a table about losses compares runs that differ in them
+# A table about losses compares runs that differ in them, one about generators compares protocols.
+NOT_COMPARED = ("seed", "code_version", "losses", "protocol")
 
 
 @functools.cache
@@ -53,6 +54,7 @@ class Card:
     guidance: float | str | None  # scale, or a text with scale, schedule and sampling; None for reconstructions
     losses: str | None  # losses that trained the model, see `describe_losses`; None if that is not known
     seed: int  # of the run
+    protocol: str | None = None  # of a probe, see `experiments.evaluation.protocol`; None for other numbers
     code_version: str = field(default_factory=code_version)
     num_tokens: int | None = None  # number of tokens that the encoder was asked to keep; None for its own number
 
@@ -78,7 +80,7 @@ def describe_losses(task: Mapping[str, Any]) -> str | None:
 
 
 def comparable(one: Card | Mapping[str, Any], other: Card | Mapping[str, Any]) -> list[str]:
-    """Names of the fields that differ, apart from seed and code version; empty if the two numbers may be compared."""
+    """Names of the fields that differ, apart from `NOT_COMPARED`; empty if the two numbers may be compared."""
     first, second = (card.to_dict() if isinstance(card, Card) else card for card in (one, other))
     names = [*first, *(name for name in second if name not in first)]
     absent = object()

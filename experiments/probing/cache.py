@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ VERSION = 4  # of the files and of the computation; results in older files are c
 
 
 class ResultCache:
-    """Results in JSON files, `<stage>/<hash of its inputs>.json`, each with the inputs themselves."""
+    """Results in JSON files, `<stage>/<hash of its inputs>.json`, each with the inputs themselves.
+
+    Attributes:
+        folder: of the files.
+        seconds: durations of the computations of all results that were asked for, by file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds: dict[Path, float] = {}
 
     def get(self, stage: str, inputs: Mapping[str, Any], compute: Callable[[], Results]) -> Results:
         """The results of a stage: from its file, or computed and written.
@@ -34,9 +41,13 @@ class ResultCache:
         if file.is_file():
             cached = json.loads(file.read_text())
             if not computable(cached):
+                self.seconds[file] = cached.get("seconds", 0.0)  # older files have none
                 return Results(cached["values"], cached["cards"], skipped_of(cached))
+        started = time.monotonic()
         results = compute()
+        self.seconds[file] = time.monotonic() - started
         cached = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": plain(results.skipped)}
+        cached["seconds"] = self.seconds[file]
         write_text(file, json.dumps(cached, indent=2, allow_nan=False) + "\n")
         return results
 

@@ -1,13 +1,10 @@
 """The tokenizers of a probe, checked before anything is trained: first without torch, then with their weights and their data."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.config.errors import ConfigError, TesseraError, spelled
-from experiments.config.files import ConfigFolders
-from experiments.config.overrides import check_choice
+from experiments.config.errors import ConfigError, TesseraError
 from experiments.data.files import check_data, check_images
 from experiments.runs.model_folder import ModelFolder
 
@@ -137,48 +134,3 @@ def load_candidate(location: TokenizerLocation) -> Candidate:
         reason = f"its data has {len(source.train)} training and {len(source.val)} evaluation images"
         raise ConfigError("tokenizer", folder, reason=reason, expected="some of both", advice="change `data`")
     return Candidate(location, model, weights, digest_of(model), source, tokens)
-
-
-def check_groups(groups: Mapping[str, Any], folders: ConfigFolders) -> None:
-    """Refuse a choice of the training that its group does not have, before a tokenizer is loaded.
-
-    Args:
-        groups: choices by group, `training.groups` of a protocol.
-        folders: configuration files.
-    """
-    for mount, choice in groups.items():
-        try:
-            check_choice(mount, choice, folders)
-        except ConfigError as error:
-            raise error.changed(key=f"training.groups.{mount}") from None
-
-
-def training_overrides(candidate: Candidate, cache: Path, config: Mapping[str, Any], trainer: str) -> list[str]:
-    """Overrides of `experiments.train` for the generator of a candidate; apart from machine and data the same for all of them.
-
-    Args:
-        candidate: tokenizer whose tokens are learned.
-        cache: its token cache.
-        config: configuration of the probe.
-        trainer: chosen file of that group.
-    """
-    training = config["training"]
-    overrides = ["task=generator", "data=indices", f"trainer={trainer}", *_flat(training["groups"]), *_flat(training["settings"])]
-    overrides += [_override(f"trainer.{key}", value) for key, value in config["trainer"].items() if key != "_target_"]
-    overrides += [_override(key, config[key]) for key in ("seed", "workers", "runs_folder")]
-    return [*overrides, _override("data.file", str(cache)), _override("tokenizer", str(candidate.location.folder.resolve()))]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    overrides = []
-    for key, value in settings.items():
-        overrides += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [_override(prefix + key, value)]
-    return overrides
-
-
-def _override(key: str, value: Any) -> str:
-    """`key=value`; text in quotes, because a path may have characters with a meaning in Hydra's grammar."""
-    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return f"{key}={spelled(value)}"

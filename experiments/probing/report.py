@@ -1,18 +1,15 @@
 """The report of a probe: one line per tokenizer, and an unpublished table in the formats of `experiments.reports`."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from experiments.evaluation.metrics.codebook import CodebookUsage
 from experiments.evaluation.metrics.digits import ClassAccuracy, FrechetDigits
 from experiments.evaluation.metrics.frechet import GFID, RFID
 from experiments.evaluation.metrics.likelihood import NLL, LikelihoodBitsPerPixel
 from experiments.evaluation.metrics.reconstruction import PSNR
-from experiments.evaluation.results import plain
-from experiments.probing.study import ProbeResult
+from experiments.probing.results import ProbeResult
 from experiments.reports.cards import card_lines
 from experiments.reports.cells import MeasuredColumn, make_column
 from experiments.reports.formats import PLOT, comma_separated, markdown
@@ -69,12 +66,10 @@ def make_report(results: Sequence[ProbeResult], protocol: str, seed: int) -> Rep
     )
 
 
-def write(results: Sequence[ProbeResult], report: Report, protocol: str, folder: Path) -> None:
-    """Write report.md, report.csv with all numbers, results.json and the figure."""
+def write(results: Sequence[ProbeResult], report: Report, folder: Path) -> None:
+    """Write report.md, report.csv with all numbers, and the figure."""
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.csv", comma_separated(_with_all_numbers(results, report)))
-    content = {result.location.name: _plain(result) for result in results}
-    write_text(folder / "results.json", json.dumps({"protocol": protocol, "tokenizers": content}, indent=2, allow_nan=False) + "\n")
     if report.plot:
         draw(report, folder / PLOT)
 
@@ -122,17 +117,3 @@ def _with_all_numbers(results: Sequence[ProbeResult], report: Report) -> Report:
         labels=[[result.location.name, str(result.location.folder), result.tokens, result.failed] for result in results],
         metrics=[_column(column, report.rows) for column in _columns(keys)],
     )
-
-
-def _plain(result: ProbeResult) -> dict[str, Any]:
-    results = result.results
-    return {
-        "folder": str(result.location.folder),
-        "tokens": result.tokens,
-        "state": "failed" if result.failed else "done",
-        "failed": result.failed,
-        "metrics": results.values,
-        "cards": results.cards,
-        "skipped": plain(results.skipped),
-        "guidance_tries": [asdict(trial) for trial in result.trials],
-    }

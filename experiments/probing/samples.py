@@ -38,7 +38,7 @@ class Sampler:
         candidate: tokenizer that decodes.
         generator: on the device, in eval mode.
         digest: digest of its weights.
-        subject: description of the generator for the cards.
+        subject: its weights, ema or raw, for the cards.
         config: configuration of the probe.
         device: device of the generator.
         cache: stores every trial.

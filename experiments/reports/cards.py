@@ -42,12 +42,11 @@ def card_lines(rows: list[MeasuredRow], columns: list[Column]) -> list[str]:
         spread = [name for name in fields if len(_by_value(cards, name)) > 1]
         differing[label] = "; ".join(f"{name} differs: {_rows_by_value(cards, name)}" for name in spread)
     lines += [*_grouped(own), *_grouped(differing)]
-    for name, title in (("losses", "Losses"), ("seed", "Seeds"), ("code_version", "Code")):
-        values = list(_by_value(every, name))
-        if values == ["None"]:
-            continue
+    for name, title in (("losses", "Losses"), ("protocol", "Protocol"), ("seed", "Seeds"), ("code_version", "Code")):
+        known = [carded for carded in every if carded.card.get(name) is not None]  # numbers of a probe have no losses, others no protocol
+        values = list(_by_value(known, name))
         agreed = name == "seed" or len(values) == 1
-        lines.append(f"{title}: {', '.join(values) if agreed else _rows_by_value(every, name)}")
+        lines += [f"{title}: {', '.join(values) if agreed else _rows_by_value(known, name)}"] if values else []
     return lines
 
 

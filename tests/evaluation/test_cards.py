@@ -15,14 +15,15 @@ def make_card(**changes):
     return Card(**(fields | changes))
 
 
-def test_cards_that_differ_in_seed_losses_and_code_version_only_are_comparable():
-    one, other = make_card(seed=0, losses="reconstruction 1", code_version="a"), make_card(seed=1, losses=None, code_version="b")
+def test_cards_that_differ_in_what_tables_study_and_in_the_code_only_are_comparable():
+    one = make_card(seed=0, losses="reconstruction 1", code_version="a", protocol="small 1a2b3c")
+    other = make_card(seed=1, losses=None, code_version="b", protocol="gigatok 4d5e6f")
     assert comparable(one, other) == []
 
 
 def test_every_other_field_makes_two_numbers_incomparable_and_is_named():
     for field in dataclasses.fields(Card):
-        if field.name not in ("seed", "code_version", "losses"):
+        if field.name not in ("seed", "code_version", "losses", "protocol"):
             assert comparable(make_card(), make_card(**{field.name: "another"})) == [field.name]
 
 
@@ -37,6 +38,12 @@ def test_a_field_that_an_older_card_lacks_makes_it_incomparable():
     del older["guidance"]
     assert comparable(older, make_card()) == ["guidance"]
     assert comparable(make_card(), older) == ["guidance"]
+
+
+def test_a_card_without_a_protocol_reads_as_that_of_a_number_of_no_probe():
+    older = make_card().to_dict()
+    del older["protocol"]
+    assert comparable(older, make_card()) == []
 
 
 def test_the_code_version_is_a_commit_inside_a_checkout_and_never_empty():

@@ -5,11 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.config.compose import CONF, compose
 from experiments.config.errors import ConfigError
-from experiments.config.files import ConfigFolders, read_yaml
-from experiments.probing.candidates import Candidate, check_groups, find_locations, training_overrides
-from tests.tokens.made_caches import write_cache
+from experiments.probing.candidates import find_locations
 
 DATA = {"_target_": "experiments.data.digits.Digits", "image_size": 16}
 
@@ -73,30 +70,3 @@ def test_every_folder_that_cannot_be_probed_is_named_with_its_reason(tmp_path):
         find_locations([good, f"{good}/"], None, 16, 0)
     with pytest.raises(ConfigError, match="expected a run or exported folder"):
         find_locations([], None, 16, 0)
-
-
-@pytest.mark.parametrize("protocol", sorted(path.stem for path in (CONF / "protocol").glob("*.yaml")))
-def test_the_training_of_a_protocol_is_one_that_experiments_train_accepts(protocol, tmp_path):
-    """The folder's name has signs that mean something to Hydra."""
-    folder = tmp_path / "it's (a) run,=1"
-    run_of(folder)
-    write_cache(folder / "tokens")
-    (location,) = find_locations(str(folder), DATA, 16, 0)
-    settings = compose("probe", ["tokenizer=nothing", "image_size=16", f"protocol={protocol}", "seed=5"]).config
-    candidate = Candidate(location, None, "ema", "", None, None)
-    composition = compose("train", training_overrides(candidate, folder / "tokens", settings, "auto"))
-    config, training = composition.config, settings["training"]
-    assert {group: composition.choices[group] for group in training["groups"]} == training["groups"]
-    assert all(config[key] == value for key, value in training["settings"].items() if not isinstance(value, dict))
-    assert all(config["generator"][key] == value for key, value in training["settings"].get("generator", {}).items())
-    size = read_yaml(CONF / "transformer" / f"{training['groups']['transformer@generator_size']}.yaml")
-    assert {key: config["task"]["generator"][key] for key in ("width", "depth", "attention_heads")} == size
-    assert (config["seed"], config["tokenizer"], config["data"]["file"]) == (5, str(folder), str(folder / "tokens"))
-
-
-@pytest.mark.parametrize(("mount", "choice", "near"), [("transformer@generator_size", "xxxl", "xxl"), ("generator", "art", "ar")])
-def test_a_choice_that_a_group_of_the_training_does_not_have_is_refused(mount, choice, near):
-    with pytest.raises(ConfigError) as caught:
-        check_groups({"head": "depth", mount: choice}, ConfigFolders(CONF))
-    assert (caught.value.key, caught.value.value, caught.value.nearest) == (f"training.groups.{mount}", choice, near)
-    check_groups({"generator": "ar", "transformer@generator_size": "xxl"}, ConfigFolders(CONF))

@@ -11,7 +11,7 @@ from experiments.evaluation.guidance import Trial
 from experiments.evaluation.results import Results, Skipped
 from experiments.probing.candidates import TokenizerLocation
 from experiments.probing.report import line, make_report, plane, write
-from experiments.probing.study import ProbeResult
+from experiments.probing.results import ProbeResult, read_result
 from experiments.reports.formats import markdown
 
 
@@ -80,7 +80,7 @@ def test_the_plane_prefers_numbers_that_all_tokenizers_have():
 def test_the_files_of_a_report_have_every_number_and_every_trial(tmp_path):
     results = [probed("a", bits=0.25, psnr=20.0, rate=4.0), probed("b|c", bits=0.125, psnr=19.0, failed="why")]
     results[0].trials = [Trial(2.0, 30, 1.5), Trial(2.0, 100, 1.25)]
-    write(results, report(*results), "small abc", tmp_path)
+    write(results, report(*results), tmp_path)
     table = list(csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text())))
     assert [row["bits / pixel measured"] for row in table] == ["0.25", "0.125"]
     assert [row["val/bits_per_token measured"] for row in table] == ["4", ""]
@@ -92,12 +92,22 @@ def test_the_files_of_a_report_have_every_number_and_every_trial(tmp_path):
     assert "| a | 16 x 1 of 256 | **20** | 0.2500 | a: done |" in text
     assert "| a | 2 | 30 | 1.5 |" in text
     assert "b\\|c" in text
-    stored = json.loads((tmp_path / "results.json").read_text())
-    assert stored["protocol"] == "small abc"
-    assert stored["tokenizers"]["a"]["guidance_tries"][1] == {"scale": 2.0, "n": 100, "score": 1.25}
-    assert stored["tokenizers"]["b|c"]["state"] == "failed"
     with Image.open(tmp_path / "plot.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_results_of_a_tokenizer_come_back_from_their_file_with_the_protocol_on_the_cards_of_the_probe(tmp_path):
+    result = probed("a", bits=0.25, psnr=20.0, failed="why", skipped={"probe/gfid": Skipped("no weights", "inception")})
+    result.trials = [Trial(2.0, 30, 1.5), Trial(2.0, 100, 1.25)]
+    result.write(tmp_path / "result.json", "small abc", 7.5, {"folder": "runs/a", "weights": "123"})
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert (stored["state"], stored["error"], stored["protocol"], stored["seconds"]) == ("failed", "why", "small abc", 7.5)
+    assert stored["guidance_trials"][1] == {"scale": 2.0, "n": 100, "score": 1.25}
+    found = read_result(tmp_path / "result.json", result.location)
+    assert found.results.cards.pop("probe/bits_per_pixel")["protocol"] == "small abc"
+    assert "protocol" not in found.results.cards["val/psnr"]
+    del result.results.cards["probe/bits_per_pixel"]
+    assert found == result
 
 
 def test_axes_of_the_plane_point_to_the_better_end(monkeypatch, tmp_path):
@@ -110,13 +120,13 @@ def test_axes_of_the_plane_point_to_the_better_end(monkeypatch, tmp_path):
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", remember)
     results = [probed("a", bits=0.25, psnr=20.0), probed("b", bits=0.125, psnr=19.0)]
-    write(results, report(*results), "small abc", tmp_path)
+    write(results, report(*results), tmp_path)
     assert axes == {"x": False, "y": True, "label": "bits / pixel, lower is better", "points": 2}
 
 
 def test_a_report_without_numbers_is_one_too(tmp_path):
     failed = probed("a", failed="why")
-    write([failed], report(failed), "small abc", tmp_path)
+    write([failed], report(failed), tmp_path)
     assert "a, seed 0, failed: why (runs/a)" in (tmp_path / "report.md").read_text()
     assert not (tmp_path / "plot.png").exists()
 
