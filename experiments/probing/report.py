@@ -4,11 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.evaluation.metrics.codebook import CodebookUsage
-from experiments.evaluation.metrics.digits import ClassAccuracy, FrechetDigits
-from experiments.evaluation.metrics.frechet import GFID, RFID
-from experiments.evaluation.metrics.likelihood import NLL, LikelihoodBitsPerPixel
-from experiments.evaluation.metrics.reconstruction import PSNR
 from experiments.probing.results import ProbeResult
 from experiments.reports.cards import card_lines
 from experiments.reports.cells import MeasuredColumn, make_column
@@ -17,18 +12,15 @@ from experiments.reports.measured import MeasuredRow, Run
 from experiments.reports.plots import draw
 from experiments.reports.remarks import run_remarks
 from experiments.reports.report import Report, TextTable
+from experiments.tables.columns import Column, known_columns
 from experiments.tables.plot import Plot
-from experiments.tables.sweep_file import Column, Row
+from experiments.tables.sweep_file import Row
 from tokenizer.files import write_text
 
 DIGITS = 4
-COLUMNS = (
-    *(Column.of_metric(metric, "val") for metric in (RFID, PSNR, CodebookUsage)),
-    *(Column.of_metric(metric, "probe") for metric in (NLL, LikelihoodBitsPerPixel, GFID, FrechetDigits, ClassAccuracy)),
-    Column(key="probe/guidance", label="scale"),
-    Column(key="probe/acc1", label="AR top-1", unit="%", better="higher"),
-    Column(key="probe/tokenizer_acc1", label="tokenizer top-1", unit="%", better="higher"),
-)
+RECONSTRUCTIONS = ("rfid", "psnr", "codebook_usage")
+GENERATIONS = ("nll", "bits_per_pixel", "gfid", "frechet_digits", "class_accuracy", "guidance", "acc1", "tokenizer_acc1")
+COLUMNS = [known_columns()[key] for key in (*(f"val/{name}" for name in RECONSTRUCTIONS), *(f"probe/{name}" for name in GENERATIONS))]
 # Axes of the figure: the first of each that most tokenizers have.
 RECONSTRUCTION = ("val/rfid", "val/psnr")
 GENERATION = ("probe/gfid", "probe/frechet_digits", "probe/bits_per_pixel")

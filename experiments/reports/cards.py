@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.evaluation.cards import NOT_COMPARED
 from experiments.reports.measured import MeasuredRow
-from experiments.tables.sweep_file import Column
+from experiments.tables.columns import Column
 
 # Fields that usually agree in all metrics; the others describe how one metric is computed.
 OF_ALL = ("image_size", "n", "reference", "transform", "subject", "dtype", "guidance")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from experiments.evaluation.cards import comparable
 from experiments.reports.measured import Mean, MeasuredRow
+from experiments.tables.columns import BITS_PER_TOKEN, Column
 from experiments.tables.fields import number
-from experiments.tables.sweep_file import BITS_PER_TOKEN, Column
 
 MISPRINT = "†"
 DIGITS = 3  # significant digits of a measured number, at least

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
-from experiments.config.compose import compose
+from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError
 from experiments.config.packages import CONF
 from experiments.evaluation.results import Skipped, skipped_of
 from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
 from experiments.tables.fields import number
+from experiments.tables.measurements import Measurement, evaluation, measurements
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile
 from tokenizer.weights import FILES, MissingWeightsError
 
@@ -28,11 +29,11 @@ class Run:
         seed: run seed.
         folder: run folder.
         state: done, running, interrupted or failed.
-        metrics: numbers by key; `val_NAME/rfid` is of the extra evaluation NAME.
+        metrics: numbers by key; `val_NAME/rfid` is of the evaluation NAME, `probe_NAME/gfid` of the probe NAME.
         cards: of the metrics.
         skipped: why a metric is missing, by its key.
         error: of a failed run.
-        failed: errors of evaluations that failed, by their names.
+        failed: errors of evaluations and probes that failed, by their titles.
     """
 
     seed: int
@@ -46,8 +47,8 @@ class Run:
 
     @property
     def description(self) -> str:
-        """The state, with the evaluations that failed."""
-        return ", ".join([self.state, *(f"evaluation {name} failed" for name in self.failed)])
+        """The state, with the evaluations and probes that failed."""
+        return ", ".join([self.state, *(f"{title} failed" for title in self.failed)])
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,12 @@ def measure(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], conf
     """
     folders = runs_by_config(runs_folder(overrides, config_dir))
     trained = {folder.config["seed"] for folder in folders.values()}  # composing a row takes time, so not for other seeds
-    for row in sweep.runs:
-        sweep.training_overrides(row, scale, 0, overrides)  # an override that a row studies is an error even if nothing was run
+    for row in sweep.runs:  # an override that a row studies, and a probe without a protocol, is an error even if nothing was run
+        sweep.training_overrides(row, scale, 0, overrides)
+        try:
+            sweep.probe_settings(row, scale)
+        except ConfigError as error:
+            raise error.at(sweep.place_of(row)) from error
     rows = []
     for row in sweep.rows:
         if row.quoted:
@@ -133,7 +138,7 @@ def measure(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], conf
         elif folders or (overrides and row is sweep.runs[0]):  # a misspelled override must not look like a table that was never run
             commands = {seed: sweep.training_overrides(row, scale, seed, overrides) for seed in range(seeds) if seed in trained}
             commands = commands or {0: sweep.training_overrides(row, scale, 0, overrides)}
-            rows.append(_measured(sweep, row, commands, folders, config_dir))
+            rows.append(_measured(sweep, row, scale, commands, overrides, folders, config_dir))
         else:
             rows.append(MeasuredRow(row, [], "not run"))
     return rows
@@ -147,64 +152,96 @@ def runs_folder(overrides: list[str], config_dir: Path) -> Path:
 
 
 def _measured(
-    sweep: SweepFile, row: Row, commands: Mapping[int, list[str]], folders: Mapping[str, RunFolder], config_dir: Path
+    sweep: SweepFile,
+    row: Row,
+    scale: str,
+    commands: Mapping[int, list[str]],
+    extra: list[str],
+    folders: Mapping[str, RunFolder],
+    config_dir: Path,
 ) -> MeasuredRow:
     runs = []
     for seed, overrides in commands.items():
         try:
-            config = _composed(overrides, config_dir)
+            composition = _composed(overrides, config_dir)
+            folder = folders.get(digest_of_config(composition.config))
+            if folder is not None:
+                completion = evaluation(COMPLETED, {}, composition)
+                runs.append(_read(folder, seed, sweep, row, [completion, *measurements(sweep, row, scale, composition, extra)]))
         except MissingWeightsError:
             return MeasuredRow(row, [], "not run" if not folders else "weights absent")
         except ConfigError as error:
             raise error.at(sweep.place_of(row)) from error
-        folder = folders.get(digest_of_config(config))
-        runs += [] if folder is None else [_read(folder, seed, sweep)]
     return MeasuredRow(row, runs, "" if runs else "not run")
 
 
-def _composed(overrides: list[str], config_dir: Path) -> dict[str, Any]:
+def _composed(overrides: list[str], config_dir: Path) -> Composition:
     """A row's configuration. The folder of the data does not identify a run, so it may be left out."""
     try:
-        return compose("train", overrides, config_dir).config
+        return compose("train", overrides, config_dir)
     except ConfigError as error:
         if error.key != "data.root":
             raise
-    return compose("train", [*overrides, "data.root=."], config_dir).config
+    return compose("train", [*overrides, "data.root=."], config_dir)
 
 
-def _read(folder: RunFolder, seed: int, sweep: SweepFile) -> Run:
+def _read(folder: RunFolder, seed: int, sweep: SweepFile, row: Row, measured: list[Measurement]) -> Run:
     result = folder.result
     state = str(result.get("state", "interrupted"))
     if state != "done":
         state = "interrupted" if state == "running" and not folder.in_use else state
         return Run(seed, folder.path, state, error=str(result.get("error", "")))
-    keys = [column.key for column in sweep.columns]
     metrics, cards, skipped = dict(result["metrics"]), dict(result["cards"]), _skipped(result, "val")
     failed: dict[str, str] = {}
-    for name in (COMPLETED, *sweep.evaluate):
-        file = folder.path / "evaluations" / name / RESULT
-        extra = json.loads(file.read_text()) if file.is_file() else {}
-        prefix = "val" if name == COMPLETED else f"val_{name}"
-        metrics = {**_renamed(extra.get("metrics", {}), prefix), **metrics}
-        cards = {**_renamed(extra.get("cards", {}), prefix), **cards}
-        skipped |= _skipped(extra, prefix)
-        own_keys = list(skipped) if name == COMPLETED else [key for key in keys if key.startswith(f"{prefix}/")]
-        if extra.get("state") == "failed":
-            failed[name] = str(extra.get("error", ""))
-            skipped |= dict.fromkeys(own_keys, f"evaluation {name} failed")
-        elif not extra and name != COMPLETED:
-            skipped |= dict.fromkeys(own_keys, f"evaluation {name} not run")
-    skipped = {key: why for key, why in skipped.items() if key not in metrics}
+    for each in measured:
+        file = folder.path / "evaluations" / each.folder / RESULT
+        own = json.loads(file.read_text()) if file.is_file() else {}
+        metrics = {**_renamed(own.get("metrics", {}), each), **metrics}
+        cards = {**_renamed(own.get("cards", {}), each), **cards}
+        skipped |= _skipped(own, each.prefix) if each.verb == "evaluate" else _renamed(_reasons(own), each)
+        expected = list(skipped) if each.name == COMPLETED else [f"{each.prefix}/{name}" for name in _names(sweep, row, each)]
+        if own.get("state") == "failed":
+            failed[each.title] = str(own.get("error", ""))
+            skipped |= dict.fromkeys(expected, f"{each.title} failed")
+        elif not own and each.name != COMPLETED:
+            skipped |= dict.fromkeys(expected, f"{each.title} not run")
+    if row.evaluation:
+        metrics, cards, skipped = (_with_evaluation(part, row.evaluation) for part in (metrics, cards, skipped))
+    skipped = {key: why for key, why in {**_absent(sweep, measured), **skipped}.items() if key not in metrics}
     return Run(seed, folder.path, state, metrics, cards, skipped, failed=failed)
 
 
-def _renamed(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The numbers of averaged weights of an evaluation, under the prefix of its name."""
-    return {f"{prefix}/{key.removeprefix('val/')}": value for key, value in values.items() if key.startswith("val/")}
+def _names(sweep: SweepFile, row: Row, measurement: Measurement) -> list[str]:
+    """Names of the metrics of a measurement that are in a row of the table."""
+    prefixes = [measurement.prefix, *(["val"] if measurement.verb == "evaluate" and measurement.name == row.evaluation else [])]
+    return [name for prefix, _, name in (column.key.partition("/") for column in sweep.columns) if prefix in prefixes]
+
+
+def _with_evaluation(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values of a run, with those of an evaluation in place of the training's own."""
+    others = {key: value for key, value in values.items() if not key.startswith("val/")}
+    return others | {f"val/{key.removeprefix(f'val_{name}/')}": value for key, value in values.items() if key.startswith(f"val_{name}/")}
+
+
+def _absent(sweep: SweepFile, measured: list[Measurement]) -> dict[str, str]:
+    """Why a row has no numbers of a probe of another row."""
+    own = [each.prefix for each in measured]
+    keys = [column.key for column in sweep.columns if column.key.startswith("probe")]
+    return {key: f"this row has no {key.partition('/')[0].replace('_', ' ', 1)}" for key in keys if key.partition("/")[0] not in own}
+
+
+def _renamed(values: Mapping[str, Any], measurement: Measurement) -> dict[str, Any]:
+    """The entries of a result that are its own, of an evaluation those of averaged weights, under its prefix."""
+    own = f"{measurement.own_prefix}/"
+    return {f"{measurement.prefix}/{key.removeprefix(own)}": value for key, value in values.items() if key.startswith(own)}
+
+
+def _reasons(result: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _reason(skipped) for name, skipped in skipped_of(result).items()}
 
 
 def _skipped(result: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    return {f"{prefix}/{name}": _reason(skipped) for name, skipped in skipped_of(result).items()}
+    return {f"{prefix}/{name}": why for name, why in _reasons(result).items()}
 
 
 def _reason(skipped: Skipped) -> str:

@@ -48,7 +48,7 @@ def _failures(rows: list[MeasuredRow]) -> list[str]:
     for row in rows:
         for run in row.runs:
             errors = {"": run.error} if run.state == "failed" else {}
-            errors |= {f", evaluation {name}": error for name, error in run.failed.items()}
+            errors |= {f", {title}": error for title, error in run.failed.items()}
             for what, error in errors.items():
                 reason = " ".join(error.split()) or "it left no message"
                 lines.append(f"{row.row.name}, seed {run.seed}{what}, failed: {reason} ({run.folder})")

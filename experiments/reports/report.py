@@ -14,8 +14,9 @@ from experiments.reports.measured import MeasuredRow, measure, published_values
 from experiments.reports.remarks import changes, misprints, notes, run_remarks
 from experiments.reports.verdicts import Verdict, decide_measured, decide_published
 from experiments.tables.claims import Operand, operands
+from experiments.tables.columns import BITS_PER_TOKEN, Column, known_columns
 from experiments.tables.plot import Plot
-from experiments.tables.sweep_file import BITS_PER_TOKEN, Claim, Column, SweepFile, known_columns
+from experiments.tables.sweep_file import Claim, SweepFile
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], 
         title=sweep.title,
         source=f"{sweep.source}; {sweep.name}; scale={scale}",
         command=f"python -m experiments.sweep {sweep.name} scale={scale}",
-        legend=_legend(scale, rows, any(metric.has_measured for metric in metrics)),
+        legend=_legend(scale, rows, metrics),
         label_heads=sweep.labels or ["row"],
         labels=[row.label or [row.name] for row in sweep.rows],
         rows=rows,
@@ -139,17 +140,18 @@ def make_report(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], 
     )
 
 
-def _legend(scale: str, rows: list[MeasuredRow], is_measured: bool) -> str:
-    if not is_measured:
-        return f"Published cells as printed. Nothing is measured at scale={scale}."
-    setting = "" if scale == "paper" else f" {scale} and paper are not the same setting."
-    several = any(len(row.measured) > 1 for row in rows)
-    seeds = "Measured: mean ± sample standard deviation (number of seeds). " if several else ""
-    return f"{seeds}Difference: measured - published.{setting}"
+def _legend(scale: str, rows: list[MeasuredRow], metrics: list[MeasuredColumn]) -> str:
+    is_published = any(metric.has_published for metric in metrics)
+    if not any(metric.has_measured for metric in metrics):
+        return f"{'Published cells as printed. ' * is_published}Nothing is measured at scale={scale}."
+    seeds = "Measured: mean ± sample standard deviation (number of seeds)." if any(len(row.measured) > 1 for row in rows) else ""
+    difference = "Difference: measured - published." if is_published else f"Measured at scale={scale}; nothing is published."
+    setting = f"{scale} and paper are not the same setting." if is_published and scale != "paper" else ""
+    return " ".join(filter(None, (seeds, difference, setting)))
 
 
 def _claims(sweep: SweepFile, scale: str, rows: list[MeasuredRow], published: Mapping[Operand, float]) -> list[TextTable]:
-    """The claims with their verdicts on printed and on measured numbers, and those numbers; no table if there are none."""
+    """The claims with their verdicts on printed numbers, if there are any, and on measured ones, and those; no table without claims."""
     if not sweep.claims:
         return []
     by_name, columns = {row.row.name: row for row in rows}, {**known_columns(), **{column.key: column for column in sweep.columns}}
@@ -157,9 +159,11 @@ def _claims(sweep: SweepFile, scale: str, rows: list[MeasuredRow], published: Ma
     for claim in sweep.claims:
         means = {(name, key): mean.value for name, key in operands(claim.when) if (mean := by_name[name].mean(key))}
         values = [f"{name} {_in_unit(columns.get(key, Column(key=key, label=key)), value)}" for (name, key), value in means.items()]
-        verdicts = decide_published(claim.when, published), _measured_verdict(claim, scale, by_name, means)
+        verdicts = [decide_published(claim.when, published)] if published else []
+        verdicts.append(_measured_verdict(claim, scale, by_name, means))
         lines.append([claim.text, *map(str, verdicts), ", ".join(values)])
-    return [TextTable("What the paper concludes", ["claim", "published cells", "measured", "measured values"], lines)]
+    title, heads = ("What the paper concludes", ["published cells"]) if published else ("Claims", [])
+    return [TextTable(title, ["claim", *heads, "measured", "measured values"], lines)]
 
 
 def _measured_verdict(claim: Claim, scale: str, rows: Mapping[str, MeasuredRow], means: Mapping[Operand, float]) -> Verdict:

@@ -24,13 +24,13 @@ class Display:
         self.entries = entries
         terminal = console()
         self.live = Live(console=terminal, auto_refresh=False) if terminal.is_terminal else None
-        self.states = [entry.state for entry in entries]
+        self.states = [entry.description for entry in entries]
 
     def __enter__(self) -> "Display":
         if self.live:
             self.live.start()
         for state in dict.fromkeys(self.states):
-            names = [entry.job.name for entry in self.entries if entry.state == state]
+            names = [entry.job.name for entry, own in zip(self.entries, self.states, strict=True) if own == state]
             self._print(f"{state}: {', '.join(names)}")
         return self
 
@@ -45,9 +45,9 @@ class Display:
         if self.live:
             self.live.update(table_of(self.entries, last_lines=True), refresh=True)
         for place, entry in enumerate(self.entries):
-            if entry.state != self.states[place]:
-                self.states[place] = entry.state
-                self._print(f"{entry.job.name}: {entry.state}{f', {entry.note}' if entry.note else ''}")
+            if entry.description != self.states[place]:
+                self.states[place] = entry.description
+                self._print(f"{entry.job.name}: {entry.description}{f', {entry.note}' if entry.note else ''}")
 
     def _print(self, text: str) -> None:
         if not self.live:
@@ -55,7 +55,7 @@ class Display:
 
 
 def table_of(entries: list[Entry], last_lines: bool = False) -> Table:
-    """Row, seed, state, seconds and folder of all entries.
+    """Row, seed, state with the stage that runs, seconds and folder of all entries.
 
     Args:
         entries: of the sweep.
@@ -72,6 +72,6 @@ def table_of(entries: list[Entry], last_lines: bool = False) -> Table:
         text = str(entry.folder.path) if entry.folder else ""
         if last_lines:
             text = last_line(entry.log) if entry.state == "running" else entry.note
-        state = f"[{color}]{entry.state}[/]" if color else entry.state
+        state = f"[{color}]{entry.description}[/]" if color else entry.description
         table.add_row(escape(entry.job.row.name), str(entry.job.seed), state, seconds, escape(text))
     return table

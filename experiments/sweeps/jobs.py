@@ -1,12 +1,13 @@
 """The jobs of a sweep: every row with every seed, composed and checked before any of them starts. Imports no torch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError, DataError, nearest
 from experiments.config.packages import CONF
+from experiments.tables.measurements import Measurement, measurements
 from experiments.tables.sweep_file import Row, SweepFile
 from experiments.training.checks import check
 from tokenizer.weights import MissingWeightsError
@@ -23,6 +24,7 @@ class Job:
         composition: its configuration; None if the row cannot be run here.
         why_not: reason why it cannot, empty otherwise.
         absent: absent weights, if that is the reason.
+        measurements: evaluations and probes that follow the training.
     """
 
     row: Row
@@ -31,6 +33,7 @@ class Job:
     composition: Composition | None
     why_not: str = ""
     absent: str = ""
+    measurements: list[Measurement] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -79,6 +82,10 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
     try:
         composition = compose("train", [*overrides, *_logger_overrides(sweep, job.name, extra)], config_dir)
         check(composition.config)
+        measured = measurements(sweep, row, scale, composition, extra)
+        for each in measured:
+            if each.composition is None:
+                _check_evaluation(each, config_dir)
     except MissingWeightsError as error:
         if scale == "paper":
             raise MissingWeightsError(f"{place}: {error}", error.name) from error
@@ -88,7 +95,14 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
         raise error.at("for the training of every row" if is_extra else place) from error
     except DataError as error:
         raise ConfigError(place=place, reason=str(error)) from error
-    return replace(job, overrides=composition.overrides, composition=composition, why_not="")
+    return replace(job, overrides=composition.overrides, composition=composition, why_not="", measurements=measured)
+
+
+def _check_evaluation(measurement: Measurement, config_dir: Path) -> None:
+    try:
+        compose("evaluate", ["model=run", *measurement.overrides], config_dir)
+    except ConfigError as error:
+        raise error.at(measurement.title) from error
 
 
 def _logger_overrides(sweep: SweepFile, name: str, extra: list[str]) -> list[str]:

@@ -27,14 +27,15 @@ class _Started:
 class Runner:
     """Runs entries through a launcher until nothing is left.
 
-    An entry that another process holds is waited for. On SIGINT or SIGTERM the signal is passed to the running trainings, which save and
-    exit, and nothing more is started; a SIGINT after that kills everything.
+    An entry that another process holds, or with a stage that a started one has yet to finish, is waited for. On SIGINT or SIGTERM the
+    signal is passed to the running stages, of which trainings save and exit, and nothing more is started; a SIGINT after that kills
+    everything.
     """
 
     def __init__(self, entries: list[Entry], launcher: Launcher, changed: Callable[[], None]) -> None:
         """
         Args:
-            entries: all entries with their states; those that are the same run are run once.
+            entries: all entries with their states; those with the same stages are run once, and so is every stage that several have.
             launcher: starts them.
             changed: called after every poll, to show the states.
         """
@@ -65,9 +66,13 @@ class Runner:
     def _start(self) -> None:
         free = len(self.waiting) if self.launcher.slots is None else self.launcher.slots - len(self.started)
         ready: list[Entry] = []
+        taken_up = {stage.result for each in self.started for stage in each.entry.unfinished}
         for entry in self.waiting:
             if len(ready) < free and entry.look() not in ("running", "done"):
-                ready.append(entry)
+                own = {stage.result for stage in entry.unfinished}
+                if not own & taken_up:
+                    ready.append(entry)
+                    taken_up |= own
         self.waiting = [entry for entry in self.waiting if entry not in ready and entry.state != "done"]
         if not ready:
             return
@@ -96,6 +101,15 @@ class Runner:
             self.started.remove(each)
             if not conclude(each.entry, status, stopping):
                 self.waiting.append(each.entry)
+            elif each.entry.state == "failed":
+                self._give_up(each.entry)
+
+    def _give_up(self, failed: Entry) -> None:
+        """Mark the entries whose next stage is the one that failed: it would fail again."""
+        stage = failed.unfinished[0]
+        for entry in [entry for entry in self.waiting if entry.unfinished[:1] == [stage]]:
+            entry.state, entry.note, entry.log = "failed", failed.note, failed.log
+            self.waiting.remove(entry)
 
 
 def conclude(entry: Entry, status: int, stopping: bool) -> bool:
@@ -126,8 +140,8 @@ def conclude(entry: Entry, status: int, stopping: bool) -> bool:
 
 
 def _record_failure(entry: Entry) -> None:
-    """Mark the failed stage: a training that could not do it itself, or an evaluation, which retains the numbers of an earlier one."""
-    stage = next(stage for stage in entry.stages if not stage.done)
+    """Mark the failed stage: a training that could not do it itself, or another one, which retains the numbers that it has."""
+    stage = entry.unfinished[0]
     result = stage.folder.result
     if stage is not entry.stages[0] or result.get("state") == "running":
         stage.folder.write_result(**{"metrics": {}, "cards": {}, **result, "state": "failed", "error": entry.note})

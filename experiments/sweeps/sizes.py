@@ -1,4 +1,4 @@
-"""Parameters, memory and operations of a training, counted on the meta device, which has shapes and no memory.
+"""Parameters, memory and operations of a training, counted on the meta device, which has shapes and no memory, and of a probe by a formula.
 
 Counted are the convolutions and linear layers of tokenizer and discriminator; losses, look-ups and validations are left out.
 """
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from experiments.config.errors import ConfigError
 from experiments.runs.build import build
 from experiments.training.schedules import in_updates
+from tokenizer.interfaces import TokenSpec
 
 IMAGES = 2  # batch norms need more than one
 BYTES_PER_PARAMETER, BYTES_OF_AVERAGE = 16, 4  # weight, gradient, two moments of the optimizer in float32; EMA
 PASSES, DISCRIMINATOR_PASSES = 3, 9  # a backward costs two forwards; the discriminator sees fakes twice and reals once
+OPERATIONS_PER_PARAMETER = 2  # of a generator, for a token: a product and a sum
+TRIALS = 4  # of a search for the best guidance: the first scale, its neighbors and one more
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,22 @@ def size_of(config: Mapping[str, Any], image_size: int, devices: int) -> Size:
         memory=stored + at_once * half * (activations + its_activations),
         operations=config["batch_size"] * (updates * PASSES * operations + adversarial_updates * DISCRIMINATOR_PASSES * of_discriminator),
     )
+
+
+def operations_of_probe(parameters: int, tokens: TokenSpec, probe: Mapping[str, Any], training: Mapping[str, Any]) -> float:
+    """Operations of a probe's generator on all devices, in its training and in its samples; tokenizer and linear probes are left out.
+
+    Args:
+        parameters: of the generator.
+        tokens: sizes of the tokens.
+        probe: configuration of the probe.
+        training: configuration of the generator's training.
+    """
+    of_image = OPERATIONS_PER_PARAMETER * parameters * tokens.num_tokens
+    samples, tried = probe["samples"], min(probe["samples"], probe["guidance"]["samples"])
+    if tokens.num_classes:  # a guided sample has a row with its class and one without; the best scale is sampled again
+        samples = 2 * (TRIALS * tried + (samples if samples > tried else 0))
+    return float(of_image * (PASSES * training["updates"] * training["batch_size"] + samples))
 
 
 def _reconstruct(tokenizer: Any, images: Tensor) -> None:

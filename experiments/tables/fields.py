@@ -17,7 +17,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, if their values are plain."""
     for key, value in settings.items():
         if not _is_plain(value):
             raise ConfigError(key, value, expected=PLAIN)
@@ -37,7 +38,7 @@ def _label_cell(cell: Any) -> Any:
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^\w+$")]
-Settings = Annotated[dict[str, Any], AfterValidator(_check_settings)]  # dotted keys with values, as on the command line
+Settings = Annotated[dict[str, Any], AfterValidator(check_settings)]  # dotted keys with values, as on the command line
 Experiment = Annotated[Text, AfterValidator(_check_experiment)]
 LabelCell = Annotated[str, BeforeValidator(_label_cell)]  # numbers become text
 

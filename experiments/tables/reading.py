@@ -39,7 +39,8 @@ def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> Swe
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(place, reason=f"cannot be read: {' '.join(str(error).split())}") from error
     try:
-        return SweepFile.model_validate(content, context={"name": name, "experiments": folders.choices("experiment")})
+        context = {"name": name, "experiments": folders.choices("experiment"), "protocols": folders.choices("protocol")}
+        return SweepFile.model_validate(content, context=context)
     except ValidationError as error:
         raise config_error(error, SweepFile, place, lambda location: _locate(location, content)) from error
 

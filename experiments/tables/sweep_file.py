@@ -7,67 +7,38 @@ nor Hydra.
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from experiments.config.errors import ConfigError, nearest, spelled
 from experiments.config.validation import StrictModel
-from experiments.evaluation import metrics
-from experiments.evaluation.metrics.metric import Metric
 from experiments.tables.claims import parse
+from experiments.tables.columns import BITS_PER_TOKEN, Column, known_columns, labeled
 from experiments.tables.fields import Experiment, LabelCell, Name, Settings, Text
 from experiments.tables.plot import Plot
+from experiments.tables.scaled import SCALES, Evaluation, Probe, Scale, Scaled
 
-SCALES = ("paper", "gpu", "mini", "smoke")
-Scale = Literal["paper", "gpu", "mini", "smoke"]
 DECIDING: tuple[Scale, ...] = ("paper", "gpu", "mini")  # two updates at smoke decide no claim
 COMPLETED = "completed"  # the evaluation that computes what a training skipped because weights were absent
-RESERVED = ("raw", COMPLETED)  # no names of extra evaluations; `val_raw` is of the weights without averaging
-BITS_PER_TOKEN = "val/bits_per_token"  # measured for every table: the same vocabulary is not the same rate
+RESERVED = ("raw", COMPLETED)  # no names of evaluations; `val_raw` is of the weights without averaging
 
 
-def _check_evaluations(factors: dict[str, int]) -> dict[str, int]:
-    for name in factors:
+def _check_evaluations(evaluations: dict[str, Any]) -> dict[str, Any]:
+    for name in evaluations:
         if name in RESERVED:
             raise ConfigError(name, reason="is the name of another evaluation", advice="choose another name")
-    return factors
+    return evaluations
 
 
-def _column(entry: Any) -> Any:
-    """A metric by its key alone has the label that the field gives it."""
-    if isinstance(entry, str):
-        if entry not in known_columns():
-            expected = "a metric with a known label, or {key: ..., label: ...}"
-            raise ConfigError("key", entry, expected=expected, nearest=nearest(entry, known_columns()))
-        return known_columns()[entry]
-    return entry
+def probe_title(name: str) -> str:
+    """A probe in messages: `probe` for the one of that name, `probe NAME` for another."""
+    return name if name == "probe" else f"probe {name}"
 
 
-class Column(StrictModel):
-    """A metric of the table."""
-
-    key: Text  # of a result, such as val/rfid; `val_NAME/rfid` is that of the extra evaluation NAME
-    label: Text  # as the table's head prints it
-    unit: str = ""  # of the printed cells; "%" for values that results hold in [0, 1], "M" for counts in millions
-    better: Literal["lower", "higher", "none"] = "none"
-
-    @property
-    def factor(self) -> float:
-        """Factor from the unit of results to the unit of the printed cells."""
-        return {"%": 100.0, "M": 1e-6}.get(self.unit, 1.0)
-
-    @classmethod
-    def of_metric(cls, metric: type[Metric], prefix: str) -> Self:
-        """The column of a metric class."""
-        return cls(key=f"{prefix}/{metric.key}", label=metric.label, unit=metric.unit, better=metric.better)
-
-
-def known_columns() -> dict[str, Column]:
-    """Columns that a file may name by their key alone: of every metric class, and the size of the model."""
-    listed = (*metrics.LIKELIHOOD_METRICS, *metrics.METRICS)
-    columns = [Column.of_metric(each, "val") for each in listed]
-    return {column.key: column for column in (*columns, Column(key="model/parameters", label="parameters", unit="M"))}
+def probe_prefix(name: str) -> str:
+    """Prefix of the numbers of a probe: `probe` for the one of that name, `probe_NAME` for another."""
+    return name if name == "probe" else f"probe_{name}"
 
 
 class Correction(StrictModel):
@@ -77,19 +48,6 @@ class Correction(StrictModel):
     why: Text
 
 
-class Scaled(StrictModel):
-    """Settings that apply at one scale only."""
-
-    paper: Settings = {}
-    gpu: Settings = {}
-    mini: Settings = {}
-    smoke: Settings = {}
-
-    def budget(self, scale: str) -> dict[str, Any]:
-        """Settings at a scale."""
-        return dict(getattr(self, scale))
-
-
 class Row(Scaled):
     """A row of the table."""
 
@@ -97,6 +55,8 @@ class Row(Scaled):
     label: list[LabelCell] = []  # the paper's leading cells
     base: Experiment | None = None  # experiment of the row; None for the file's
     overrides: Settings = {}  # what the table studies, at every scale
+    evaluation: str | None = None  # name of the evaluation that its `val/` numbers are from; None for the training's own
+    probes: dict[Name, Probe] = {}  # beside those of the file; one of the same name replaces the file's
     published: list[str | None] = []  # cells as printed, None where the paper has none; empty if it has none at all
     corrections: dict[str, Correction] = {}  # of misprinted cells, by column key
     quoted: bool = False  # whether the row is a system of others, which is never run
@@ -104,8 +64,9 @@ class Row(Scaled):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.quoted and (self.overrides or self.base or any(map(self.budget, SCALES))):
-            raise ConfigError("quoted", True, reason="a quoted row is never run", expected="no base, overrides or scales beside it")
+        if self.quoted and (self.overrides or self.base or self.evaluation or self.probes or any(map(self.budget, SCALES))):
+            expected = "no base, overrides, evaluation, probes or scales beside it"
+            raise ConfigError("quoted", True, reason="a quoted row is never run", expected=expected)
         return self
 
 
@@ -118,18 +79,21 @@ class Claim(StrictModel):
 
 
 class SweepFile(Scaled):
-    """One table."""
+    """One table.
+
+    A row is one run of a tokenizer, then the file's evaluations, then its probes and those of the row.
+    """
 
     title: Text
     source: Text  # where it is printed, such as "arXiv:2412.02632 table 1"
     base: Experiment  # of the rows that name none
-    columns: Annotated[list[Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
+    columns: Annotated[list[Annotated[Column, BeforeValidator(labeled)]], Field(min_length=1)]
     rows: Annotated[list[Row], Field(min_length=1)]  # in the paper's order
     labels: list[Text] = []  # heads of the rows' leading cells
     claims: list[Claim] = []
     notes: list[Text] = []  # on the table as a whole
-    # extra evaluations of every row: name to factor of the training's image_size
-    evaluate: Annotated[dict[Name, PositiveInt], AfterValidator(_check_evaluations)] = {}
+    evaluations: Annotated[dict[Name, Evaluation], AfterValidator(_check_evaluations)] = {}  # of every row, beside its training's own
+    probes: dict[Name, Probe] = {}  # of every row
     plot: Plot | None = None  # figure of the report
     _name: str = PrivateAttr("")
 
@@ -142,7 +106,7 @@ class SweepFile(Scaled):
         _check_once("name", [row.name for row in self.rows], "rows")
         for row in self.rows:
             self._check_row(row)
-        keys = list(dict.fromkeys([*(column.key for column in self.columns), *known_columns(), BITS_PER_TOKEN]))
+        keys = self.metric_keys
         for place, claim in enumerate(self.claims, 1):
             try:
                 parse(claim.when, [row.name for row in self.rows], keys)
@@ -153,12 +117,13 @@ class SweepFile(Scaled):
         return self
 
     def _check_columns(self) -> None:
-        known = [*known_columns(), BITS_PER_TOKEN]
-        known += [f"val_{name}/{key.removeprefix('val/')}" for name in self.evaluate for key in known if key.startswith("val/")]
+        known = self.metric_keys
         for place, column in enumerate(self.columns, 1):
             if column.key not in known:
-                near = nearest(column.key, known)
-                raise ConfigError("key", column.key, expected="a metric", nearest=near, place=f"column {place}")
+                prefixes = list(dict.fromkeys(key.partition("/")[0] for key in known))
+                reason = "" if column.key.partition("/")[0] in prefixes else "this file has no such evaluation or probe"
+                expected, near = f"a metric under {', '.join(f'{prefix}/' for prefix in prefixes)}", nearest(column.key, known)
+                raise ConfigError("key", column.key, reason=reason, expected=expected, nearest=near, place=f"column {place}")
         _check_once("key", [column.key for column in self.columns], "columns")
 
     def _check_row(self, row: Row) -> None:
@@ -169,6 +134,9 @@ class SweepFile(Scaled):
             raise ConfigError("label", row.label, expected=f"{len(self.labels)} cells ({', '.join(self.labels)})", place=place)
         if row.published and len(row.published) != len(self.columns):
             raise ConfigError("published", row.published, expected=f"{len(self.columns)} cells, one for each column", place=place)
+        if row.evaluation and row.evaluation not in self.evaluations:
+            expected, near = f"one of {', '.join(self.evaluations) or 'none'}", nearest(row.evaluation, self.evaluations)
+            raise ConfigError("evaluation", row.evaluation, expected=expected, nearest=near, place=place)
         keys = [column.key for column in self.columns]
         for key in row.corrections:
             if key not in keys:
@@ -184,6 +152,29 @@ class SweepFile(Scaled):
     def runs(self) -> list[Row]:
         """The rows that can be run."""
         return [row for row in self.rows if not row.quoted]
+
+    @property
+    def metric_keys(self) -> list[str]:
+        """Keys of all numbers that its rows may have: of trainings, evaluations and probes."""
+        known = [*known_columns(), BITS_PER_TOKEN]
+        probes = dict.fromkeys(probe_prefix(name) for probes in (self.probes, *(row.probes for row in self.rows)) for name in probes)
+        prefixes = {"val": ["val", *(f"val_{name}" for name in self.evaluations)], "probe": list(probes)}
+        parts = [key.partition("/")[::2] for key in known]
+        return list(dict.fromkeys(f"{prefix}/{name}" for start, name in parts for prefix in prefixes.get(start, [start])))
+
+    def probe_settings(self, row: Row, scale: str) -> dict[str, dict[str, Any]]:
+        """Settings of experiments.probe for each probe of a row, by its name.
+
+        Raises:
+            ConfigError: a probe has no protocol at this scale.
+        """
+        settings = {}
+        for name, probe in {**self.probes, **row.probes}.items():
+            try:
+                settings[name] = probe.settings(scale)
+            except ConfigError as error:
+                raise error.at(probe_title(name)) from error
+        return settings
 
     def cells(self, row: Row) -> list[str | None]:
         """The printed cells of a row, one for each column."""

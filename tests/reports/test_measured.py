@@ -12,11 +12,14 @@ from experiments.evaluation.results import Skipped, plain
 from experiments.reports.measured import measure, published_values
 from experiments.tables.reading import read_sweep
 from tests.reports.made_runs import replace, share_compositions, write_run
+from tokenizer.files import short_hash
 from tokenizer.weights import FILES
 
 SWEEP = read_sweep("gsq/table01_codebook", CONF)
 ROWS = {row.name: row for row in SWEEP.rows}
 FIRST = replace(SWEEP, rows=SWEEP.rows[:1])
+TWICE = {"twice": {"image_size_times": 2}}
+OF_TWICE = f"evaluation-{short_hash(TWICE['twice'])}"
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +108,7 @@ def test_why_a_number_is_missing_names_no_place_on_a_machine():
 
 
 def test_an_extra_evaluation_is_read_under_its_name():
-    sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
+    sweep = replace(FIRST, evaluations=TWICE, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
     folder = write_run(SWEEP, ROWS["uniform"], {"val/rfid": 5.0})
     assert measure(sweep, "mini", 1, [])[0].why_missing("val_twice/rfid") == "evaluation twice not run"
     result = {
@@ -113,8 +116,7 @@ def test_an_extra_evaluation_is_read_under_its_name():
         "cards": {"val/rfid": {"n": 7}},
         "skipped": plain({"lpips": Skipped("absent")}),
     }
-    (folder.path / "evaluations/twice").mkdir(parents=True)
-    (folder.path / "evaluations/twice/result.json").write_text(json.dumps(result))
+    evaluated(folder, OF_TWICE, **result)
     run = measure(sweep, "mini", 1, [])[0].runs[0]
     assert (run.metrics["val/rfid"], run.metrics["val_twice/rfid"]) == (5.0, 2.0)
     assert run.cards["val_twice/rfid"] == {"n": 7}
@@ -141,16 +143,16 @@ def test_what_training_skipped_is_read_from_the_evaluation_that_completed_it():
 
 
 def test_a_failed_evaluation_is_named_beside_the_state_and_leaves_the_other_numbers():
-    sweep = replace(FIRST, evaluate={"twice": 2}, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
+    sweep = replace(FIRST, evaluations=TWICE, columns=[replace(SWEEP.columns[0], key="val_twice/rfid"), *SWEEP.columns[1:]])
     for seed in range(2):
         folder = write_run(SWEEP, ROWS["uniform"], {"val/psnr": 20.0}, seed)
         if seed == 0:
-            evaluated(folder, "twice", state="done", metrics={"val/rfid": 2.0}, cards={"val/rfid": {"n": 7}})
+            evaluated(folder, OF_TWICE, state="done", metrics={"val/rfid": 2.0}, cards={"val/rfid": {"n": 7}})
         else:
-            evaluated(folder, "twice", state="failed", error="out of memory")
+            evaluated(folder, OF_TWICE, state="failed", error="out of memory")
     (row,) = measure(sweep, "mini", 2, [])
     assert row.state == "done: seed 0; done, evaluation twice failed: seed 1"
-    assert [run.failed for run in row.runs] == [{}, {"twice": "out of memory"}]
+    assert [run.failed for run in row.runs] == [{}, {"evaluation twice": "out of memory"}]
     assert row.runs[1].skipped == {"val_twice/rfid": "evaluation twice failed"}
     assert [mean.seeds for mean in (row.mean("val/psnr"), row.mean("val_twice/rfid")) if mean] == [2, 1]
 

@@ -11,10 +11,11 @@ from experiments.reports.law import Law, fit, points_of
 from experiments.reports.measured import published_values
 from experiments.reports.plots import curve, draw, points
 from experiments.reports.report import make_report
+from experiments.tables.columns import Column
 from experiments.tables.fields import number
 from experiments.tables.plot import Plot
 from experiments.tables.reading import read_sweep
-from experiments.tables.sweep_file import Column, Row, SweepFile
+from experiments.tables.sweep_file import Row, SweepFile
 from tests.reports.made_runs import replace, share_compositions, write_run
 
 TABLE = read_sweep("gsq/table01_codebook", CONF)

@@ -18,6 +18,7 @@ from experiments.reports.terminal import show_report
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Correction
 from tests.reports.made_runs import replace, share_compositions, write_run
+from tokenizer.files import short_hash
 from tokenizer.weights import FILES
 
 SWEEP = replace(read_sweep("gsq/table01_codebook", CONF), notes=["A note."])
@@ -174,9 +175,11 @@ def test_failed_rows_and_absent_metrics_have_reasons():
 
 def test_a_failed_evaluation_is_in_the_run_column_and_in_the_notes():
     folder = write_run(SWEEP, UNIFORM, {"val/psnr": 20.0, **BITS})
-    (folder.path / "evaluations/twice").mkdir(parents=True)
-    (folder.path / "evaluations/twice/result.json").write_text('{"state": "failed", "error": "out of\\nmemory"}')
-    made = report(replace(TWO, evaluate={"twice": 2}))
+    twice = {"image_size_times": 2}
+    file = folder.path / "evaluations" / f"evaluation-{short_hash(twice)}" / "result.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"state": "failed", "error": "out of\\nmemory"}')
+    made = report(replace(TWO, evaluations={"twice": twice}))
     assert line_of(made, "uniform")["run"] == "uniform: done, evaluation twice failed"
     assert "uniform, seed 0, evaluation twice, failed: out of memory (runs/gsq/vae_f8_raw/uniform-0)" in made.remarks
     assert line_of(made, "uniform")["PSNR (dB) measured"] == "20.0"

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.evaluation.results import Skipped, computable, plain, skipped_of
 from experiments.runs.folder import RunFolder
-from experiments.sweeps.entries import Entry, EvaluationStage, Stage
+from experiments.sweeps.entries import Entry, MeasuringStage, Stage, sync_duplicates, without_duplicates
 from experiments.sweeps.jobs import Job
 from experiments.tables.sweep_file import Row
 from tokenizer.weights import FILES, MissingWeightsError, find_weights
@@ -18,8 +18,13 @@ def entry(tmp_path) -> Entry:
     """One whose training is done and whose evaluation is not."""
     folder = RunFolder(tmp_path / "a")
     folder.write_result("done", {"perf/seconds": 1.0}, {})
-    stages = [Stage([], folder.path / "result.json"), EvaluationStage([], folder.path / "evaluations" / "twice" / "result.json")]
-    return Entry(Job(Row(name="a"), 0, [], None), None, folder, stages)
+    return entry_of(folder, "twice")
+
+
+def entry_of(folder: RunFolder, *names: str) -> Entry:
+    """An entry with a training and a stage for each name."""
+    others = [MeasuringStage([], folder.path / "evaluations" / name / "result.json", name) for name in names]
+    return Entry(Job(Row(name="a"), 0, [], None), None, folder, [Stage([], folder.path / "result.json"), *others])
 
 
 def skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
@@ -62,3 +67,42 @@ def test_a_failed_evaluation_is_a_failed_row_with_its_reason(entry):
     assert entry.look() == "interrupted"
     entry.stages[1].folder.write_result("failed", {}, {}, error="exit 1: no images")
     assert (entry.look(), entry.note) == ("failed", "exit 1: no images")
+
+
+def test_the_stage_that_is_next_or_failed_is_named_and_only_where_there_are_several(entry):
+    entry.look()
+    assert entry.description == "interrupted (twice)"
+    entry.stages[1].folder.write_result("failed", {}, {})
+    entry.look()
+    assert entry.description == "failed (twice)"
+    entry.stages[1].folder.write_result("done", {}, {})
+    entry.look()
+    assert entry.description == "done"
+    entry.state = "running"
+    assert entry.description == "running (twice)"
+    alone = entry_of(entry.folder)
+    alone.state = "running"
+    assert alone.description == "running"
+
+
+def test_an_entry_runs_while_a_process_holds_the_folder_of_any_of_its_stages(entry):
+    with entry.stages[1].folder.lock():
+        assert entry.look() == "running"
+        assert entry_of(entry.folder, "thrice").look() == "interrupted"
+    assert entry.look() == "interrupted"
+
+
+def test_seconds_are_those_of_all_stages_that_recorded_theirs(entry):
+    for stage, seconds in zip(entry_of(entry.folder, "twice", "probe").stages[1:], ({}, {"seconds": 2.5}), strict=True):
+        stage.folder.write_result("done", {}, {}, **seconds)
+    probed = entry_of(entry.folder, "twice", "probe")
+    assert (probed.look(), probed.seconds, probed.stages[2].seconds) == ("done", 3.5, 2.5)
+
+
+def test_rows_of_one_run_with_other_probes_are_no_duplicates(tmp_path):
+    folder = RunFolder(tmp_path / "a")
+    rows = [entry_of(folder, "small"), entry_of(folder, "large"), entry_of(folder, "small")]
+    assert without_duplicates(rows) == [rows[0], rows[1]]
+    rows[0].state, rows[1].state = "done", "failed"
+    sync_duplicates(rows)
+    assert [row.state for row in rows] == ["done", "failed", "done"]

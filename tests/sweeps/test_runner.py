@@ -14,37 +14,13 @@ import pytest
 from experiments.config.packages import ROOT
 from experiments.runs.folder import RunFolder
 from experiments.runs.processes import last_line
-from experiments.sweeps.entries import Entry, Stage, sync_duplicates
+from experiments.sweeps.entries import Entry, sync_duplicates
 from experiments.sweeps.jobs import Job
 from experiments.sweeps.launchers import LocalLauncher
 from experiments.sweeps.runner import Runner
 from experiments.tables.sweep_file import Row
-
-DONE = "write('done')"
-
-
-def entry(folder: Path, name: str, *programs: str, state: str = "not run", seed: int = 0) -> Entry:
-    """One whose stages run Python programs in which `write(state)` leaves a result; the second stage writes in evaluations/."""
-    stages = []
-    for place, program in enumerate(programs or (DONE,)):
-        output = folder / name if place == 0 else folder / name / "evaluations" / "twice"
-        opening = f"""
-            import os, signal, sys, time
-            from pathlib import Path
-            from experiments.runs.folder import RunFolder
-            folder = RunFolder(Path({str(output)!r}))
-            def write(state): folder.write_result(state, {{"perf/seconds": 2.5}}, {{}})
-        """
-        stages.append(Stage([sys.executable, "-c", f"{textwrap.dedent(opening)}\n{program}"], output / "result.json"))
-    job = Job(Row(name=name), seed, [], None)
-    return Entry(job, None, RunFolder(folder / name), stages, folder / "logs" / f"{job.name}.log", state)
-
-
-def run(entries: list[Entry], slots: int = 1) -> list[list[str]]:
-    """The states at every look; the entries have the last ones."""
-    seen: list[list[str]] = []
-    Runner(entries, LocalLauncher(slots, []), lambda: seen.append([each.state for each in entries])).run()
-    return seen
+from tests.sweeps import made_entries
+from tests.sweeps.made_entries import DONE, entry, run
 
 
 def test_rows_run_one_after_another_and_each_has_its_duration(tmp_path):
@@ -285,7 +261,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path):
 def started(folder: Path, program: str) -> subprocess.Popen[str]:
     """A process that runs two entries, the first of which is up."""
     code = f"""
-        entry = runpy.run_path({__file__!r})["entry"]
+        entry = runpy.run_path({made_entries.__file__!r})["entry"]
         entries = [entry(Path({str(folder)!r}), name, {program!r}) for name in "ab"]
         status = Runner(entries, LocalLauncher(1, []), lambda: None).run()
         import json; sys.stdout.write(json.dumps([entry.state for entry in entries])); sys.exit(status)

@@ -68,7 +68,7 @@ def run_row(name: str, row: str, runs: Path, images: Path) -> None:
     checkpoint = load_checkpoint(folder.checkpoint_files[-1])
     steps = [{int(state["step"]) for state in optimizer["state"].values()} for optimizer in checkpoint["optimizer_states"]]
     assert (checkpoint[STATE]["updates"], steps) == (2, [{2}] * optimizers)
-    check_loaded(path, config, [1, *sweep.evaluate.values()])
+    check_loaded(path, config, [1, *(settings["image_size_times"] for settings in sweep.evaluations.values())])
 
 
 def check_loaded(path: Path, config: dict, factors: list[int]) -> None:

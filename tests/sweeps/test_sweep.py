@@ -28,6 +28,7 @@ from experiments.sweeps.jobs import Job, compose_jobs
 from experiments.sweeps.launchers import LAUNCHERS
 from experiments.tables.reading import read_sweep
 from experiments.tables.sweep_file import Row
+from tokenizer.files import short_hash
 from tokenizer.weights import FILES, MissingWeightsError, find_weights
 
 TABLE = "gsq/table01_codebook"
@@ -82,15 +83,24 @@ def test_a_row_is_trained_by_its_words_and_then_evaluated_at_other_sizes(tmp_pat
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     file = conf / "sweep" / f"{TABLE}.yaml"
-    file.write_text(file.read_text() + "evaluate: {twice: 2}\n")
+    file.write_text(file.read_text() + "evaluations: {twice: {image_size_times: 2, batch_size: 3}}\n")
     entry = prepared(tmp_path / "runs", "data.largest_cut=1.5", conf=conf)[0]
     train, twice = entry.stages
     assert train.command == [sys.executable, "-m", "experiments.train", *entry.job.overrides]
     assert train.result == entry.folder.path / "result.json"
-    assert twice.result == entry.folder.path / "evaluations" / "twice" / "result.json"
+    name = f"evaluation-{short_hash({'image_size_times': 2, 'batch_size': 3})}"
+    assert twice.result == entry.folder.path / "evaluations" / name / "result.json"
     words = twice.command[3:]
     assert "device=cpu" not in words
-    for word in (f"model={entry.folder.path}", "image_size=64", "data=photos", "data.largest_cut=1.5", "evaluated=held_out", "seed=0"):
+    for word in (
+        f"model={entry.folder.path}",
+        "image_size=64",
+        "data=photos",
+        "data.largest_cut=1.5",
+        "evaluated=held_out",
+        "seed=0",
+        "batch_size=3",
+    ):
         assert word in words
     assert f"output={twice.result.parent}" in words
     assert entry.log == tmp_path / "runs" / "sweeps" / "gsq" / "table01_codebook" / "smoke" / "uniform.log"

@@ -10,42 +10,12 @@ from experiments.config.errors import ConfigError, spelled
 from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
 from experiments.tables.reading import read_sweep
-
-TABLE = {
-    "title": "Codebooks",
-    "source": "arXiv:2412.02632 table 1",
-    "base": "gsq/base",
-    "labels": ["start"],
-    "columns": ["val/rfid", {"key": "val_twice/rfid", "label": "rFID-256", "better": "lower"}],
-    "mini": {"codebook_size": 64, "width": 16},
-    "paper": {"updates": 100},
-    "rows": [
-        {
-            "name": "one",
-            "label": ["uniform"],
-            "overrides": {"groups": 2, "width": 8},
-            "published": ["2.000", None],
-            "paper": {"updates": 7},
-        },
-        {"name": "two", "label": ["sphere"], "base": "gsq/other", "published": ["1.5", "0.08"], "corrections": {}},
-        {"name": "theirs", "label": ["?"], "quoted": True, "published": ["1.6", None]},
-    ],
-    "evaluate": {"twice": 2},
-}
+from tests.tables.made_tables import FILE, TABLE, make_conf, read
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    for name in ("base", "other"):
-        (tmp_path / "experiment" / "gsq").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "experiment" / "gsq" / f"{name}.yaml").write_text("")
-    return tmp_path
-
-
-def read(conf: Path, content=TABLE):
-    (conf / "sweep" / "gsq").mkdir(parents=True, exist_ok=True)
-    (conf / "sweep" / "gsq" / "table09_codebooks.yaml").write_text(yaml.safe_dump(content))
-    return read_sweep("gsq/table09_codebooks", conf)
+    return make_conf(tmp_path)
 
 
 def test_a_file_is_found_by_its_name_or_the_beginning_of_it(conf):
@@ -81,7 +51,6 @@ def test_values_are_spelled_as_the_command_line_reads_them():
 
 ONE, TWO, THEIRS, CLAIM = "row 1 (one)", "row 2 (two)", "row 3 (theirs)", "claim 1"
 CLAIMED = {"text": "It is so.", "when": "row('one')['val/rfid'] > 1"}
-FILE = "conf/sweep/gsq/table09_codebooks.yaml"
 
 
 def wrong(conf: Path, path: list, value: object) -> ConfigError:
@@ -116,6 +85,11 @@ def wrong(conf: Path, path: list, value: object) -> ConfigError:
         (["claims"], [{**CLAIMED, "scales": ["papre"]}], CLAIM, "scales.0", "paper"),
         (["claims"], [{**CLAIMED, "when": "row('oen')['val/rfid'] > 1"}], CLAIM, "when", "one"),
         (["plot"], {"kind": "curve", "y": "val/rfid"}, "", "plot.kind", "curves"),
+        (["rows", 0, "evaluation"], "twise", ONE, "evaluation", "twice"),
+        (["probes"], {"probe": {"protocol": "smalls"}}, "", "probes.probe.protocol", "small"),
+        (["probes"], {"probe": {"mini": {"protocol": "smalls"}}}, "", "probes.probe.mini.protocol", "small"),
+        (["probes"], {"probe": {"minni": {"protocol": "small"}}}, "", "probes.probe.minni", "mini"),
+        (["rows", 1, "probes"], {"xl": {"protocol": "smalls"}}, TWO, "probes.xl.protocol", "small"),
     ],
 )
 def test_a_misspelled_word_is_named_with_its_place_and_the_nearest(path, value, place, key, nearest, conf):
@@ -147,13 +121,28 @@ LINES = {"kind": "lines", "x": "start", "series": "start", "y": "val/rfid"}
         (["claims"], {"text": "so"}, "", "claims"),
         (["notes"], "hello", "", "notes"),
         (["notes"], [{"note": "on: it"}], "", "notes.0"),
-        (["evaluate"], None, "", "evaluate"),
-        (["evaluate"], {"twice": "two"}, "", "evaluate.twice"),
-        (["evaluate"], {"twice": True}, "", "evaluate.twice"),
-        (["evaluate"], {"twice": 1.5}, "", "evaluate.twice"),
-        (["evaluate"], {"twice": 0}, "", "evaluate.twice"),
-        (["evaluate"], {"on/off": 2}, "", "evaluate.on/off"),
-        (["evaluate"], {"completed": 1}, "", "evaluate.completed"),
+        (["evaluations"], None, "", "evaluations"),
+        (["evaluations"], {"twice": 2}, "", "evaluations.twice"),
+        (["evaluations"], {"twice": {"image_size_times": "two"}}, "", "evaluations.twice.image_size_times"),
+        (["evaluations"], {"twice": {"image_size_times": True}}, "", "evaluations.twice.image_size_times"),
+        (["evaluations"], {"twice": {"image_size_times": 1.5}}, "", "evaluations.twice.image_size_times"),
+        (["evaluations"], {"twice": {"image_size_times": 0}}, "", "evaluations.twice.image_size_times"),
+        (["evaluations"], {"twice": {"batch_size": {"a": 1}}}, "", "evaluations.twice.batch_size"),
+        (["evaluations"], {"twice": {"seed": 1}}, "", "evaluations.twice.seed"),
+        (["evaluations"], {"on/off": {}}, "", "evaluations.on/off"),
+        (["evaluations"], {"completed": {}}, "", "evaluations.completed"),
+        (["probes"], None, "", "probes"),
+        (["probes"], {"probe": "small"}, "", "probes.probe"),
+        (["probes"], {"on/off": {"protocol": "small"}}, "", "probes.on/off"),
+        (["probes"], {"probe": {"protocol": 3}}, "", "probes.probe.protocol"),
+        (["probes"], {"probe": {"protocol": "small", "tokenizer": "runs/a"}}, "", "probes.probe.tokenizer"),
+        (["probes"], {"probe": {"mini": {"protocol": "small", "seed": 1}}}, "", "probes.probe.mini.seed"),
+        (["probes"], {"probe": {"mini": "small"}}, "", "probes.probe.mini"),
+        (["probes"], {"probe": {"mini": {"linear": {"epochs": 1}}}}, "", "probes.probe.mini.linear"),
+        (["rows", 0, "probes"], {"probe": {"samples": float("nan")}}, ONE, "probes.probe.samples"),
+        (["rows", 0, "evaluation"], 5, ONE, "evaluation"),
+        (["rows", 2, "evaluation"], "twice", THEIRS, "quoted"),
+        (["rows", 2, "probes"], {"probe": {"protocol": "small"}}, THEIRS, "quoted"),
         (["plot"], "lines", "", "plot"),
         (["plot"], {**LINES, "kind": ["lines"]}, "", "plot.kind"),
         (["plot"], {**LINES, "x": {}}, "", "plot.x"),

@@ -9,7 +9,7 @@ from experiments.evaluation import metrics
 from experiments.evaluation.metrics.metric import ImageMean
 from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
 from experiments.evaluation.results_table import show
-from experiments.tables.sweep_file import known_columns
+from experiments.tables.columns import known_columns
 from tokenizer.interfaces import DecoderOutput, EncoderOutput, QuantizerOutput, TokenizerOutput, TokenLayout
 
 
