@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError, DataError, nearest
 from experiments.config.packages import CONF
+from experiments.probing.generators import check_groups
 from experiments.tables.measurements import Measurement, measurements
 from experiments.tables.sweep_file import Row, SweepFile
 from experiments.training.checks import check
@@ -84,8 +85,7 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
         check(composition.config)
         measured = measurements(sweep, row, scale, composition, extra)
         for each in measured:
-            if each.composition is None:
-                _check_evaluation(each, config_dir)
+            _check(each, config_dir)
     except MissingWeightsError as error:
         if scale == "paper":
             raise MissingWeightsError(f"{place}: {error}", error.name) from error
@@ -98,9 +98,13 @@ def _job(sweep: SweepFile, row: Row, scale: str, seed: int, extra: list[str], co
     return replace(job, overrides=composition.overrides, composition=composition, why_not="", measurements=measured)
 
 
-def _check_evaluation(measurement: Measurement, config_dir: Path) -> None:
+def _check(measurement: Measurement, config_dir: Path) -> None:
+    probe = measurement.composition
     try:
-        compose("evaluate", ["model=run", *measurement.overrides], config_dir)
+        if probe is None:
+            compose("evaluate", ["model=run", *measurement.overrides], config_dir)
+        else:
+            check_groups(probe.config["training"]["groups"], probe.draft.folders)
     except ConfigError as error:
         raise error.at(measurement.title) from error
 
