@@ -58,10 +58,9 @@ def plan_generator(probe: Composition, tokens: "TokenSpec", image_size: int, gpu
     import torch
 
     from experiments.runs.build import build
-    from experiments.tokens.writing import describe_tokens
     from experiments.training.preparation import check_batch
 
-    sizes = {"image_size": image_size, **{f"tokens.{field}": value for field, value in describe_tokens(tokens).items()}}
+    sizes = {"image_size": image_size, **{f"tokens.{field}": value for field, value in vars(tokens).items()}}
     overrides = training_overrides(probe.config, str(probe.choices["trainer"]), "tokens", "tokenizer") + _flat(sizes)
     training = compose("train", [*for_children(probe.overrides), *overrides], probe.draft.folders.main)
     try:
