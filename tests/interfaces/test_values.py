@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import torch
 
-from tokenizer.interfaces import TokenBatch, TokenLayout, TokenSpec
+from tokenizer.interfaces import ImageBatch, TokenBatch, TokenLayout, TokenSpec
 
 
 def test_a_batch_of_tokens_moves_with_its_layout():
@@ -16,6 +16,17 @@ def test_a_batch_of_tokens_moves_with_its_layout():
     assert [tensor.device.type for tensor in tensors] == ["meta"] * 4
     assert (moved.layout.grid, moved.layout.kind, moved.keys) == ((2, 2), "merged", ["a"])
     assert batch.layout.assignment is layout.assignment
+
+
+def test_every_tensor_of_a_batch_is_copied_as_the_caller_asks(monkeypatch):
+    """A copy that is `non_blocking` for some tensors only would still make the host wait."""
+    copies = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *args, **kwargs: copies.append((args, kwargs)) or tensor)
+    images, labels = torch.zeros(1, 3, 8, 8), torch.zeros(1)
+    layout = TokenLayout((2, 2), "merged", torch.zeros(1, 4), torch.zeros(1, 2))
+    for batch in (ImageBatch(images, labels, ["a"], {"student": images}), TokenBatch(labels, labels, layout)):
+        batch.to("cuda", non_blocking=True)
+    assert copies == [(("cuda",), {"non_blocking": True})] * 7
 
 
 def test_a_layout_without_an_assignment_stays_without_one():

@@ -20,6 +20,7 @@ from experiments.training.callbacks.interruption import SIGNALS
 from experiments.training.callbacks.validation import Validation
 from experiments.training.loop import train
 from experiments.training.tokenizer_task import TokenizerTask
+from tokenizer.interfaces import ImageBatch
 
 # Nine images per epoch and four per batch: the first epoch ends inside the third batch.
 WORDS = [
@@ -276,3 +277,13 @@ def test_a_wrong_size_is_refused_before_anything_is_written(tmp_path):
         run(tmp_path, "image_size=30", "discriminator=none")
     assert caught.value.place == "task.tokenizer"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_batch_of_training_is_waited_for_when_it_is_copied_to_the_device(tmp_path, monkeypatch):
+    """Lightning itself copies without waiting only batches that are tensors."""
+    copies = []
+    to = ImageBatch.to
+    monkeypatch.setattr(ImageBatch, "to", lambda batch, *args, **kwargs: copies.append(kwargs) or to(batch, *args, **kwargs))
+    assert run(tmp_path, "updates=3") == 0
+    assert copies[:3] == [{"non_blocking": True}] * 3
+    assert all(kwargs == {"non_blocking": True} for kwargs in copies)
