@@ -114,7 +114,8 @@ def test_cards_state_how_the_numbers_were_computed():
     assert cards["gfid"] | {"code_version": ""} == {
         "metric": "gfid", "backend": "torch", "network": "small", "weights": "file 0123", "resize": "mean of areas to 4",
         "transform": "whole", "image_size": 8, "reference": "noise, 60 images", "n": 50, "aggregate": "covariances of all images",
-        "dtype": "float32, sums in float64", "subject": "ema", "guidance": 1.5, "losses": None, "protocol": None, "seed": 3, "code_version": "",
+        "dtype": "float32, sums in float64", "subject": "ema", "guidance": 1.5, "losses": None, "protocol": None,
+        "seed": 3, "code_version": "",
     }  # fmt: skip
     assert cards["sfid"]["aggregate"].startswith("unverified")
     assert cards["recall"]["aggregate"] == "balls to neighbor 3, 40 of 50, drawn with seed 0 generated, 60 real features"
