@@ -40,8 +40,6 @@ def materialize(model: nn.Module, device: torch.device, mesh: DeviceMesh | None,
         module.to_empty(device=start, recurse=False)
     if initialize:
         model.reset_parameters()  # type: ignore[operator]  # draws nothing for blocks, which have no memory yet
-    for module in rest:
-        module._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
     for block in blocks:
         block.to_empty(device=start)
         if initialize:
@@ -49,6 +47,7 @@ def materialize(model: nn.Module, device: torch.device, mesh: DeviceMesh | None,
         block.to(device)
         if mesh is not None:
             fully_shard(block, mesh=mesh, reshard_after_forward=True)  # a block alone would count as the root, which stays whole
+    model.to(device)
 
 
 def synchronize(module: nn.Module) -> None:
@@ -72,11 +71,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not is_distributed():
         return
     bucket: list[Tensor] = []
+    size = 0
     for grad in [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]:
-        if bucket and sum(each.numel() for each in bucket) + grad.numel() > BUCKET:
+        if bucket and size + grad.numel() > BUCKET:
             _average(bucket)
-            bucket = []
+            bucket, size = [], 0
         bucket.append(grad)
+        size += grad.numel()
     if bucket:
         _average(bucket)
 
