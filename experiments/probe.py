@@ -3,8 +3,9 @@
 import logging
 from pathlib import Path
 
+from experiments.config.checks import check_folder
 from experiments.config.compose import Composition, main
-from experiments.config.errors import ConfigError
+from experiments.data.archives import check_archive
 from experiments.probing.candidates import find_locations, load_candidate
 from experiments.probing.generators import check_groups
 
@@ -18,8 +19,9 @@ def run(composition: Composition) -> int:
         0, or 1 if a stage of a tokenizer failed.
     """
     config = composition.config
-    if config["reference"] and not Path(config["reference"]).is_file():
-        raise ConfigError("reference", config["reference"], expected="an npz file of ADM")
+    if config["reference"]:
+        check_archive(Path(config["reference"]), "reference", "an npz file of ADM")
+    check_folder(Path(config["runs_folder"]), "runs_folder")
     check_groups(config["training"]["groups"], composition.draft.folders)
     locations = find_locations(config["tokenizer"], config.get("data"), config["image_size"], config["seed"])
     from experiments.probing.report import line, make_report, write

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.config.checks import check_output
 from experiments.config.compose import Composition, main
 from tokenizer.files import write_text
 
@@ -24,6 +25,8 @@ def run(composition: Composition) -> int:
 
     settings: ReportSettings = composition.settings
     overrides, folders = list(composition.others), composition.draft.folders
+    if settings.output:
+        check_output(Path(settings.output), is_file=False)
     sweep = read_sweep(settings.table, folders.main, folders.added)
     report = make_report(sweep, settings.scale, settings.seeds, overrides, folders.main)
     folder = Path(settings.output or runs_folder(overrides, folders.main) / "reports" / sweep.name / report.scale)

@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from experiments.config.compose import Composition, main
+from experiments.config.idle import report_idle
 
 if TYPE_CHECKING:
     from experiments.config.settings import SweepSettings
@@ -33,6 +34,7 @@ def run(composition: Composition) -> int:
     from experiments.sweeps.prepare import prepare
     from experiments.sweeps.runner import Runner
 
+    report_idle(composition.overrides, {"slurm": "launcher=local starts no jobs of SLURM"} if settings.launcher == "local" else {})
     gpus = gpus_of_a_job(settings)
     entries = prepare(sweep, settings.scale, jobs, gpus)
     if settings.plan:

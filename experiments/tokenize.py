@@ -4,10 +4,11 @@ import logging
 
 from experiments.config.compose import Composition, main
 from experiments.config.errors import ConfigError
+from experiments.config.idle import report_idle
 from experiments.config.settings import TokenizeSettings
 from experiments.runs.model_folder import ModelFolder
 from experiments.tokens.cache import TokenCache
-from experiments.tokens.checks import check
+from experiments.tokens.checks import check, idle_in_tokenizing
 from experiments.tokens.showing import inspect, show
 
 log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
@@ -16,6 +17,7 @@ log = logging.getLogger("experiments.tokenize")  # __name__ is __main__ here
 def run(composition: Composition) -> int:
     """Write a cache, or show one."""
     check(composition.settings)
+    report_idle(composition.overrides, idle_in_tokenizing(composition.settings))
     if composition.settings.inspect:
         inspect(composition.settings)
     else:

@@ -1,11 +1,12 @@
 """Train one model: `python -m experiments.train quantizer=gsq groups=16`, or `task=generator data.file=TOKENS`."""
 
 from experiments.config.compose import Composition, main
-from experiments.training.checks import check, run_name
+from experiments.training.checks import check, run_name, with_recorded
 
 
 def run(composition: Composition) -> int:
     """Train, resume, or report a finished run."""
+    composition = with_recorded(composition)
     check(composition.config)
     from experiments.training.loop import train
 

@@ -12,6 +12,14 @@ def pytest_runtest_setup(item):
         pytest.skip("torch finds no GPU on this machine")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """Digests of files and photographs are stored in a folder of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def weights_files(tmp_path_factory):
     """A folder with a random file for every published one; tests do not change it."""

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = sorted([*ROOT.glob("tokenizer/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 LIBRARY = [path for path in CODE if path.is_relative_to(ROOT / "tokenizer")]
 CONF = sorted(ROOT.glob("conf/**/*.yaml"))
-LOWEST_LAYER = {"files", "interfaces", "layers", "merging", "pretrained", "weights"}
+LOWEST_LAYER = {"files", "fitting", "interfaces", "layers", "merging", "pretrained", "weights"}
 PARTS_LAYER = {"image_tokenizer", "quantizers", "backbones", "discriminators", "losses", "generators"}
 MIRRORED = {"quantizer": "quantizers", "backbone": "backbones", "discriminator": "discriminators", "generator": "generators"}
 TOP_LEVEL = {
@@ -133,6 +133,12 @@ def test_importing_a_verb_loads_nothing_heavy():
     assert loaded_after(statement) & {"torch", "torchvision", "lightning", "wandb", "timm", "torchmetrics"} == set()
 
 
+def test_another_system_than_posix_is_one_line():
+    done = subprocess.run([sys.executable, "-c", "import os; os.name = 'nt'; import experiments"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "Linux or macOS" in done.stderr
+
+
 def test_the_metric_classes_are_read_without_torch():
     assert loaded_after("import experiments.evaluation.metrics") & {"torch", "torchmetrics", "lpips", "numpy", "sklearn"} == set()
 
@@ -184,6 +190,22 @@ def test_the_module_search_path_is_not_edited():
         if isinstance(node, ast.Attribute) and node.attr == "path" and isinstance(node.value, ast.Name) and node.value.id == "sys"
     ]
     assert uses == []
+
+
+def test_foreign_yaml_and_json_is_read_by_one_module():
+    own = (ROOT / "experiments/config/parsing.py", ROOT / "experiments/data/contents.py")  # the second reads what this machine wrote
+    readers = {"safe_load", "load", "load_all", "loads", "safe_load_all", "full_load", "unsafe_load"}
+    found = [
+        location(path, node)
+        for path in (ROOT / "experiments").rglob("*.py")
+        if path not in own
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in readers
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("yaml", "json")
+    ]
+    assert found == []
 
 
 def test_print_is_not_called():

@@ -79,7 +79,8 @@ def test_training_uses_the_next_image_and_evaluation_skips_the_file(workers, ima
     for key, value in validated.items():
         assert float(rows(ours)[-1][key] or 0) == pytest.approx(float(value or 0), rel=1e-5), key  # different batches round differently
     assert ours.result["unreadable"] == [f"val/{name}" for name in BAD]
-    assert theirs.result["unreadable"] == []
+    assert ours.result["unreadable_in_training"] == [f"train/{name}" for name in BAD]
+    assert theirs.result["unreadable"] == theirs.result["unreadable_in_training"] == []
     counts = {key: card["n"] for key, card in ours.result["cards"].items()}
     assert counts == {key: card["n"] for key, card in theirs.result["cards"].items()}
     assert counts["val/psnr"] == 5

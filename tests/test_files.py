@@ -1,11 +1,15 @@
 """Atomic file writes and digests."""
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from experiments.config.errors import fault_of
 from tokenizer import files
 
 
@@ -28,6 +32,33 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
         files.write_text(path, "half \ud800")  # a lone surrogate, which UTF-8 cannot encode
     assert path.read_text() == "old"
     assert names(tmp_path) == ["text"]
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_an_error_with_the_path_and_the_needed_bytes_and_leaves_nothing(fault, tmp_path, monkeypatch):
+    def fail(path, content):
+        path.touch()
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    path = tmp_path / "a" / "b" / "text"
+    with pytest.raises(OSError, match=os.strerror(fault)) as caught:
+        files.write_text(path, "né")
+    assert (caught.value.filename, caught.value.needed) == (str(path), 3)
+    line = fault_of(caught.value)
+    assert f"{path}: {os.strerror(fault)}; it needs 3 bytes; " in line
+    assert line.endswith(" bytes are free")
+    assert names(tmp_path) == []
+
+
+def test_a_made_folder_stays_if_something_is_in_it_and_only_those_that_were_made_are_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    with files.made_folder(tmp_path / "there" / "made" / "inner"):
+        assert (tmp_path / "there" / "made" / "inner").is_dir()
+    assert names(tmp_path / "there") == []
+    with files.made_folder(tmp_path / "there" / "made" / "inner"):
+        (tmp_path / "there" / "made" / "file").touch()
+    assert names(tmp_path / "there" / "made") == ["file"]
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

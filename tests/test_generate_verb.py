@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +14,11 @@ from PIL import Image
 
 from experiments import generate
 from experiments.config.compose import compose
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, DataError
 from experiments.config.packages import ROOT
 from experiments.evaluation.checks import select_classes
-from experiments.evaluation.sample_file import sample_file
-from experiments.evaluation.samples import draw_labels, generate_images, pixels
+from experiments.evaluation.generate_job import GenerateJob
+from experiments.evaluation.samples import describe_classes, draw_labels, generate_images, pixels
 from experiments.runs.build import build
 from experiments.runs.models import digest_of, load_generator, tokenizer_of
 from tokenizer import pretrained
@@ -66,8 +64,8 @@ def generated(pair: Path, output: Path, *words: str) -> dict:
     return json.loads((output / "result.json").read_text())
 
 
-def refused(pair: Path, *words: str) -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
+def refused(pair: Path, *words: str) -> ConfigError | DataError:
+    with pytest.raises((ConfigError, DataError)) as caught:
         generate.run(compose("generate", [f"model={pair / 'generator'}", "device=cpu", *words]))
     return caught.value
 
@@ -122,7 +120,8 @@ def test_a_classifier_evaluates_samples_where_inception_is_absent(pair, tmp_path
             pair, tmp_path / "out", "n=20", "npz=false", "metrics=true", "data=digits", "guidance=1.5", "top_k=9", "workers=0"
         )
     assert 0 <= result["metrics"]["gen/class_accuracy"] <= 1
-    assert result["cards"]["gen/class_accuracy"]["guidance"] == "1.5, top-k 9"
+    card = result["cards"]["gen/class_accuracy"]
+    assert (card["guidance"], card["classes"]) == ("1.5, top-k 9", "drawn uniformly from 3")
     assert "not computed: gen/gfid" in caplog.text
     with pytest.raises(FileNotFoundError, match="weights fetch inception"):
         generated(pair, tmp_path / "other", "metrics=true", "n=20")
@@ -147,9 +146,8 @@ def test_samples_are_at_no_distance_from_themselves(pair, tmp_path, monkeypatch,
         (["classes=[-1]"], "classes", -1, "a number from 0 to 2, or a name such as ant, bee, cat"),
         (["n=0"], "n", 0, "a number of at least 1"),
         (["n=4", "balanced=true"], "n", 4, "a multiple such as 3 or 6"),
-        (["reference=nothing.npz", "metrics=true", "n=20"], "reference", "nothing.npz", "an npz file of ADM"),
         (["metrics=true", "n=3"], "n", 3, "at least 20"),
-        (["tokenizer=nowhere"], "tokenizer", "nowhere", "a run folder or an exported tokenizer"),
+        (["tokenizer=nowhere"], "tokenizer", "nowhere", "a file or folder that exists"),
         (
             ["metrics=true", "n=20", "data=indices", "data.file=nothing"],
             "data",
@@ -173,6 +171,9 @@ def test_a_wrong_setting_is_named_with_what_is_expected(pair, tmp_path, monkeypa
         (["guidance_schedule=triangular"], "guidance_schedule"),
         (["weights=average"], "weights"),
         (["reference=nothing.npz"], "reference"),
+        (["reference=nothing.npz", "metrics=true", "n=20"], "reference"),
+        (["reference=/dev/zero", "metrics=true", "n=20"], "reference"),
+        (["reference=/dev", "metrics=true", "n=20"], "reference"),
         (["metrics=true", "n=20", "workers=-1"], "workers"),
         (["metrics=true", "n=20", "data=digits", "image_size=32"], "image_size"),
         (["weights=raw"], "weights"),
@@ -240,10 +241,42 @@ def test_a_model_exported_without_averages_needs_no_word_about_it(pair, tmp_path
     file = tmp_path / "generator" / "config.json"
     description = json.loads(file.read_text())
     description["trained_with"]["weights"] = "raw"
+    del description["sha256"]
     file.write_text(json.dumps(description))
     words = [f"model={tmp_path / 'generator'}", "device=cpu", "n=1", "npz=false"]
     for more in ([], ["weights=raw"]):
         assert generate.run(compose("generate", [*words, *more, f"output={tmp_path / f'out{len(more)}'}"])) == 0
+
+
+def test_samples_are_compared_with_the_content_of_a_folder_wherever_it_is(pair, tmp_path):
+    """Metrics of a folder that has been moved are there already; those of one with another image are not."""
+
+    def identity(folder: Path, *words: str) -> str:
+        words = (f"model={pair / 'generator'}", "n=20", "device=cpu", "data=image_folder", f"data.root={folder}", *words)
+        return GenerateJob(compose("generate", [*words]).settings).identity
+
+    for number in range(40):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), number, dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    first = identity(tmp_path / "images", "metrics=true")
+    assert identity(tmp_path / "images" / ".", "metrics=true") == first
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    assert identity(tmp_path / "copy", "metrics=true") == first
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "40.png")
+    assert identity(tmp_path / "images", "metrics=true") != first
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "num_classes", "expected"),
+    [
+        (50, None, 10, "drawn uniformly from 10"),
+        (50, list(range(10)), 10, "10 of 10 in turn, 5 of each"),
+        (7, [2, 0], 10, "2 of 10 in turn, 3 or 4 of each"),
+        (7, None, 0, "none"),
+    ],
+)
+def test_a_card_states_how_classes_were_chosen(n, classes, num_classes, expected):
+    assert describe_classes(n, classes, num_classes) == expected
 
 
 def test_there_is_nothing_to_balance_without_classes():
@@ -255,26 +288,3 @@ def test_who_takes_samples_keeps_the_gradients_of_its_own(pair):
     generator, tokenizer = load_generator(pair / "generator")[0], tokenizer_of(pair / "generator")
     batches = generate_images(generator, tokenizer, torch.zeros(2).long(), torch.arange(2), Sampling(), generator.tokens.layout, CPU, 1)
     assert [(torch.is_grad_enabled(), images.requires_grad) for _, images in batches] == [(True, False)] * 2
-
-
-def test_a_file_that_lacks_samples_is_not_left_behind(tmp_path):
-    with pytest.raises(ValueError, match="1 images were written, expected 2"):
-        with sample_file(tmp_path / "samples.npz", np.zeros(2, dtype=np.int64)) as file:
-            file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
-    with suppress(KeyboardInterrupt), sample_file(tmp_path / "samples.npz", np.zeros(1, dtype=np.int64)) as file:
-        file.write(np.zeros((1, 2, 2, 3), dtype=np.uint8))
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_file_of_samples_may_grow_beyond_what_a_plain_archive_holds(tmp_path):
-    """Its length is not known when it begins: without a 64-bit header zipfile refuses to go beyond 2 GiB."""
-    with sample_file(tmp_path / "samples.npz", np.arange(2)) as file:
-        file.write(np.full((2, 3, 4, 3), 7, dtype=np.uint8))
-    with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
-        assert archive.testzip() is None
-        first = archive.infolist()[0]
-        with open(tmp_path / "samples.npz", "rb") as raw:
-            header = raw.read(30)
-    assert first.filename == "arr_0.npy"
-    assert int.from_bytes(header[28:30], "little") >= 20  # room for 64-bit sizes in the local header

@@ -54,7 +54,7 @@ def test_it_trains_by_its_own_shortcuts(copy):
     done = python(copy, "experiments.train", "quantizer=rounding", "levels=5", "scale=smoke", "updates=1")
     assert done.returncode == 0, done.stderr
     assert "codebook_size 5, groups 6, 13.9 bits per token" in done.stderr
-    assert "loss.weights.codebook has no effect" in done.stderr
+    assert "has no effect" not in done.stderr
     (run,) = (copy / "runs" / "rounding").iterdir()
     assert yaml.safe_load((run / "config.yaml").read_text())["task"]["tokenizer"]["quantizer"]["levels"] == 5
     assert "codebook_usage" in done.stdout

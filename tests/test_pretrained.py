@@ -119,7 +119,9 @@ def test_a_tokenizer_written_by_hand_is_saved_and_loaded(tmp_path):
     assert torch.equal(loaded(images).decoder.reconstruction, model(images).decoder.reconstruction)
     assert loaded.config() == model.config()
     assert not loaded.training
-    assert json.loads((tmp_path / "export" / "config.json").read_text()) == {"trained_with": {"image_size": 16}, "model": model.config()}
+    content = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert list(content) == ["sha256", "trained_with", "model", "model.safetensors sha256"]
+    assert (content["trained_with"], content["model"]) == ({"image_size": 16}, model.config())
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -182,6 +184,17 @@ def test_a_part_of_another_package_is_loaded_only_if_the_package_is_allowed(tmp_
     loaded = ImageTokenizer.from_pretrained(tmp_path / "export", packages=("tokenizer", "their_package"))
     assert loaded.config() == model.config()
     config = tmp_path / "export" / "config.json"
-    config.write_text(config.read_text().replace("TheirQuantizer", "function"))
+    content = json.loads(config.read_text().replace("TheirQuantizer", "function"))
+    del content["sha256"]
+    config.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="is no module of a network"):
         ImageTokenizer.from_pretrained(tmp_path / "export", packages=("tokenizer", "their_package"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_float_type_is_loaded_in_it_and_gives_the_same_images(dtype, tmp_path):
+    model, images = by_hand().to(dtype).eval(), torch.rand(2, 3, 8, 8, dtype=dtype) * 2 - 1
+    model.save_pretrained(tmp_path)
+    loaded = ImageTokenizer.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {dtype}
+    assert torch.equal(loaded(images).decoder.reconstruction, model(images).decoder.reconstruction)

@@ -105,7 +105,7 @@ def test_a_command_that_cannot_be_run_is_one_message_before_torch(tmp_path):
     [
         "samples=1", "guidance.schedule=linaer", "guidance.start=0.5", "guidance.step=0", "guidance.floor=-3", "guidance.unguided=2",
         "linear.warmup_epochs=91", "linear.epochs=many", "linear.learning_rate=-1", "linear.momentum=1", "linear.trust=0", "device=tpu",
-        "reference=nothing.npz", "training.groups.generator=ar_b",
+        "training.groups.generator=ar_b",
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(override):

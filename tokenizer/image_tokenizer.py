@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, Quantizer, QuantizerOutput, TokenizerOutput, TokenLayout, TokenSpec
+from tokenizer.layers.checks import require_images, require_range
 from tokenizer.pretrained import Pretrained
 
 
@@ -30,21 +32,33 @@ class ImageTokenizer(Pretrained):
         self.decoder = decoder
 
     def forward(self, images: Tensor, num_tokens: int | None = None, taps: Sequence[int] = ()) -> TokenizerOutput:
-        """Outputs of all three parts for images (B, 3, H, W) in [-1, 1]; `taps` are those of `Decoder.forward`."""
-        self.grid((images.shape[-2], images.shape[-1]))
-        encoded = self.encoder(images, num_tokens)
+        """Outputs of all three parts; `taps` are those of `Decoder.forward`, the other arguments and errors those of `encode`.
+
+        The range of values is not checked, as in training the host must not wait for it.
+        """
+        encoded = self.encoder(self._checked(images), num_tokens)
         quantized = self.quantizer(encoded.latents)
-        return TokenizerOutput(encoded, quantized, self.decoder(quantized.quantized, encoded.layout, taps))
+        return TokenizerOutput(encoded, quantized, self.decode(quantized.quantized, encoded.layout, taps))
 
     def encode(self, images: Tensor, num_tokens: int | None = None) -> tuple[QuantizerOutput, TokenLayout]:
-        """Quantizer output and token layout for images (B, 3, H, W) in [-1, 1]."""
-        self.grid((images.shape[-2], images.shape[-1]))
+        """Quantizer output and token layout.
+
+        Args:
+            images: (B, 3, H, W) of any float type, nominally in [-1, 1].
+            num_tokens: see `Encoder.forward`.
+
+        Raises:
+            ValueError: wrong shape or type, values that are far outside [-1, 1] (on a CUDA device an assertion of the device), or a side
+                that is not a multiple of the downsampling factor.
+        """
+        images = self._checked(images)
+        require_range(images)
         encoded = self.encoder(images, num_tokens)
         return self.quantizer(encoded.latents), encoded.layout
 
-    def decode(self, quantized: Tensor, layout: TokenLayout) -> DecoderOutput:
-        """Decoder output for quantized latents (B, N, D)."""
-        output: DecoderOutput = self.decoder(quantized, layout)
+    def decode(self, quantized: Tensor, layout: TokenLayout, taps: Sequence[int] = ()) -> DecoderOutput:
+        """Decoder output for quantized latents (B, N, D) of any float type."""
+        output: DecoderOutput = self.decoder(quantized.to(_dtype(self.decoder, quantized)), layout, taps)
         return output
 
     def decode_indices(self, indices: Tensor, layout: TokenLayout) -> Tensor:
@@ -57,6 +71,12 @@ class ImageTokenizer(Pretrained):
             raise ValueError("layout.assignment=None, expected the token of each cell: merged tokens cannot be decoded without it")
         return self.decode(self.quantizer.indices_to_latents(indices), layout).reconstruction
 
+    def _checked(self, images: Tensor) -> Tensor:
+        """Images in the encoder's type, after a check of their shape, type and sides."""
+        require_images(images)
+        self.grid((images.shape[-2], images.shape[-1]))
+        return images.to(_dtype(self.encoder, images))
+
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""
         for part in (self.encoder, self.quantizer, self.decoder):
@@ -66,7 +86,7 @@ class ImageTokenizer(Pretrained):
         """Grid (h, w) of cells of an image size in pixels.
 
         Raises:
-            ValueError: a side is not a multiple of the downsampling factor.
+            ValueError: a side is not a multiple of the downsampling factor, or the encoder makes no tokens of such a grid.
         """
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         step = self.encoder.downsample
@@ -75,7 +95,9 @@ class ImageTokenizer(Pretrained):
                 lower = max(step, side // step * step)
                 nearest = f"{lower} or {lower + step}" if side > step else f"{step}"
                 raise ValueError(f"image_size={side} is not a multiple of {step}, this tokenizer's pixels per token; nearest: {nearest}")
-        return sides[0] // step, sides[1] // step
+        grid = sides[0] // step, sides[1] // step
+        self.encoder.num_tokens(grid)
+        return grid
 
     def num_tokens(self, image_size: int | tuple[int, int]) -> int:
         """Number of tokens of an image size in pixels."""
@@ -93,3 +115,8 @@ class ImageTokenizer(Pretrained):
         counts = sorted(set(num_tokens)) or [self.num_tokens(image_size)]
         kept = tuple(counts) if kind == "merged" else ()
         return TokenSpec(quantizer.codebook_size, quantizer.groups, counts[-1], self.grid(image_size), kind, num_classes, kept)
+
+
+def _dtype(part: nn.Module, inputs: Tensor) -> torch.dtype:
+    """Float type of the weights of a part, that of its inputs if it has none."""
+    return next((parameter.dtype for parameter in part.parameters()), inputs.dtype)

@@ -12,6 +12,7 @@ from pydantic_core import SchemaError
 
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.packages import buildable_packages
+from experiments.config.validation import LARGEST_WHOLE
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 PLAIN: dict[Any, str] = {
@@ -41,9 +42,11 @@ def check_arguments(constructor: Callable[..., Any], arguments: Mapping[str, Any
     Objects, parts that are to be built, and names that the constructor does not have are passed over.
 
     Raises:
-        ConfigError: a value of another type, or a number that is not finite.
+        ConfigError: a value of another type, a number that is not finite, or a whole number that torch does not have.
     """
     for name, annotation in _annotations(constructor).items():
+        if _is_plain(arguments.get(name)) and (large := _too_large(arguments.get(name))):
+            raise ConfigError(f"{path}.{name}".lstrip("."), large, expected=f"whole numbers from -{LARGEST_WHOLE} to {LARGEST_WHOLE}")
         if name in arguments and _is_plain(arguments[name]) and not accepts(annotation, arguments[name]):
             value, words = arguments[name], _choices(annotation)
             near = nearest(value, words) if isinstance(value, str) else ""
@@ -95,6 +98,14 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" not in value and all(map(_is_plain, value.values()))
     return all(map(_is_plain, value)) if isinstance(value, list) else value is None or isinstance(value, str | int | float)
+
+
+def _too_large(value: Any) -> int | None:
+    """The first whole number in plain containers that does not fit in 64 bits."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        return value
+    return next((large for each in inner if (large := _too_large(each)) is not None), None)
 
 
 def _choices(annotation: Any) -> list[str]:

@@ -3,15 +3,16 @@
 Every check works on plain containers and raises one `ConfigError`.
 """
 
-import os
 import re
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, at, dotted, source_key
 from experiments.config.errors import UNSET, ConfigError, nearest
 from experiments.config.files import choices_in, read_yaml
 from experiments.config.signatures import signature
+from tokenizer.files import kind_of, other_kind
 
 
 def check_missing(draft: Draft) -> None:
@@ -20,7 +21,9 @@ def check_missing(draft: Draft) -> None:
     if not missing:
         return
     key = missing[0]
-    path = next(source.path for source in reversed(draft.sources) if at(source.keys, key) == "???")
+    path = next((source.path for source in reversed(draft.sources) if at(source.keys, key) == "???"), None)
+    if path is None:
+        raise ConfigError(key, "???", expected="a value; Hydra reads ??? as one that is missing")
     comment = re.search(rf"^\s*{key.rpartition('.')[2]}:\s*\?\?\?\s*#\s*(.+?)\s*$", path.read_text(), re.MULTILINE)
     group, _, choice = draft.folders.name(path).partition("/")
     reason = f"is required by {group}={choice}" if choice else "is required"
@@ -131,8 +134,29 @@ def _check_call(config: dict[str, Any], path: str) -> None:
 
 def check_output(path: Path, is_file: bool) -> None:
     """Refuse a value of `output` that cannot be written to; creates nothing."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if is_file and there == path and there.is_dir():
-        raise ConfigError("output", str(path), expected="a file; it is a folder")
-    if not (is_file and there == path) and not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ConfigError("output", str(path), reason=f"{there} is not a folder that can be written to")
+    if is_file and (kind := other_kind(path)):
+        raise ConfigError("output", str(path), expected=f"a file; it is {kind}")
+    there = nearest_existing(path)
+    folder = there.parent if is_file and there == path else there
+    try:
+        with TemporaryFile(dir=folder):  # it has no name; a user who may write everywhere may not on a file system that is read-only
+            pass
+    except OSError as error:
+        reason = f"{folder} is not a folder that can be written to ({error.strerror})"
+        raise ConfigError("output", str(path), reason=reason) from error
+
+
+def check_folder(path: Path, key: str) -> None:
+    """Refuse a path that is no folder and cannot become one; one that can be read alone may still be looked up.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    there = nearest_existing(path)
+    if not there.is_dir():
+        raise ConfigError(key, str(path), reason=f"{there} is {kind_of(there.stat().st_mode)}", expected="a folder")
+
+
+def nearest_existing(path: Path) -> Path:
+    """A path, or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -4,21 +4,25 @@ A verb is a file `experiments/<verb>.py` with `main("<verb>", run, description)`
 """
 
 import argparse
+import atexit
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.errors import ConfigError, TesseraError, fault_of
 from experiments.config.files import ConfigFolders
 from experiments.config.help_text import help_text
-from experiments.config.overrides import CONFIG_DIR, CONFIG_NAME, expand, expand_table, split
+from experiments.config.overrides import CONFIG_DIR, CONFIG_NAME, check_different, expand, expand_table, split
 from experiments.config.packages import CONF, PACKAGES
+from experiments.config.paths import with_home
 from tokenizer.weights import MissingWeightsError
 
 if TYPE_CHECKING:
@@ -31,12 +35,26 @@ def prepare_process() -> None:
     """Set up logging on standard error and the environment, before torch is imported. Only the first process of a run logs everything."""
     # Threads that spin while they wait make a step 27 times slower as soon as another process wants a core (measured on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        end_with_parent()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     for package in PACKAGES:
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO if is_first_process() else logging.WARNING)
         logger.handlers = [handler]
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent has ended, whatever its main thread does or waits for."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def is_first_process() -> bool:
@@ -56,14 +74,27 @@ def main(verb: str, run: "Callable[[Composition], int | None]", description: str
         config_dir: folder of the configuration files.
     """
     prepare_process()
+    status: int | str = 1  # that of an error which keeps its traceback
+
+    def end() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+    if run.__module__ == "__main__":  # Python would destroy the modules one by one, which takes seconds with those of torch
+        atexit.register(end)  # what is registered later runs before it
     try:
         status = _command(verb, run, description, config_dir, sys.argv[1:]) or 0
+    except SystemExit as ended:
+        status = 0 if ended.code is None else ended.code
     except KeyboardInterrupt:
         status = 130
-    except (TesseraError, MissingWeightsError) as error:
-        if os.environ.get("TESSERA_TRACEBACK"):
+    except (TesseraError, MissingWeightsError, OSError) as error:
+        line = str(error) if isinstance(error, TesseraError | MissingWeightsError) else fault_of(error)
+        if line is None or os.environ.get("TESSERA_TRACEBACK"):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {line}\n")  # a sweep looks for this word, see `experiments.runs.processes`
         status = 1
     sys.exit(status)
 
@@ -81,13 +112,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--cfg", choices=["job"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("-cd", "--config-dir", action="append", default=[])
-    parser.add_argument("-cn", "--config-name", default="")
+    parser.add_argument("-cn", "--config-name", action="append", default=[])
     options, others = parser.parse_known_args(arguments)
     unknown = next((word for word in others if word.startswith("-")), None)
     if unknown:
         raise ConfigError(unknown, reason="unknown option", expected=OPTIONS, advice="settings are written key=value")
-    folders = [f"{CONFIG_DIR}{Path(folder).expanduser().resolve()}" for folder in options.config_dir]
-    options.overrides = [*folders, *([f"{CONFIG_NAME}{options.config_name}"] if options.config_name else []), *others]
+    folders = [f"{CONFIG_DIR}{Path(with_home(folder)).resolve()}" for folder in options.config_dir]
+    options.overrides = [*folders, *(f"{CONFIG_NAME}{name}" for name in options.config_name), *others]
     return options
 
 
@@ -98,6 +129,7 @@ def _command(verb: str, run: "Callable[[Composition], int | None]", description:
         plain, added, name = split(overrides)
         sys.stdout.write(help_text(name or verb, description, ConfigFolders(config_dir, added), tuple(plain)))
         return 0
+    check_different(overrides)
     if options.multirun and options.cfg:
         advice = "leave out --multirun; for the rows of a table: python -m experiments.sweep TABLE plan"
         raise ConfigError("--cfg", reason="prints the configuration of one run", advice=advice)
@@ -112,6 +144,9 @@ def _command(verb: str, run: "Callable[[Composition], int | None]", description:
         printed = composition.config if options.resolve else composition.draft.raw
         sys.stdout.write(yaml.safe_dump(printed, sort_keys=False, allow_unicode=True))
         return 0
+    from experiments.config.idle import report_idle, unread
+
+    report_idle(overrides, unread(composition.draft, composition.settings))
     try:
         return run(composition)
     except ConfigError as error:

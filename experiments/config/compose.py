@@ -14,12 +14,14 @@ from typing import Any
 from experiments.config.checks import check_keys, check_missing, check_targets
 from experiments.config.command_line import main
 from experiments.config.draft import Draft, at, dotted
-from experiments.config.errors import ConfigError, TesseraError, nearest
+from experiments.config.errors import ConfigError, DamagedFile, TesseraError, nearest
 from experiments.config.files import ConfigFolders, read_yaml
 from experiments.config.flat import compose_flat
 from experiments.config.help_text import POSITIONAL
-from experiments.config.overrides import check_override, expand, parse, split
+from experiments.config.origins import check_origins, check_plugins
+from experiments.config.overrides import check_override, expand, mount_of, parse, split, written
 from experiments.config.packages import CONF, allow_plugins
+from experiments.config.paths import with_home
 from experiments.config.selection import hydra_loader, select
 from tokenizer.weights import MissingWeightsError
 
@@ -60,7 +62,7 @@ def compose(verb: str, overrides: list[str], config_dir: Path = CONF) -> Composi
     with _readable(folders):
         if verb in POSITIONAL:
             draft, others = compose_flat(verb, name, plain, folders)
-            resolved = draft.raw
+            resolved = with_home(draft.raw)
             others = (*(word for word in overrides if word not in plain), *others)
         else:
             draft, resolved = _composed(name, plain, folders)
@@ -74,21 +76,24 @@ def _composed(name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draf
 
     register()
     overrides = parse(plain)
-    for override in overrides:
-        check_override(override, folders)
+    for override, word in zip(overrides, plain, strict=True):
+        check_override(override, word, folders)
     with hydra_loader(folders) as loader:
         draft = select(name, overrides, folders, loader)
         from hydra import compose as hydra_compose
 
-        config = hydra_compose(name, overrides=plain)
-    draft = replace(draft, raw=OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+        config = hydra_compose(name, overrides=[override.input_line or "" for override in overrides])
+    draft = replace(draft, raw=OmegaConf.to_container(config, resolve=False), words=written(plain))  # type: ignore[arg-type]
     check_missing(draft)
     check_keys(draft)
-    resolved = _resolved(draft, config)
+    resolved = _resolved(draft, OmegaConf.create(with_home(draft.raw)))
     plugins = resolved.get("plugins") or []
-    allow_plugins(map(str, plugins if isinstance(plugins, list) else [plugins]))
+    plugins = [str(name) for name in (plugins if isinstance(plugins, list) else [plugins])]
+    check_plugins(plugins, [mount_of(override) for override in overrides])
+    allow_plugins(plugins)
     try:
         check_targets(resolved)
+        check_origins(resolved, folder=folders.main)
     except ConfigError as error:
         raise draft.explain(error) from error
     return draft, resolved
@@ -97,13 +102,17 @@ def _composed(name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draf
 @contextmanager
 def _readable(folders: ConfigFolders) -> Iterator[None]:
     """Errors of Hydra, OmegaConf and YAML as ours; a file that is not YAML is named."""
-    import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import GrammarParseError, OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
-    except (yaml.YAMLError, UnicodeDecodeError, GrammarParseError) as error:
+    except DamagedFile as error:
+        if not any(error.path.is_relative_to(folder) for folder in folders.all):  # it is of a run or a model
+            raise
+        raise ConfigError(folders.label(error.path), reason=error.reason) from error
+    except (YAMLError, UnicodeDecodeError, GrammarParseError) as error:
         files = [path for folder in folders.all for path in sorted(folder.rglob("*.yaml"))]
         place = next((folders.label(path) for path in files if not _is_yaml(path)), folders.main.name)
         raise ConfigError(place, reason=f"cannot be read: {_one_line(error)}") from error

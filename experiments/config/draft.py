@@ -1,17 +1,18 @@
 """A configuration before its interpolations are resolved: its files, and where the value of a key is set."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import UNSET, ConfigError
+from experiments.config.errors import TEXT, UNSET, ConfigError
 from experiments.config.files import ConfigFolders
+from experiments.config.overrides import typed
 
 OVERRIDING_GROUPS = ("experiment", "scale", "sweep", "debug")
 MAIN_GROUPS = ("task", "protocol")  # groups whose chosen file belongs to the verb's own: it brings groups and settings
-KEY_RESOLVERS = ("divisor_of", "length")
+KEY_RESOLVERS = ("divisor_of", "length", "levels_of")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Draft:
     choices: dict[str, str | None]  # the chosen file of each group
     folders: ConfigFolders
     verb: str  # name of the main file
+    words: Mapping[str, str] = field(default_factory=dict)  # of the command line: values by key, as they are written
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -54,6 +56,8 @@ class Draft:
     def explain(self, error: ConfigError) -> ConfigError:
         """An error about a place in the tree as one about the key that sets it, with the file that does so."""
         key, place = source_key(self.raw, error.key), source_key(self.raw, error.place) if error.place else ""
+        if error.expected.startswith(TEXT) and not isinstance(error.value, str | None) and key in self.words:
+            error = error.changed(advice=f"as text it is written {typed(key, self.words[key])}")
         return error.changed(key=key, place=place or self.place(key))
 
 

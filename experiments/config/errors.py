@@ -5,11 +5,14 @@ An error carries what it is about in fields; no code reads the text of a message
 
 import copyreg
 import difflib
+import errno
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+TEXT = "text"  # begins `expected` where a value has to be text
 UNSET: Any = type("Unset", (), {"__repr__": lambda _: "UNSET", "__bool__": lambda _: False})()  # a value that was not given; None is null
 
 
@@ -88,15 +91,23 @@ class RunFolderError(TesseraError, ValueError):
 
 
 class DiskFull(TesseraError, OSError):  # noqa: N818 (reads as what happened)
-    """A file that could not be written, for a reason of the system; `needed` is its size in bytes, if known."""
+    """A file that could not be written for lack of space: bytes that it needs and that are free, and what is intact, in words."""
 
-    def __init__(self, path: Path | str, reason: str, needed: int | None = None) -> None:
-        self.path, self.reason, self.needed = Path(path), reason, needed
-        size = "" if needed is None else f"; it needs {needed:,} bytes"
-        super().__init__(f"could not write {path} ({reason}){size}; earlier files are intact")
+    def __init__(self, path: Path | str, reason: str, needed: int | None = None, free: int | None = None, intact: str = "") -> None:
+        self.path, self.reason, self.needed, self.free, self.intact = Path(path), reason, needed, free, intact
+        sizes = [f"it needs {needed:,} bytes" if needed is not None else "", f"{free:,} bytes are free" if free is not None else ""]
+        super().__init__("; ".join(part for part in (f"could not write {path} ({reason})", *sizes, intact) if part))
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DamagedFile(TesseraError, ValueError):  # noqa: N818
+    """A file of a run or model whose content is not what was written, or that lacks a part."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: {reason}")
 
 
 class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
@@ -105,6 +116,36 @@ class NonFinite(TesseraError, ArithmeticError):  # noqa: N818
     def __init__(self, reason: str, update: int | None = None, terms: dict[str, float] | None = None, keys: tuple[str, ...] = ()) -> None:
         self.reason, self.update, self.terms, self.keys = reason, update, terms or {}, keys
         super().__init__(f"update {update}: {reason}" if update is not None else reason)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+OTHER_FAULTS = (
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+
+
+def fault_of(error: OSError) -> str | None:
+    """One line about a fault of the system: path, reason and, where the disk is full, free bytes. None for an error that may be a bug."""
+    if error.errno not in (*FULL, *REFUSED, *OTHER_FAULTS):
+        return None
+    path = error.filename or "a file"
+    if error.errno not in FULL:
+        advice = "; expected a path that this user may read and write" if error.errno in REFUSED else ""
+        advice = "; expected a folder, it is a file or a link to nothing" if error.errno in (errno.EEXIST, errno.ENOTDIR) else advice
+        return f"{path}: {error.strerror}{advice}"
+    folder = next((parent for parent in Path(str(path)).absolute().parents if parent.is_dir()), Path("/"))
+    needed = getattr(error, "needed", None)  # set by `tokenizer.files`
+    sizes = [f"it needs {needed:,} bytes"] if needed is not None else []
+    return "; ".join([f"{path}: {error.strerror}", *sizes, f"{shutil.disk_usage(folder).free:,} bytes are free"])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from experiments.config.parsing import read_file
 
 PREFIX = re.compile(r"^(override |optional )*/?")
 
@@ -37,7 +37,7 @@ class ConfigFolders:
 
     def choices(self, group: str) -> list[str]:
         """Names that may be written after `group=`."""
-        found = {path.relative_to(folder / group) for folder in self.all for path in (folder / group).rglob("*.yaml")}
+        found = {path.relative_to(folder / group) for folder in self.all for path in (folder / group).rglob("*.yaml") if path.is_file()}
         return sorted(path.with_suffix("").as_posix() for path in found)
 
     def files(self, group: str) -> list[Path]:
@@ -57,16 +57,21 @@ class ConfigFolders:
 
 @cache
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys of a configuration file, interpolations as strings, without its defaults list."""
+    """The keys of a configuration file, interpolations as strings, without its defaults list. Numbers are read as Hydra reads them.
+
+    Raises:
+        DamagedFile: see `experiments.config.parsing`.
+    """
     from omegaconf import OmegaConf
 
+    read_file(path)  # OmegaConf has no bounds
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return {str(key): value for key, value in content.items() if key != "defaults"} if isinstance(content, dict) else {}
 
 
 def read_defaults(path: Path) -> list[Any]:
     """The defaults list of a configuration file."""
-    content = yaml.safe_load(path.read_text())
+    content = read_file(path)
     return list(content.get("defaults") or []) if isinstance(content, dict) else []
 
 

@@ -7,7 +7,7 @@ from experiments.config.draft import Draft, Source, at, merge
 from experiments.config.errors import UNSET, ConfigError, nearest
 from experiments.config.files import ConfigFolders, read_yaml
 from experiments.config.help_text import FILE_SETTINGS, POSITIONAL
-from experiments.config.overrides import check_choice, check_override, parse, value_of
+from experiments.config.overrides import check_choice, check_override, parse, value_of, written
 
 
 def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders) -> tuple[Draft, tuple[str, ...]]:
@@ -25,10 +25,10 @@ def compose_flat(verb: str, name: str, plain: list[str], folders: ConfigFolders)
             continue
         override = parse([text])[0]
         if override.is_sweep_override():
-            check_override(override, folders)
+            check_override(override, text, folders)
         *parents, last = key.split(".")
         at(tree, ".".join(parents))[last] = value if key in FILE_SETTINGS else value_of(override)
-    draft = Draft(tree, [Source(path, keys)], {}, folders, name)
+    draft = Draft(tree, [Source(path, keys)], {}, folders, name, written(plain))
     check_missing(draft)
     if "scale" in tree:
         check_choice("scale", tree["scale"], folders)

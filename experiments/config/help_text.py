@@ -3,10 +3,9 @@
 import re
 import textwrap
 
-import yaml
-
 from experiments.config.draft import MAIN_GROUPS
 from experiments.config.files import ConfigFolders, choices_in, read_defaults
+from experiments.config.parsing import read_file
 
 COLUMNS, WIDEST = 110, 40
 SETTING = re.compile(r"^( *)(\w+):[ ]*([^#\n]*?)[ ]*(?:#[ ]*(.*))?$", re.MULTILINE)
@@ -18,6 +17,9 @@ OPTIONS = """\
   -m, --multirun           run every combination of several values, each in its own process
   --config-dir FOLDER      add configuration files: groups, experiments, scales
   -cn, --config-name NAME  another main file"""
+STATUS = """\
+  0 done, or done earlier    1 an error, in one line
+  130, 138, 143 stopped by SIGINT, SIGUSR1 or SIGTERM: a training has saved, and the same command resumes it"""
 
 Setting = tuple[str, str, str]  # key, default, comment
 
@@ -48,7 +50,7 @@ def help_text(verb: str, description: str, folders: ConfigFolders, overrides: tu
     if files:
         lines += ["", "All other overrides are for the training of every row, see python -m experiments.train --help"]
     examples = _examples(verb, groups, list(settings.values()), folders)
-    return "\n".join([*lines, "", "Options:", OPTIONS, "", "Examples:", *examples, ""])
+    return "\n".join([*lines, "", "Options:", OPTIONS, "", "Exit status:", STATUS, "", "Examples:", *examples, ""])
 
 
 def _contents(name: str, folders: ConfigFolders) -> tuple[dict[str, str | None], dict[str, Setting]]:
@@ -60,7 +62,7 @@ def _contents(name: str, folders: ConfigFolders) -> tuple[dict[str, str | None],
     if path is None:
         return {}, {}
     text = path.read_text()
-    content = yaml.safe_load(text) or {}
+    content = read_file(path) or {}
     settings: dict[str, Setting] = {}
     for base in read_defaults(path):
         if isinstance(base, str) and base != "_self_":

@@ -2,28 +2,58 @@
 
 import itertools
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import UNSET, ConfigError, nearest
 from experiments.config.files import ConfigFolders
 from experiments.config.packages import CONF
+from experiments.config.paths import with_home
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+PLAIN_TEXT = re.compile(r"""[^()\[\]{},'"\\$\x00-\x1f]+""")  # read as text where Hydra's grammar has no meaning for it
 CONFIG_DIR, CONFIG_NAME = "--config-dir=", "--config-name="  # options that count as overrides: they are recorded with a run
 
 
 def split(arguments: list[str]) -> tuple[list[str], tuple[Path, ...], str | None]:
     """Overrides without the options among them, the folders of `--config-dir`, which must exist, and `--config-name`."""
     options = [word for word in arguments if word.startswith((CONFIG_DIR, CONFIG_NAME))]
-    folders = [Path(word.removeprefix(CONFIG_DIR)).expanduser().resolve() for word in options if word.startswith(CONFIG_DIR)]
+    folders = [Path(with_home(word.removeprefix(CONFIG_DIR))).resolve() for word in options if word.startswith(CONFIG_DIR)]
     absent = [str(folder) for folder in folders if not folder.is_dir()]
     if absent:
         raise ConfigError("--config-dir", absent[0], expected="a folder of configuration files", advice="")
     name = next((word.removeprefix(CONFIG_NAME) for word in reversed(options) if word.startswith(CONFIG_NAME)), None)
     return [word for word in arguments if word not in options], tuple(folders), name
+
+
+def key_of(word: str) -> str:
+    """The key of an override without the sign of what happens to it; an option counts with its value, since several may be given."""
+    return word if word.startswith(CONFIG_DIR) else word.partition("=")[0].lstrip("+~")
+
+
+def check_different(overrides: list[str]) -> None:
+    """Refuse two overrides of one key, of which Hydra would use the last in silence.
+
+    Raises:
+        ConfigError: names the key and both.
+    """
+    earlier: dict[str, str] = {}
+    for word in overrides:
+        key = key_of(word)
+        if key in earlier:
+            reason = f"it is there twice, {earlier[key]} and {word}"
+            raise ConfigError(key, word.partition("=")[2] or UNSET, reason=reason, advice="leave one of them out")
+        earlier[key] = word
+
+
+def last_of_each(overrides: list[str]) -> list[str]:
+    """The last override of each key, for a command that is made of several parts."""
+    last = {word.partition("=")[0] if key_of(word) != word else word: place for place, word in enumerate(overrides)}
+    return [word for place, word in enumerate(overrides) if place in last.values()]
 
 
 def for_children(overrides: list[str]) -> list[str]:
@@ -32,20 +62,60 @@ def for_children(overrides: list[str]) -> list[str]:
 
 
 def parse(overrides: list[str]) -> "list[Override]":
-    """Hydra's reading of overrides; a ConfigError for one that cannot be read."""
+    """Hydra's reading of overrides; a ConfigError for one that cannot be read.
+
+    Text without brackets, quotes, commas, `$` and backslashes needs no quotes: letters of any language, `~`, `#` and `=` may be in it.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
     parser = OverridesParser.create()
     parsed = []
-    for text in overrides:
+    for word in overrides:
+        key, sign, text = word.partition("=")
+        if not key:
+            raise ConfigError(word, expected="key=value")
+        texts = text.split(",")
+        quoted = f"{key}={','.join(map(in_quotes, texts))}" if all(map(PLAIN_TEXT.fullmatch, texts)) else word
         try:
-            parsed += parser.parse_overrides([text])
+            parsed.append(_first_read(parser, word, quoted))
         except OverrideParseException as error:
-            if re.fullmatch(r"[\w./@+]+", text):
-                raise ConfigError(text, expected="key=value") from error
-            raise ConfigError(text, reason="cannot be read as key=value", advice="quote special characters, as in key='\"a b\"'") from error
+            if not sign:
+                raise ConfigError(word, expected="key=value") from error
+            raise ConfigError(word, reason="cannot be read as key=value", advice=f"as text it is written {typed(key, text)}") from error
     return parsed
+
+
+def _first_read(parser: Any, *words: str) -> "Override":
+    """Hydra's reading of the first word that it can read."""
+    from hydra.errors import OverrideParseException
+
+    for word in words[:-1]:
+        with suppress(OverrideParseException):
+            return _read(parser, word)
+    return _read(parser, words[-1])
+
+
+def _read(parser: Any, word: str) -> "Override":
+    override: Override = parser.parse_overrides([word])[0]
+    return override
+
+
+def in_quotes(text: str) -> str:
+    """A text in the quotes that Hydra's grammar has for any text."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text.strip(), Quote.double).with_quotes()
+
+
+def typed(key: str, text: str) -> str:
+    """The word to type in a shell for a text as the value of a key."""
+    return shlex.quote(f"{key}={in_quotes(text)}")
+
+
+def written(words: list[str]) -> dict[str, str]:
+    """The values of words by key, as they are written."""
+    return {key: text for key, sign, text in (word.partition("=") for word in words) if sign}
 
 
 def mount_of(override: "Override") -> str:
@@ -63,8 +133,14 @@ def value_of(override: "Override") -> Any:
     return value.text if isinstance(value, QuotedString) else value
 
 
-def check_override(override: "Override", folders: ConfigFolders) -> None:
-    """Refuse an override that no composition has a use for: of Hydra, with several values, or a choice that its group does not have."""
+def check_override(override: "Override", word: str, folders: ConfigFolders) -> None:
+    """Refuse an override that no composition has a use for: of Hydra, with several values, or a choice that its group does not have.
+
+    Args:
+        override: Hydra's reading of it.
+        word: the same as it is written.
+        folders: files of all groups.
+    """
     group, key = override.key_or_group, mount_of(override)
     value = value_of(override)
     if group == "sweep":
@@ -75,7 +151,8 @@ def check_override(override: "Override", folders: ConfigFolders) -> None:
         reason = "Hydra's own settings have no effect here"
         raise ConfigError(key, value, reason=reason, advice="-m runs jobs one after another, each in its own process")
     if override.is_sweep_override():
-        raise ConfigError(key, value, reason="several values", advice=f"add -m to run each of them, or write {key}=[...] for a list")
+        advice = f"add -m to run each of them, or write {key}=[...] for a list, {typed(key, word.partition('=')[2])} for text"
+        raise ConfigError(key, value, reason="several values", advice=advice)
     if folders.is_group(group) and not override.is_delete() and not isinstance(value, list):
         check_choice(key, value, folders)
 

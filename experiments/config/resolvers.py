@@ -7,11 +7,15 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import yaml
 from omegaconf import Container, ListConfig, OmegaConf
 
-from experiments.config.errors import UNSET, ConfigError
+from experiments.config.errors import UNSET, ConfigError, spelled
+from experiments.config.parsing import parse_yaml
+from experiments.config.validation import LARGEST_WHOLE
 from tokenizer.weights import find_weights
+
+MOST_LEVELS = 16
+MOST_TRIED = 100_000  # numbers among which divisors are suggested
 
 
 def register() -> None:
@@ -20,6 +24,8 @@ def register() -> None:
         "divisor_of": divisor_of,
         "require_weights": require_weights,
         "length": length,
+        "levels_of": levels_of,
+        "grid_of": grid_of,
         "trained_with": _imported("experiments.tokens.resolvers", "trained_with"),
         "tokens_of": _imported("experiments.tokens.resolvers", "tokens_of"),
     }
@@ -40,7 +46,7 @@ def divisor_of(key: str, of: str, *, _root_: Container) -> int:
     """The value of `key`, a positive whole number that divides the value of `of`."""
     value, whole = whole_number(_root_, key, 1), whole_number(_root_, of, 1)
     if whole % value:
-        divisors = [number for number in range(1, whole + 1) if whole % number == 0]
+        divisors = [number for number in range(1, min(whole, MOST_TRIED) + 1) if whole % number == 0]
         near = [str(max(d for d in divisors if d < value)), *(str(d) for d in divisors if d > value)][:2]
         reason, advice = f"does not divide {of}={whole}", f"change `{key}` or `{of}`"
         raise ConfigError(key, value, reason=reason, nearest=" or ".join(near), advice=advice)
@@ -51,7 +57,7 @@ def require_weights(name: str, without: str = "", *, _root_: Container) -> str:
     """`name`, if that file of weights is on this machine or if the option `without`, as key=value, is chosen already."""
     key, _, value = without.partition("=")
     chosen = OmegaConf.select(_root_, key) if key else None
-    if chosen is None or chosen != yaml.safe_load(value):
+    if chosen is None or chosen != parse_yaml(value):
         find_weights(name, without)
     return name
 
@@ -64,11 +70,34 @@ def length(key: str, *, _root_: Container) -> int:
     return len(value)
 
 
+def levels_of(key: str, image_size: str, *, _root_: Container) -> ListConfig:
+    """The list at `key`, one entry for each level of a network whose map halves between two: the image size can be halved as often."""
+    value, side = select(_root_, key), whole_number(_root_, image_size, 1)
+    if not isinstance(value, ListConfig) or not 1 <= len(value) <= MOST_LEVELS:
+        raise ConfigError(key, value, expected=f"a list with a number for each of 1 to {MOST_LEVELS} levels, such as [1,1,2]")
+    step = 2 ** (len(value) - 1)
+    if side % step:
+        below = side - side % step
+        near = " or ".join(str(size) for size in (below, below + step) if size)
+        raise ConfigError(
+            image_size, side, reason=f"is no multiple of {step}, the pixels per token of {key}={spelled(list(value))}", nearest=near
+        )
+    return value
+
+
+def grid_of(key: str, image_size: str, *, _root_: Container) -> ListConfig:
+    """Height and width, in cells, of the coarsest map of a network with the levels at `key`."""
+    cells = whole_number(_root_, image_size, 1) // 2 ** (len(levels_of(key, image_size, _root_=_root_)) - 1)
+    return ListConfig([cells, cells])
+
+
 def whole_number(root: Container, key: str, minimum: int) -> int:
     """The value of a key, checked to be a whole number of at least `minimum`."""
     value = select(root, key)
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(key, value, expected=f"a whole number of at least {minimum}")
+    if value > LARGEST_WHOLE:
+        raise ConfigError(key, value, expected=f"a whole number of at most {LARGEST_WHOLE}")
     return value
 
 

@@ -1,6 +1,6 @@
 """The files that a command line selects, and whether its overrides have a place in them. Hydra lists the files and composes nothing yet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from experiments.config.draft import MAIN_GROUPS, OVERRIDING_GROUPS, Draft, Sour
 from experiments.config.errors import UNSET, ConfigError, spelled
 from experiments.config.files import ConfigFolders, choices_in, read_defaults, read_yaml
 from experiments.config.overrides import check_choice, mount_of, value_of
+from experiments.config.parsing import read_file
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -26,7 +27,20 @@ def hydra_loader(folders: ConfigFolders) -> Iterator[Any]:
         for folder in folders.added:
             loader.get_search_path().prepend("command line", f"file://{folder}", anchor="schema")  # after our own folder
         loader.repository.initialize_sources(loader.get_search_path())
+        loader.repository.load_config = _bounded(loader.repository.load_config, folders)
         yield loader
+
+
+def _bounded(load_config: Callable[[str], Any], folders: ConfigFolders) -> Callable[[str], Any]:
+    """Hydra's reader of one file, which has no bounds, after ours for a file that is not of this project."""
+
+    def load(config_path: str) -> Any:
+        path = folders.find(config_path)
+        if path is not None and not path.is_relative_to(folders.main):
+            read_file(path)
+        return load_config(config_path)
+
+    return load
 
 
 def select(name: str, overrides: "list[Override]", folders: ConfigFolders, loader: Any) -> Draft:

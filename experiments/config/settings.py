@@ -8,18 +8,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from experiments.config.errors import ConfigError
-from experiments.config.validation import StrictModel
+from experiments.config.validation import LARGEST_WHOLE, StrictModel
 from tokenizer.generators.settings import FirstToken, Schedule
 from tokenizer.weights import FILES
 
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
+Count = Annotated[int, Field(ge=1, le=10**9)]  # updates, images
+Few = Annotated[int, Field(ge=1, le=10_000)]  # runs at the same time, passes over the data, images of a figure
+Pixels = Annotated[int, Field(ge=1, le=2**15)]
+Processes = Annotated[int, Field(ge=0, le=1024)]
 NotNegative = Annotated[float, Field(ge=0)]
 Above = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Node = dict[str, Any]
-Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Counts = Annotated[list[Positive], Field(min_length=1), BeforeValidator(lambda value: [value] if isinstance(value, int) else value)]
+Text = Annotated[str, Field(min_length=1)]  # an empty path would be the working folder
 Device = Literal["auto", "cpu", "cuda"]
 Weights = Literal["ema", "raw"]
 Precision = Literal["fp32", "bf16"]
@@ -37,20 +42,20 @@ class TrainSettings(GroupSettings):
     """Settings of experiments.train. Those of one task are None with the other."""
 
     seed: Whole
-    updates: Positive
-    batch_size: Positive
-    accumulate: Positive
-    image_size: Positive
+    updates: Count
+    batch_size: Count
+    accumulate: Count
+    image_size: Pixels
     ema_decay: float
     learning_rate: NotNegative
-    workers: Whole
+    workers: Processes
     log_every: Positive
     validate_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive
-    runs_folder: str
-    init_from: str | None
-    resume: str | None
+    runs_folder: Text
+    init_from: Text | None
+    resume: Text | None
     rerun: bool
     task: Node
     data: Node
@@ -59,23 +64,23 @@ class TrainSettings(GroupSettings):
     discriminator_start: Any = None  # updates or a share of them: experiments.training.schedules
     discriminator_learning_rate: NotNegative | None = None
     num_tokens: Positive | None = None
-    tokenizer: str | None = None
+    tokenizer: Text | None = None
     compile: bool = False
     recompute: bool = False
     samples_shown: Whole | None = None
 
 
 class EvaluateSettings(GroupSettings):
-    model: str
+    model: Text
     data: Node
     num_tokens: Counts | None
-    image_size: Positive
-    batch_size: Positive
-    workers: Whole
+    image_size: Pixels
+    batch_size: Count
+    workers: Processes
     device: Device
-    shown: Positive
+    shown: Few
     seed: Whole
-    output: str | None
+    output: Text | None
 
     @model_validator(mode="after")
     def _counts_differ(self) -> "EvaluateSettings":
@@ -85,30 +90,30 @@ class EvaluateSettings(GroupSettings):
 
 
 class ExportSettings(StrictModel):
-    run: str
+    run: Text
     weights: Weights
-    output: str | None
+    output: Text | None
     plugins: Names = []
 
 
 class TokenizeSettings(GroupSettings):
     data: Node
-    tokenizer: str | None
+    tokenizer: Text | None
     weights: Weights
-    image_size: Positive
+    image_size: Pixels
     crops: Crops
-    passes: Positive
+    passes: Few
     flip: bool
     ten_crop_shares: Annotated[list[Annotated[float, Field(ge=1)]], Field(min_length=1)]
     num_tokens: Counts | None
-    batch_size: Positive
-    workers: Whole
+    batch_size: Count
+    workers: Processes
     device: Device
     precision: Precision
     seed: Whole
-    output: str | None
+    output: Text | None
     rerun: bool
-    inspect: str | None
+    inspect: Text | None
     sample: Whole
 
     @model_validator(mode="after")
@@ -124,16 +129,17 @@ class TokenizeSettings(GroupSettings):
 class GenerateSettings(GroupSettings):
     """Settings of experiments.generate. The bounds of sampling are in `tokenizer.generators.settings`."""
 
-    model: str
+    model: Text
     data: Node | None = None
-    tokenizer: str | None
+    tokenizer: Text | None
     weights: Weights
-    n: Positive
+    n: Count
     classes: Any
     balanced: bool
     guidance: float
     guidance_schedule: Schedule
     guidance_start: float
+    guidance_end: float
     first_token: FirstToken
     temperature: float
     top_k: int
@@ -141,16 +147,16 @@ class GenerateSettings(GroupSettings):
     seed: Whole
     precision: Precision
     compile: bool
-    batch_size: Positive
+    batch_size: Count
     device: Device
-    shown: Positive
+    shown: Few
     npz: bool
     metrics: bool
-    reference: str | None
-    image_size: Positive
-    workers: Whole
+    reference: Text | None
+    image_size: Pixels
+    workers: Processes
     rerun: bool
-    output: str | None
+    output: Text | None
 
     @model_validator(mode="after")
     def _references_are_of_metrics(self) -> "GenerateSettings":
@@ -168,23 +174,26 @@ class GuidanceSettings(StrictModel):
     start: float | None
     step: Above
     floor: NotNegative
-    samples: Annotated[int, Field(ge=2)]
+    ceiling: Above
+    samples: Annotated[int, Field(ge=2, le=10**9)]
 
     @model_validator(mode="after")
-    def _start_is_above_the_floor(self) -> "GuidanceSettings":
+    def _start_is_in_range(self) -> "GuidanceSettings":
         if self.start is not None and self.start < self.floor:
             raise ConfigError("start", self.start, expected=f"at least guidance.floor={self.floor}")
+        if max(self.floor, self.start or 0) > self.ceiling:
+            raise ConfigError("ceiling", self.ceiling, expected=f"at least the floor and the start, {max(self.floor, self.start or 0)}")
         return self
 
 
 class LinearSettings(StrictModel):
     learning_rate: Above
-    batch_size: Annotated[int, Field(ge=2)]
-    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2, le=10**9)]
+    epochs: Few
     warmup_epochs: Whole
     momentum: Annotated[float, Field(ge=0, lt=1)]
     trust: Above
-    views: Positive
+    views: Few
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "LinearSettings":
@@ -200,18 +209,18 @@ class ProbingSettings(GroupSettings):
     data: Node | None = None
     trainer: Node
     training: Node
-    image_size: Positive
-    reference: str | None
+    image_size: Pixels
+    reference: Text | None
     seed: Whole
-    workers: Whole
-    batch_size: Positive
+    workers: Processes
+    batch_size: Count
     device: Device
-    runs_folder: str
+    runs_folder: Text
     crops: Crops
-    passes: Positive
+    passes: Few
     flip: bool
     shares: list[Annotated[float, Field(ge=1)]]
-    samples: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=2, le=10**9)]
     guidance: GuidanceSettings
     linear: LinearSettings
 
@@ -219,17 +228,17 @@ class ProbingSettings(GroupSettings):
 class SlurmSettings(StrictModel):
     partition: str | None
     timeout_min: Positive
-    gpus_per_node: Positive
+    gpus_per_node: Whole
     cpus_per_task: Positive
     memory: str | None
-    requeues: Positive
+    requeues: Few
 
 
 class SweepSettings(StrictModel):
-    table: str
+    table: Text
     scale: str
-    seeds: Positive
-    jobs: Positive
+    seeds: Few
+    jobs: Few
     only: Annotated[Names, Field(min_length=1)] | None
     plan: bool
     launcher: Literal["local", "slurm", "submitit_local"]
@@ -237,11 +246,11 @@ class SweepSettings(StrictModel):
 
 
 class ReportSettings(StrictModel):
-    table: str
+    table: Text
     scale: str
-    seeds: Positive
+    seeds: Few
     format: Literal["terminal", "markdown", "csv", "latex"]
-    output: str | None
+    output: Text | None
 
 
 class WeightsSettings(StrictModel):
@@ -252,6 +261,8 @@ class WeightsSettings(StrictModel):
     def _fetch_names_a_file(self) -> "WeightsSettings":
         if self.action == "fetch" and self.name not in (*FILES, "all"):
             raise ConfigError("name", self.name, expected=f"one of {', '.join(FILES)}, all")
+        if self.action != "fetch" and self.name is not None:
+            raise ConfigError("name", self.name, reason=f"action={self.action} is about all files", advice="leave `name` out")
         return self
 
 

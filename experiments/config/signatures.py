@@ -34,6 +34,13 @@ def signature(target: str) -> dict[str, bool]:
     return _of_class(node, owner) or {}
 
 
+def is_class(target: str) -> bool:
+    """Whether a dotted path is that of a class in an allowed package, found without importing it."""
+    module, _, name = target.rpartition(".")
+    found = _find(module, name)
+    return found is not None and isinstance(found[1], ast.ClassDef)
+
+
 @cache
 def _parse(path: Path) -> list[ast.stmt]:
     """Statements of a module, those under `if` and `try` among them."""

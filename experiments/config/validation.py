@@ -14,6 +14,7 @@ from experiments.config.errors import UNSET, ConfigError, nearest, spelled
 
 Location = tuple[int | str, ...]
 LONGEST = 80  # characters of a value that a message repeats
+LARGEST_WHOLE = 2**63 - 1  # of torch's whole numbers
 KINDS = {  # by the beginning of pydantic's names of errors
     "int": "a whole number",
     "float": "a number",

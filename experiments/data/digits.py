@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from experiments.config.errors import ConfigError
+from experiments.data.contents import content_of
 from experiments.data.files import located
 from experiments.data.source import Draw, Example, ImageSource, fingerprint_of
 from experiments.data.transforms import resize
@@ -48,7 +49,7 @@ class Digits(ImageSource):
 
     def fingerprint(self) -> str:
         options = {"image_size": self.image_size, "val_share": VAL_SHARE, "split_seed": SPLIT_SEED}
-        return fingerprint_of([(FILE, located(FILE).stat().st_size)], options)
+        return fingerprint_of([(FILE, content_of(located(FILE)).digest)], options)
 
 
 class DigitImages(Dataset[Example]):

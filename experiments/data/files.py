@@ -1,15 +1,19 @@
 """The image files of a folder. Imports nothing heavy, so that a configuration is checked before torch is loaded."""
 
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError, DataError
+from experiments.config.errors import TEXT, ConfigError, DataError
+from experiments.runs.kinds import kind_of_model, kind_of_path
+from tokenizer.files import kind_of
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+SHARDS = (".tar", ".tgz", ".tar.gz", ".parquet", ".arrow", ".tfrecord", ".zip", ".h5", ".lmdb")  # kinds of files that hold many images
 TOKENS = {"experiments.tokens.cached.CachedTokens": "indices", "experiments.tokens.online.OnlineTokens": "online"}
 
 
@@ -21,19 +25,86 @@ def check_root(root: str | Path, key: str = "data.root") -> None:
         key: configuration key of the path, for messages.
 
     Raises:
-        DataError: the path does not exist, or is a folder without images.
+        DataError: the path does not exist or cannot be inspected, is neither a file nor a folder, is a file that is no image, or is a
+            folder without images.
     """
-    if not Path(root).exists():
-        raise DataError(root, "it does not exist; expected a folder of images or one image file", key)
-    if next(image_files(Path(root)), None) is None:
-        raise DataError(root, f"it has no images; expected files that end in {', '.join(EXTENSIONS)}", key)
+    mode = mode_of(root, "a folder of images or one image file", key)
+    if stat.S_ISREG(mode):
+        _check_image(root, key)
+    elif not stat.S_ISDIR(mode):
+        raise DataError(root, f"it is {kind_of(mode)}; expected a folder of images or one image file", key)
+    elif kind := kind_of_model(Path(root)):  # its images are figures
+        raise DataError(root, f"it is {kind}; expected a folder of images or one image file", key)
+    elif not any(status is not None and stat.S_ISREG(status.st_mode) for _, status in image_files(Path(root))):
+        expected, kind = f"expected files that end in {', '.join(EXTENSIONS)}", kind_of_path(root)
+        raise DataError(root, f"it is {kind}; {expected}" if kind else f"it has no images{_other_files(root)}; {expected}", key)
+
+
+def check_file(path: str | Path, key: str, expected: str) -> None:
+    """Refuse a path that is not a regular file after following links: opening a pipe, for one, would wait without end.
+
+    Args:
+        path: the path.
+        key: its configuration key, for messages.
+        expected: description of the file.
+
+    Raises:
+        DataError: it is not.
+    """
+    mode = mode_of(path, expected, key)
+    if not stat.S_ISREG(mode):
+        raise DataError(path, f"it is {kind_of_path(path) or kind_of(mode)}; expected {expected}", key)
+
+
+def mode_of(path: str | Path, expected: str, key: str = "") -> int:
+    """Type and permissions of what a path leads to.
+
+    Raises:
+        DataError: it cannot be inspected.
+    """
+    try:
+        return Path(path).stat().st_mode
+    except FileNotFoundError as error:
+        raise DataError(path, f"it does not exist; expected {expected}", key) from error
+    except OSError as error:
+        raise DataError(path, f"it cannot be inspected: {error.strerror}; expected {expected}", key) from error
+
+
+def _check_image(path: str | Path, key: str) -> None:
+    from experiments.data.decoding import check_header  # imports numpy
+
+    try:
+        check_header(Path(path))
+    except DataError as error:
+        shard = "; shards of many images are not supported, unpack them into a folder" if str(path).lower().endswith(SHARDS) else ""
+        kind = kind_of_path(path)
+        reason = f"it is {kind}" if kind and not kind.startswith("an image") else f"{error.reason}{shard}"
+        raise DataError(path, f"{reason}; expected a folder of images or one image file", key) from error
+
+
+def _other_files(root: str | Path) -> str:
+    """The most frequent suffixes of the files below a folder, for a message."""
+    suffixes = Counter(Path(name).suffix.lower() for _, _, names in os.walk(root) for name in names)
+    if not suffixes:
+        return ""
+    found = "; it has " + ", ".join(f"{count} files {suffix or 'without a suffix'}" for suffix, count in suffixes.most_common(3))
+    return found + ("; shards of many images are not supported, unpack them" if any(suffix in SHARDS for suffix in suffixes) else "")
 
 
 def check_data(config: Mapping[str, Any]) -> None:
-    """Check the `root` of a configuration's `data`, or of its `images`, where there is one."""
+    """Check the paths of a configuration's `data`: `root`, also that of its `images`, and `file`, where there is one.
+
+    Raises:
+        ConfigError: it is no text.
+        DataError: see `check_root`.
+    """
     for key, node in (("data.root", config), ("data.images.root", config.get("images", {}))):
         if "root" in node:
+            if not isinstance(node["root"], str) or not node["root"]:
+                raise ConfigError(key, node["root"], expected=f"{TEXT}, the path of a folder or a file")
             check_root(node["root"], key)
+    if isinstance(config.get("file"), str):
+        check_file(config["file"], "data.file", "a token cache")
 
 
 def check_images(config: Mapping[str, Any]) -> None:
@@ -47,13 +118,19 @@ def check_images(config: Mapping[str, Any]) -> None:
         raise ConfigError("data", choice, expected="images, such as data=image_folder data.root=FOLDER")
 
 
-def image_files(root: Path) -> Iterator[tuple[str, int]]:
-    """Name relative to `root` and size in bytes of each image file below it, in no stated order.
+def image_files(root: Path, skipped: dict[str, list[str]] | None = None) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Name relative to `root` and status of each image file below it, in no stated order.
 
-    A file as `root` is itself the one image, with any name. Links are followed, hidden files and folders left out.
+    A file as `root` is itself the one image, with any name. Links are followed, hidden files and folders left out. The status is None
+    where the file cannot be inspected, such as a broken link; decoding will name it.
+
+    Args:
+        root: a folder or a file.
+        skipped: receives, by reason, the names of folders that cannot be read and of files whose names are not UTF-8.
     """
+    skipped = {} if skipped is None else skipped
     if root.is_file():
-        yield root.name, root.stat().st_size
+        yield root.name, root.stat()
         return
     visited = set()  # real paths: a link may lead back up
     pending = [""]
@@ -63,46 +140,41 @@ def image_files(root: Path) -> Iterator[tuple[str, int]]:
         if real in visited:
             continue
         visited.add(real)
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append(f"{folder}{entry.name}/")
-                elif entry.name.lower().endswith(EXTENSIONS):
-                    yield folder + entry.name, size_of(entry)
+        try:
+            entries = list(os.scandir(root / folder))
+        except OSError as error:
+            skipped.setdefault(f"folders cannot be read ({error.strerror})", []).append(folder or ".")
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _in_utf8(entry.name):
+                skipped.setdefault("names are not UTF-8", []).append(ascii(folder + entry.name))
+            elif _is_folder(entry):
+                pending.append(f"{folder}{entry.name}/")
+            elif entry.name.lower().endswith(EXTENSIONS):
+                yield folder + entry.name, status_of(entry)
 
 
-def size_of(entry: os.DirEntry[str]) -> int:
-    """Bytes, 0 of a broken link: decoding will name it."""
+def _in_utf8(name: str) -> bool:
+    """Whether Python could decode a name: it replaces other bytes by surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False also for what cannot be inspected, such as a link to itself."""
     try:
-        return entry.stat().st_size
+        return entry.is_dir()
     except OSError:
-        return 0
+        return False
 
 
-def class_of(name: str, part: str) -> str | None:
-    """The first folder of a relative name below `part` ("", "train/" or "val/"), None if there is none."""
-    folder, slash, _ = name.removeprefix(part).partition("/")
-    return folder if slash else None
-
-
-def split(names: list[str], val_share: float) -> tuple[list[str], list[str]]:
-    """Training and held-out names, by a hash of each name: new files never move the old ones.
-
-    Both sides get at least one image; a single image is on both.
-
-    Args:
-        names: sorted.
-        val_share: expected share of held-out names, in (0, 1].
-    """
-    if len(names) == 1:
-        return names, names
-    place = {name: int.from_bytes(sha256(os.fsencode(name)).digest()[:8]) / 2**64 for name in names}
-    by_place = sorted(names, key=place.__getitem__)
-    count = sum(value < val_share for value in place.values())
-    held_out = set(by_place[: min(max(count, 1), len(names) - 1)])
-    return [name for name in names if name not in held_out], [name for name in names if name in held_out]
+def status_of(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What a link leads to; None of a broken link."""
+    try:
+        return entry.stat()
+    except OSError:
+        return None
 
 
 def located(name: str) -> Path:

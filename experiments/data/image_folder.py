@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.config.errors import ConfigError, DataError
-from experiments.data.decoding import decode
-from experiments.data.files import check_root, class_of, image_files, split
+from experiments.data.contents import Content, contents
+from experiments.data.files import check_root, image_files
+from experiments.data.layout import Layout, class_of, layout_of
+from experiments.data.photographs import METHOD, decode_for, scale_of
 from experiments.data.source import NO_LABEL, Draw, Example, ImageSource, Unreadable, fingerprint_of
+from experiments.data.time_limits import SlowRead, time_limit
 from experiments.data.transforms import Resampling, center_crop, random_crop, random_flip, resize_shorter_side
 
 TOLERATED_FILES = 10  # up to this many unreadable files never stop a run, whatever their share
@@ -27,9 +30,9 @@ log = logging.getLogger(__name__)
 class ImageFolder(ImageSource):
     """Images below a folder, or one image.
 
-    If the folder has a `train` or `val` folder, only those two are read; with no `val`, a share of the images is held out by a
-    hash of their names, or all are evaluated. The class of an image is its first folder, if every training image is in one;
-    otherwise there are no labels. A single image is both trained on and validated.
+    If the folder has a `train` or `val` folder, or one of a similar name, only those two are read; with no `val`, a share of the
+    images is held out by a hash of their names, or all are evaluated. The class of an image is its first folder; a few images that are
+    in none are left out, and with more there are no labels. A single image is both trained on and validated.
     """
 
     train: "TrainingImages"
@@ -71,18 +74,30 @@ class ImageFolder(ImageSource):
         check_numbers(image_size, {**shares, "max_unreadable": max_unreadable})
         self.image_size = image_size
         self.options = {"image_size": image_size, "crop": crop, "flip": flip, "resampling": resampling, "evaluated": evaluated, **shares}
-        self.sizes = dict(sorted(image_files(Path(root))))
-        train, val, which = parts(list(self.sizes), val_share, evaluated)
-        self.classes = classes_of(train or val)
-        train_files, val_files = (Files(Path(root), names, self.classes or [], max_unreadable) for names in (train, val))
+        layout, self.images = readable_layout(Path(root), val_share, evaluated)
+        self.classes = layout.classes
+        train_files, val_files = (Files(Path(root), names, self.classes or [], max_unreadable) for names in (layout.train, layout.val))
         self.train = TrainingImages(train_files, image_size, seed, crop, flip, train_crop_share, resampling)
         shorter_side = math.floor(image_size / eval_crop_share)
         self.val = EvaluationImages(val_files, image_size, shorter_side, resampling)
-        self.transform = f"shorter side {shorter_side}, {resampling}, center crop"
-        self.reference = f"image_folder: {which}, {fingerprint_of(((name, self.sizes[name]) for name in val), {})}"
+        evaluation = {name: self.images[name] for name in layout.val}
+        notes = notes_on(evaluation, shorter_side)
+        self.transform = "; ".join([f"shorter side {shorter_side}, {resampling}, center crop", *notes])
+        self.reference = f"image_folder: {layout.which}, {fingerprint_of(digests(evaluation), {})}"
+        for part, side, names in (("training", image_size, layout.train), ("evaluation", shorter_side, layout.val)):
+            for note in notes_on({name: self.images[name] for name in names}, side):
+                log.warning("%s at %d pixels: %s", part, side, note)
 
     def fingerprint(self) -> str:
-        return fingerprint_of(self.sizes.items(), self.options)
+        return fingerprint_of(digests(self.images), {**self.options, "decoding": METHOD})
+
+    def unreadable(self) -> list[str]:
+        return self.train.files.names_where(self.train.files.unreadable)
+
+
+def digests(images: Mapping[str, Content]) -> Iterator[tuple[str, str]]:
+    """Name and digest of each image."""
+    return ((name, image.digest) for name, image in images.items())
 
 
 def check_numbers(image_size: int, shares: dict[str, float]) -> None:
@@ -98,45 +113,49 @@ def check_numbers(image_size: int, shares: dict[str, float]) -> None:
             raise ConfigError(f"data.{name}", share, expected="a number in (0, 1]")
 
 
-def part_of(name: str) -> str:
-    """ "train/", "val/" or "", as a relative name begins."""
-    first = name[: name.find("/") + 1]
-    return first if first in ("train/", "val/") else ""
+def readable_layout(root: Path, val_share: float, evaluated: Literal["held_out", "all"]) -> tuple[Layout, dict[str, Content]]:
+    """Training and evaluation images of a folder, and the content of each; what is skipped is logged."""
+    skipped: dict[str, list[str]] = {}
+    statuses = dict(sorted(image_files(root, skipped)))
+    for reason, names in skipped.items():
+        log.warning("data.root=%s: %d %s and are left out: %s", root, len(names), reason, ", ".join(names[:3]))
+    layout = layout_of(root, list(statuses), val_share, evaluated)
+    folder = root.parent if root.is_file() else root
+    return layout, contents(folder, {name: statuses[name] for name in sorted({*layout.train, *layout.val})})
 
 
-def parts(names: list[str], val_share: float, evaluated: Literal["held_out", "all"]) -> tuple[list[str], list[str], str]:
-    """Training and evaluation names, each sorted as `names`, and a description of the latter."""
-    train, val = ([name for name in names if part_of(name) == part] for part in ("train/", "val/"))
-    others = len(names) - len(train) - len(val)
-    if others and (train or val):
-        log.warning("data.root has train/ or val/ folders: %d images outside them are not used", others)
-    if val:
-        return train, val, "val folder"
-    names = train or names
-    return (names, names, "all images") if evaluated == "all" else (*split(names, val_share), f"held-out share {val_share:g}")
+def notes_on(images: Mapping[str, Content], shorter_side: int) -> list[str]:
+    """How many images are enlarged and how many decoded at a reduced size, for cards and messages.
 
-
-def classes_of(names: list[str]) -> list[str] | None:
-    """Sorted class names, None if some image is in no class folder."""
-    classes = {class_of(name, part_of(name)) for name in names}
-    return None if None in classes else sorted(name for name in classes if name is not None)
+    Args:
+        images: content of each image.
+        shorter_side: pixels of the shorter side after resizing.
+    """
+    known = [image for image in images.values() if image.height]
+    small = [image for image in known if min(image.height, image.width) < shorter_side]
+    notes = []
+    if small:
+        smallest = min(small, key=lambda image: (min(image.height, image.width), image.height * image.width))
+        notes.append(f"{len(small)} of {len(images)} images enlarged, the smallest of {smallest.height} x {smallest.width} pixels")
+    reduced = sum(scale_of(image.kind, image.width, image.height, shorter_side) > 1 for image in known)
+    if reduced:
+        notes.append(f"{reduced} of {len(images)} images reduced while decoding: {METHOD}")
+    return notes
 
 
 class Files:
-    """Files with labels, and a flag of each that could not be read, shared by all workers of a process."""
+    """Files with labels, and flags of those that could not be read and of those being read, shared by all workers of a process."""
 
     def __init__(self, root: Path, names: list[str], classes: list[str], max_unreadable: float) -> None:
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
-        owners = [class_of(name, part_of(name)) for name in names]
-        unknown = sorted({owner for owner in owners if owner is not None and owner not in numbers}) if classes else []
-        if unknown:
-            raise DataError(root, f"it has val classes that training does not have: {', '.join(unknown[:5])}", "data.root")
+        owners = [class_of(name) for name in names]
         self.root = root
         self.folder = root.parent if root.is_file() else root
         self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)  # one block: forked workers do not copy it
         self.labels = np.array([numbers.get(owner, NO_LABEL) for owner in owners], dtype=np.int64)
-        self.unreadable = torch.zeros(len(names), dtype=torch.bool)
-        self.unreadable.share_memory_()  # type: ignore[no-untyped-call]
+        self.unreadable, self.being_read = (torch.zeros(len(names), dtype=torch.bool) for _ in range(2))
+        for flags in (self.unreadable, self.being_read):
+            flags.share_memory_()  # type: ignore[no-untyped-call]
         self.max_unreadable = max_unreadable
 
     def __len__(self) -> int:
@@ -146,24 +165,39 @@ class Files:
         """The file's name relative to the root."""
         return os.fsdecode(self.names[index])
 
-    def read(self, index: int) -> Image.Image | None:
+    def names_where(self, flags: Tensor) -> list[str]:
+        """Names of the files with a flag."""
+        return [self.key(int(index)) for index in flags.nonzero()]
+
+    def read(self, index: int, shorter_side: int) -> Image.Image | None:
         """The decoded image; None, logged once, if it cannot be read.
 
+        Args:
+            index: number of the file.
+            shorter_side: pixels of the shorter side that the crops need; a large photograph is decoded at a reduced size above it.
+
         Raises:
-            DataError: too many files are unreadable.
+            DataError: too many files are unreadable, or reading took too long.
         """
+        path = self.folder / self.key(index)
+        self.being_read[index] = True
         try:
-            return decode(self.folder / self.key(index))
+            with time_limit(path):
+                return decode_for(path, shorter_side)
+        except SlowRead:
+            raise
         except DataError as error:
             if not self.unreadable[index]:
                 self.unreadable[index] = True
                 log.warning("%s; it is skipped", error)
             self.check_share(error)
             return None
+        finally:
+            self.being_read[index] = False
 
-    def example(self, index: int, cut: Callable[[Image.Image], Tensor]) -> Example | Unreadable:
-        """An image through `cut`."""
-        image, key = self.read(index), self.key(index)
+    def example(self, index: int, shorter_side: int, cut: Callable[[Image.Image], Tensor]) -> Example | Unreadable:
+        """An image, see `read`, through `cut`."""
+        image, key = self.read(index, shorter_side), self.key(index)
         return Unreadable(key) if image is None else Example(cut(image), int(self.labels[index]), key)
 
     def check_share(self, last: DataError) -> None:
@@ -174,8 +208,8 @@ class Files:
             raise DataError(self.root, f"{count} of {len(self)} files cannot be read, last {last}; {allowed}", "data.root")
 
 
-class TrainingImages(Dataset[Example]):
-    """Indexed by `Draw`. The next readable file, in the order of names, replaces an unreadable one."""
+class TrainingImages(Dataset[Example | Unreadable]):
+    """Indexed by `Draw`. The next readable file, in the order of names, replaces an unreadable one, unless the draw excludes it."""
 
     def __init__(
         self,
@@ -198,10 +232,12 @@ class TrainingImages(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, draw: Draw) -> Example:
+    def __getitem__(self, draw: Draw) -> Example | Unreadable:
         for step in range(len(self)):
             index = (draw.index + step) % len(self)
-            image = self.files.read(index)
+            image = self.files.read(index, self.longest_side)
+            if image is None and not draw.replaced:
+                return Unreadable(self.files.key(index))
             if image is not None:
                 augmented = self.augmented(image, draw.random(self.seed))
                 return Example(augmented.contiguous(), int(self.files.labels[index]), self.files.key(index))
@@ -228,7 +264,7 @@ class EvaluationImages(Dataset[Example | Unreadable]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example | Unreadable:
-        return self.files.example(index, self.cut)
+        return self.files.example(index, self.shorter_side, self.cut)
 
     def cut(self, image: Image.Image) -> Tensor:
         """The center of the image, resized."""

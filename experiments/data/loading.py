@@ -1,9 +1,14 @@
 """From a source to batches: an endless training stream whose whole state is one number, and one exact pass over the validation set."""
 
+import atexit
 import itertools
+import os
 import signal
+import sys
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,8 +16,10 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from experiments.config.command_line import end_with_parent
 from experiments.config.errors import ConfigError, DataError, TesseraError
 from experiments.data.source import SHUFFLING, DataSource, Draw, Examples
+from experiments.data.time_limits import ANSWER_SECONDS
 
 
 class EndlessSampler(Sampler[list[Draw]]):
@@ -134,21 +141,66 @@ class WholeBatches(Dataset[Any]):
         except TesseraError as error:
             return error
 
+    def being_read(self) -> list[str]:
+        """Names of the files that are being read at this moment, in any process; empty where the examples have no files."""
+        files = getattr(self.examples, "files", None)
+        return files.names_where(files.being_read) if files is not None else []
+
 
 class Loader(DataLoader[Any]):
     """A loader of `WholeBatches` that raises their errors in this process: torch would re-create them from their text, without fields."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()
+        READERS.update(getattr(batches, "_workers", []))
         try:
-            for batch in batches:
+            while (batch := self._next(batches)) is not None:
                 if isinstance(batch, TesseraError):
                     raise batch
                 yield batch
         finally:
             # The traceback of an error refers to the iterator, and workers that are alive at exit ignore the request to end.
-            if self.num_workers and not self.persistent_workers:
-                batches._shutdown_workers()  # type: ignore[attr-defined]
+            failed = isinstance(sys.exc_info()[1], Exception)
+            if self.num_workers and (failed or not self.persistent_workers):
+                end_readers(batches)
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        """The next batch, None after the last."""
+        started = time.monotonic()
+        try:
+            return next(batches, None)
+        except RuntimeError as error:
+            # torch has no class for its timeout: it has waited that long, and every reading process is there
+            waited = self.num_workers and time.monotonic() - started >= self.timeout
+            if not waited or not all(reader.is_alive() for reader in batches._workers):  # type: ignore[attr-defined]
+                raise
+            names = cast(WholeBatches, self.dataset).being_read()
+            reason = f"a reading process has not answered for {self.timeout:g} seconds" + f"; it reads {', '.join(names)}" * bool(names)
+            raise DataError(None, reason, "data.root") from error
+
+
+READERS: weakref.WeakSet[Any] = weakref.WeakSet()  # processes, of which none may outlive this one
+
+
+def end_readers(batches: Any) -> None:
+    """End the reading processes of an iterator; one that is blocked, and ignores the request, is killed."""
+    for reader in batches._workers:
+        READERS.discard(reader)
+    started = [reader for reader in batches._workers if reader.pid is not None]
+    try:
+        batches._shutdown_workers()
+    finally:
+        for reader in started:
+            if reader.is_alive():
+                reader.kill()
+
+
+@atexit.register
+def _kill_readers() -> None:
+    """Runs before the exit function of `multiprocessing`, which would wait for a blocked reader without end."""
+    for reader in READERS:
+        if reader._parent_pid == os.getpid() and reader.is_alive():
+            reader.kill()
 
 
 def make_loader(
@@ -168,8 +220,9 @@ def make_loader(
         WholeBatches(examples, collate),
         batch_sampler=batches,
         num_workers=workers,
+        timeout=ANSWER_SECONDS if workers else 0,
         persistent_workers=persistent,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=start_reader,
         collate_fn=whole,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
@@ -181,10 +234,14 @@ def whole(batch: Any) -> Any:
     return batch
 
 
-def ignore_signals(worker: int) -> None:
-    """A terminal and a cluster signal all processes; the training process alone responds, and still needs its workers to end well."""
+def start_reader(worker: int) -> None:
+    """Ignore signals, and end with the training process, however that ends.
+
+    A terminal and a cluster signal all processes; the training process alone responds, and still needs its workers to end well.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()  # also while it is blocked in a file
 
 
 def check_batch_size(batch_size: int, world: int) -> None:

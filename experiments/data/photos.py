@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.config.errors import ConfigError
+from experiments.data.contents import content_of
 from experiments.data.decoding import decode
 from experiments.data.files import located
 from experiments.data.source import NO_LABEL, Draw, Example, ImageSource, fingerprint_of
@@ -52,7 +53,7 @@ class Photos(ImageSource):
         """
         if not 1 <= image_size <= LARGEST_IMAGE_SIZE:
             raise ConfigError("image_size", image_size, expected=f"1 .. {LARGEST_IMAGE_SIZE}, the embedded photos are no larger")
-        for key, value in (("data.cuts_per_picture", cuts_per_picture), ("data.largest_cut", largest_cut)):
+        for key, value in (("cuts_per_picture", cuts_per_picture), ("largest_cut", largest_cut)):
             if value < 1:
                 raise ConfigError(key, value, expected="at least 1")
         self.image_size = image_size
@@ -64,7 +65,7 @@ class Photos(ImageSource):
 
     def fingerprint(self) -> str:
         names = TRAINING_PHOTOS + HELD_OUT_PHOTOS
-        return fingerprint_of([(name, located(name).stat().st_size) for name in names], self.options)
+        return fingerprint_of([(name, content_of(located(name)).digest) for name in names], self.options)
 
 
 class RandomCuts(Dataset[Example]):

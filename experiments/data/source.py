@@ -24,6 +24,7 @@ class Draw:
 
     epoch: int
     index: int
+    replaced: bool = True  # whether the next readable image replaces an unreadable one; otherwise the example is `Unreadable`
 
     def random(self, seed: int) -> np.random.Generator:
         """Random numbers of this draw alone: the same in any process, and in any order."""
@@ -75,11 +76,15 @@ class DataSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Short hash of everything that determines the examples: relative names and sizes of files, and options, but no path or seed."""
+        """Short hash of everything that determines the examples: names and content of files, and options, but no path, time or seed."""
 
     def contents(self) -> dict[str, str]:
         """Fingerprints and digests of the content of the files, by name, for a run's identity."""
         return {"data": self.fingerprint()}
+
+    def unreadable(self) -> list[str]:
+        """Names of the training images that this process could not read so far."""
+        return []
 
     @abstractmethod
     def collate(self, examples: Any) -> Any:
@@ -103,14 +108,14 @@ def collate(examples: list[Example | Unreadable], image_size: int) -> ImageBatch
     return ImageBatch(images, labels, [example.key for example in good], left_out=left_out)
 
 
-def fingerprint_of(files: Iterable[tuple[str, int]], options: Mapping[str, Any]) -> str:
+def fingerprint_of(files: Iterable[tuple[str, str | int]], options: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of files and options.
 
     Args:
-        files: relative name and size in bytes of each.
+        files: relative name and digest of each.
         options: everything else that determines pixels, plain values.
     """
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for name, size in files:
-        digest.update(f"\0{name}\0{size}".encode(errors="surrogateescape"))
+    for name, content in files:
+        digest.update(f"\0{name}\0{content}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:DIGITS]

@@ -56,6 +56,11 @@ def random_flip(image: Tensor, random: np.random.Generator) -> Tensor:
     return image.flip(-1) if random.random() < 0.5 else image
 
 
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] to uint8 in [0, 255], rounded: real images that were bytes come back as they were."""
+    return (images * 255).round().to(torch.uint8)
+
+
 def normalize(images: Tensor) -> Tensor:
     """uint8 in [0, 255] to fp32 in [-1, 1], of any shape; called once, on the device."""
     return images.float() / 127.5 - 1

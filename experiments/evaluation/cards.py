@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.runs.losses import GROUPS, counted_weights
 
+OPTIONAL = ("num_tokens", "classes", "labeled")
 # A table about losses compares runs that differ in them, one about generators compares protocols.
 NOT_COMPARED = ("seed", "code_version", "losses", "protocol")
 
@@ -57,11 +58,12 @@ class Card:
     protocol: str | None = None  # of a probe, see `experiments.evaluation.protocol`; None for other numbers
     code_version: str = field(default_factory=code_version)
     num_tokens: int | None = None  # number of tokens that the encoder was asked to keep; None for its own number
+    classes: str | None = None  # of samples: how their classes were chosen; None for reconstructions
+    labeled: int | None = None  # images with a label, of a number that depends on labels; None where all images have one
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for `result.json`; without `num_tokens` if it is None, as in cards of earlier versions."""
-        fields = asdict(self)
-        return fields if self.num_tokens is not None else {name: value for name, value in fields.items() if name != "num_tokens"}
+        """Plain containers, for `result.json`; without the fields of `OPTIONAL` that are None, as in cards of earlier versions."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in OPTIONAL}
 
 
 def describe_losses(task: Mapping[str, Any]) -> str | None:

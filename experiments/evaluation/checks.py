@@ -6,6 +6,7 @@ from typing import Any
 from experiments.config.checks import check_output
 from experiments.config.errors import ConfigError, nearest
 from experiments.config.settings import EvaluateSettings, GenerateSettings
+from experiments.data.archives import check_archive
 from experiments.data.files import check_data, check_images
 from experiments.evaluation import metrics
 from experiments.runs.model_folder import ModelFolder
@@ -18,6 +19,7 @@ def check_evaluation(settings: EvaluateSettings) -> None:
     Raises:
         ConfigError, DataError: they cannot be used.
     """
+    ModelFolder(settings.model).require("tokenizer")
     if settings.output:
         check_output(Path(settings.output), is_file=False)
     check_images(settings.data)
@@ -41,19 +43,41 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
     if settings.image_size != (size := model.setting("image_size")):
         advice = "leave `image_size` out"
         raise ConfigError("image_size", settings.image_size, reason=f"this generator makes images of {size} pixels", advice=advice)
-    if settings.reference and not Path(settings.reference).is_file():
-        raise ConfigError("reference", settings.reference, reason="there is no such file", expected="an npz file of ADM")
+    if settings.reference:
+        check_archive(Path(settings.reference), "reference", "an npz file of ADM")
     if settings.metrics:
         check_samples(settings.n)
         if not settings.data:  # without data there is no classifier
             find_weights("inception")
 
 
+def idle_in_generation(settings: GenerateSettings, model: ModelFolder) -> dict[str, str]:
+    """Settings of a generation that change nothing beside the others or with this generator, with the reason."""
+    idle: dict[str, str] = {}
+    if settings.guidance == 1:
+        idle |= dict.fromkeys(("guidance_schedule", "guidance_start", "guidance_end", "first_token"), "guidance=1 is no guidance")
+    if settings.guidance_schedule != "step":
+        idle.setdefault("guidance_start", f"guidance_schedule={settings.guidance_schedule} does not read it, only step does")
+    if settings.guidance_schedule == "constant":
+        idle.setdefault("first_token", "guidance_schedule=constant has the whole scale at the first token")
+    if settings.balanced and not model.tokens["num_classes"]:
+        idle["balanced"] = "this generator has no classes"
+    if settings.top_k == 1:
+        idle |= dict.fromkeys(("temperature", "top_p"), "top_k=1 takes the most likely index")
+    if settings.top_k >= model.tokens["codebook_size"]:
+        idle["top_k"] = f"there are {model.tokens['codebook_size']} indices"
+    if not settings.metrics:
+        idle |= dict.fromkeys(("image_size", "workers"), "it is read with metrics=true alone")
+    return idle | model.idle_weights(settings.weights)
+
+
 def _check_tokenizer(settings: GenerateSettings, model: ModelFolder) -> None:
     """Refuse a folder without a tokenizer; loading it shows whether it is the right one."""
     folder = ModelFolder(settings.tokenizer or model.tokenizer["folder"], key="tokenizer")
+    if settings.tokenizer:
+        folder.require("tokenizer")
     if not (folder.is_run or folder.is_export):
-        reason = "" if settings.tokenizer else "the tokenizer that this generator was trained with is gone"
+        reason = "the tokenizer that this generator was trained with is gone"
         raise ConfigError("tokenizer", str(folder.path), reason=reason, expected="a run folder or an exported tokenizer")
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from experiments.data.transforms import to_bytes
 from tokenizer.files import atomic
 
 GAIN = 4  # factor of errors, which are drawn around gray
@@ -35,7 +35,7 @@ def _captioned(caption: str, images: Tensor) -> Image.Image:
     factor = -(-SMALLEST_TILE // min(images.shape[-2:]))
     enlarged = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     grid = make_grid(enlarged, nrow=len(images), padding=2, pad_value=1.0)
-    pixels = ((grid + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = to_bytes((grid + 1) / 2).permute(1, 2, 0).numpy()
     strip = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + CAPTION), "white")
     ImageDraw.Draw(strip).text((3, 1), caption, fill="black")
     strip.paste(Image.fromarray(pixels), (0, CAPTION))

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from experiments.data.source import ImageSource
     from experiments.evaluation.metrics.samples import SampleMetrics
     from tokenizer.image_tokenizer import ImageTokenizer
     from tokenizer.interfaces import Generator
 
 # Settings that change the files.
 SETTINGS = (
-    "weights", "n", "classes", "balanced", "guidance", "guidance_schedule", "guidance_start", "first_token", "temperature", "top_k",
-    "top_p", "seed", "precision", "compile", "shown", "npz", "metrics", "reference",
+    "weights", "n", "classes", "balanced", "guidance", "guidance_schedule", "guidance_start", "guidance_end", "first_token",
+    "temperature", "top_k", "top_p", "seed", "precision", "compile", "shown", "npz", "metrics", "reference",
 )  # fmt: skip
 GRID, SAMPLES = "grid.png", "samples.npz"
 
@@ -54,12 +56,13 @@ class GenerateJob:
         self.classes = select_classes(settings.classes, settings.balanced, settings.n, count, self.names)
         self.names = self.names or [str(number) for number in range(count)]
         with config_errors(""):
-            guidance = Guidance(settings.guidance, settings.guidance_schedule, settings.guidance_start, settings.first_token)
+            schedule = (settings.guidance_schedule, settings.guidance_start, settings.first_token, settings.guidance_end)
+            guidance = Guidance(settings.guidance, *schedule)
             self.sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, guidance, settings.seed)
         self.recorded_settings = {key: getattr(settings, key) for key in SETTINGS}
-        evaluators = [settings.data, settings.reference and sha256(Path(settings.reference))]
+        unplaced = {key: value for key, value in self.recorded_settings.items() if key != "reference"}  # its content counts, see below
         weights, tokenizer = self.model.weights_digest(), self.model.tokenizer["digest"]
-        self.identity = short_hash([weights, tokenizer, self.recorded_settings, evaluators])
+        self.identity = short_hash([weights, tokenizer, unplaced, self._evaluators()])
         self.folder = output_folder(settings.output, "generations", self.model, self.identity)
         self.stored = self._stored()
 
@@ -112,17 +115,30 @@ class GenerateJob:
             generator.blocks.compile_each()
         return generator
 
-    def _metrics(self, tokenizer: "ImageTokenizer", device: "torch.device") -> "SampleMetrics":
-        from experiments.evaluation.sample_evaluators import SampleEvaluators
+    @cached_property
+    def source(self) -> "ImageSource | None":
+        """The real images that samples are compared with."""
         from experiments.runs.build import build
 
+        return build(self.settings.data, "data") if self.settings.data else None
+
+    def _evaluators(self) -> list[str | None]:
+        """Identity of what samples are compared with: the content of files, wherever they are."""
         settings = self.settings
-        source = build(settings.data) if settings.data else None
+        images = self.source.fingerprint() if settings.metrics and self.source else None
+        return [images, sha256(Path(settings.reference)) if settings.reference else None]
+
+    def _metrics(self, tokenizer: "ImageTokenizer", device: "torch.device") -> "SampleMetrics":
+        from experiments.evaluation.sample_evaluators import SampleEvaluators
+        from experiments.evaluation.samples import describe_classes
+
+        settings = self.settings
         reference = Path(settings.reference) if settings.reference else None
-        evaluators = SampleEvaluators(source, reference, tokenizer, device, settings.batch_size, settings.workers)
+        evaluators = SampleEvaluators(self.source, reference, tokenizer, device, settings.batch_size, settings.workers)
         # A run without averaged weights generates with the trained ones.
         subject = self.model.weights or (settings.weights if self.model.config["ema_decay"] else "raw")
-        return evaluators.metrics(settings.image_size, subject, self.sampling.seed, self.sampling.summary)
+        classes = describe_classes(settings.n, self.classes, int(self.model.tokens["num_classes"]))
+        return evaluators.metrics(settings.image_size, subject, self.sampling.seed, self.sampling.summary, classes)
 
     def _write_samples(
         self, generator: "Generator", tokenizer: "ImageTokenizer", labels: "Tensor", metrics: "SampleMetrics | None"

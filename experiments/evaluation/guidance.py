@@ -5,11 +5,14 @@ from the best scale so far to a neighbor that was not tried, until both neighbor
 here the search may take fewer, and the best scale is tried once more with all samples. Every trial has its number of samples.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.config.errors import ConfigError, NonFinite
+
+log = logging.getLogger(__name__)
 
 # First scale of the step schedule, by the largest number of parameters: GPT-B, GPT-L and larger ones of the paper.
 STARTS_OF_STEP = ((200e6, 2.5), (500e6, 1.75), (math.inf, 1.25))
@@ -42,9 +45,17 @@ def usual_start(schedule: str, parameters: int) -> float:
 
 
 def search_guidance(
-    score: Callable[[float, int], float], start: float, coarse: int, final: int, step: float = 0.25, floor: float = 1.0
+    score: Callable[[float, int], float],
+    start: float,
+    coarse: int,
+    final: int,
+    step: float = 0.25,
+    floor: float = 1.0,
+    ceiling: float = 20.0,
 ) -> Search:
     """Climb down from `start` with `coarse` samples per trial, then score the best scale with `final` samples.
+
+    A warning states a best scale that is the ceiling: a higher one may be better.
 
     Args:
         score: score of a scale with a number of samples; lower is better.
@@ -53,22 +64,27 @@ def search_guidance(
         final: samples of the last trial; if they are no more than `coarse`, the search takes them all and nothing is drawn twice.
         step: distance of neighbors.
         floor: lowest scale.
+        ceiling: highest scale.
 
     Raises:
-        ConfigError: the start is below the floor.
+        ConfigError: the start is below the floor or above the ceiling.
         NonFinite: a score is not finite.
     """
     if start < floor:
         raise ConfigError("guidance.start", start, expected=f"at least guidance.floor={floor}")
+    if start > ceiling:
+        raise ConfigError("guidance.start", start, expected=f"at most guidance.ceiling={ceiling}")
     searched = min(coarse, final)
     tried = {start: _trial(score, start, searched)}
     while True:
         best = min(tried.values(), key=lambda each: each.score)
-        beside = [max(floor, round(best.scale - step, PLACES)), round(best.scale + step, PLACES)]
+        beside = [max(floor, round(best.scale - step, PLACES)), min(ceiling, round(best.scale + step, PLACES))]
         untried = [scale for scale in beside if scale not in tried]
         if not untried:
             break
         tried[untried[0]] = _trial(score, untried[0], searched)
+    if best.scale == ceiling:
+        log.warning("the best guidance scale is the highest one that is tried, guidance.ceiling=%g", ceiling)
     if searched == final:
         others = [each for each in tried.values() if each is not best]
         return Search(best, [*others, best])

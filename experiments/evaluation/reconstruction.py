@@ -14,6 +14,7 @@ from experiments.evaluation.results import Skipped
 from experiments.evaluation.subjects import Subject, TokenizerSubject
 from tokenizer.interfaces import ImageBatch
 from tokenizer.layers.distributed import is_distributed, world_size
+from tokenizer.layers.precision import full_precision_unless_autocast
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ class Preview:
 
 
 @contextmanager
-def evaluating(subjects: Sequence[Subject[Any, Any]]) -> Iterator[None]:
-    """Models in eval mode and metrics without images; the modes return afterwards."""
+def evaluating(subjects: Sequence[Subject[Any, Any]], device: torch.device) -> Iterator[None]:
+    """Models in eval mode, in full precision unless under autocast, and metrics without images; the modes return afterwards."""
     were_training = {subject.model: subject.model.training for subject in subjects}  # several subjects may share a model
     for subject in subjects:
         subject.model.eval()
         subject.metrics.reset()
-    yield
+    with full_precision_unless_autocast(device):
+        yield
     for model, training in were_training.items():
         model.train(training)
 
@@ -85,7 +87,7 @@ def evaluate(subjects: list[TokenizerSubject], batches: Iterable[ImageBatch], de
     """
     preview = Preview(shown)
     unreadable: list[str] = []
-    with evaluating(subjects):
+    with evaluating(subjects, device):
         for batch in batches:
             pixels = normalize(batch.images.to(device))
             unreadable += batch.left_out

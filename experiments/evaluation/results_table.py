@@ -15,6 +15,7 @@ def show(result: Mapping[str, Any]) -> None:
     """Print the table of a `result.json` on standard output; below it a line for each reason of absent metrics, and unreadable images."""
     console().print(_table(result))
     unreadable = [f"left out, could not be read: {key}" for key in result.get("unreadable", [])]
+    unreadable += [f"not trained on, could not be read: {key}" for key in result.get("unreadable_in_training", [])]
     for line in [*not_computed(skipped_of(result).items()), *unreadable]:
         print_line(line)
 
@@ -32,7 +33,7 @@ def _table(result: Mapping[str, Any]) -> Table:
         keys = [f"{prefix}/{metric.key}" for prefix in prefixes]
         if not any(key in values for key in keys):
             continue
-        n = next((str(cards[key]["n"]) for key in keys if key in cards), "")
+        n = next((_count(cards[key]) for key in keys if key in cards), "")
         table.add_row(metric.key, *(_printed(metric, values.get(key)) for key in keys), n)
     return table
 
@@ -42,6 +43,11 @@ def _heading(prefix: str, cards: list[Mapping[str, Any]]) -> str:
     weights = "raw" if prefix.startswith("val_raw") or any(card.get("subject") == "raw" for card in cards) else "EMA"
     counts = [str(card["num_tokens"]) for card in cards if "num_tokens" in card]
     return f"{weights}, {counts[0]} tokens" if counts else weights
+
+
+def _count(card: Mapping[str, Any]) -> str:
+    """Number of images, and of those with a label where that matters."""
+    return f"{card['n']}, {card['labeled']} labeled" if "labeled" in card else str(card["n"])
 
 
 def _rows() -> list[type[Metric]]:

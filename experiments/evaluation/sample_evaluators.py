@@ -75,7 +75,7 @@ class SampleEvaluators:
         contents = f"{source.fingerprint()} val"
         return cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader, network, source.reference), self.folder)
 
-    def metrics(self, image_size: int, subject: str, seed: int, guidance: float | str | None) -> SampleMetrics:
+    def metrics(self, image_size: int, subject: str, seed: int, guidance: float | str | None, classes: str) -> SampleMetrics:
         """New running metrics; the arguments are for the cards, see `Card`.
 
         Raises:
@@ -84,7 +84,7 @@ class SampleEvaluators:
         """
         network, classifier = self.inception, self.classifier
         transform = "not recorded" if self.source is None else self.source.transform
-        fields = {"subject": subject, "seed": seed, "guidance": guidance, "transform": transform}
+        fields = {"subject": subject, "seed": seed, "guidance": guidance, "classes": classes, "transform": transform}
         if not isinstance(network, MissingWeightsError):
             return SampleMetrics(network, self.statistics, classifier, image_size, fields)
         if classifier is None:

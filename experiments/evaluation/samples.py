@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from experiments.data.transforms import to_bytes
 from experiments.evaluation.figures import captioned_rows
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.sample_file import sample_file
@@ -18,6 +19,7 @@ from tokenizer.generators.sample import IndexSampler
 from tokenizer.generators.sampling import Sampling, uniforms
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator, TokenLayout
+from tokenizer.layers.precision import full_precision_unless_autocast
 
 COLUMNS = 8  # of a grid of samples whose classes were drawn
 
@@ -35,6 +37,17 @@ def draw_labels(n: int, classes: Sequence[int] | None, num_classes: int, seed: i
         return torch.zeros(n, dtype=torch.int64)
     drawn = np.concatenate([uniforms(seed, number, 1, "labels") for number in range(n)])
     return torch.from_numpy((drawn * num_classes).astype(np.int64))
+
+
+def describe_classes(n: int, classes: Sequence[int] | None, num_classes: int) -> str:
+    """How `draw_labels` chooses the classes of `n` samples, for cards."""
+    if num_classes == 0:
+        return "none"
+    if classes is None:
+        return f"drawn uniformly from {num_classes}"
+    least, rest = divmod(n, len(classes))
+    number = f"{least} or {least + 1}" if rest else str(least)
+    return f"{len(classes)} of {num_classes} in turn, {number} of each"
 
 
 def generate_images(
@@ -66,14 +79,14 @@ def generate_images(
         count = len(label)
         advance = None if after_step is None else lambda tokens, count=count: after_step(tokens * count)
         indices = sampler(label.to(device), number, advance)
-        with torch.no_grad():  # not around the yield: it would hold for the caller
+        with torch.no_grad(), full_precision_unless_autocast(device):  # not around the yield: it would hold for the caller
             images = tokenizer.decode_indices(indices, layout).float().clamp(-1, 1).add(1).div(2)
         yield indices, images
 
 
 def pixels(images: Tensor) -> NDArray[np.uint8]:
     """(B, 3, H, W) in [0, 1] to (B, H, W, 3), rounded."""
-    array: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    array: NDArray[np.uint8] = to_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
     return array
 
 

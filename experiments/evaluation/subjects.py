@@ -86,7 +86,7 @@ def subjects_of(path: str | Path, source: ImageSource, seed: int, num_tokens: Se
     weights: dict[str, Weights] = {"val": "ema", "val_raw": "raw"} if folder.is_run else {"val": folder.weights or "ema"}
     subjects: list[TokenizerSubject] = []
     for prefix, kind in weights.items():
-        model = load_tokenizer(path, kind)[0]
+        model = load_tokenizer(path, kind, folder.key)[0]
         for count in num_tokens or (None,):
             name = f"{prefix}_{count}" if len(num_tokens) > 1 else prefix
             cache = subjects[0].metrics.cache if subjects else None

@@ -1,14 +1,14 @@
 """Results stored by everything that determines them: a killed probe resumes, and a second one computes nothing."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.config.parsing import read_mapping, write_mapping
 from experiments.evaluation.results import Results, computable, plain, skipped_of
-from tokenizer.files import short_hash, write_text
+from tokenizer.files import short_hash
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ResultCache:
         """
         file = self.folder / stage / f"{short_hash({'version': VERSION, **inputs})}.json"
         if file.is_file():
-            cached = json.loads(file.read_text())
+            cached = read_mapping(file)
             if not computable(cached):
                 self.seconds[file] = cached.get("seconds", 0.0)  # older files have none
                 return Results(cached["values"], cached["cards"], skipped_of(cached))
@@ -48,7 +48,7 @@ class ResultCache:
         self.seconds[file] = time.monotonic() - started
         cached = {"inputs": dict(inputs), "values": results.values, "cards": results.cards, "skipped": plain(results.skipped)}
         cached["seconds"] = self.seconds[file]
-        write_text(file, json.dumps(cached, indent=2, allow_nan=False) + "\n")
+        write_mapping(file, cached)
         return results
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config.errors import ConfigError, TesseraError
+from experiments.config.origins import check_origins
 from experiments.data.files import check_data, check_images
 from experiments.runs.model_folder import ModelFolder
 
@@ -63,7 +64,7 @@ def find_locations(tokenizer: str | list[str], data: dict[str, Any] | None, imag
         ConfigError: a folder without a trained tokenizer or named twice, an exported one without `data`, or tokenizers that were
             trained on different images.
     """
-    folders = [Path(folder).expanduser() for folder in ([tokenizer] if isinstance(tokenizer, str) else tokenizer)]
+    folders = [Path(folder) for folder in ([tokenizer] if isinstance(tokenizer, str) else tokenizer)]
     if not folders:
         raise ConfigError("tokenizer", [], expected="a run or exported folder, or several")
     for number, folder in enumerate(folders):
@@ -106,6 +107,10 @@ def _training_data(folder: Path, seed: int) -> dict[str, Any]:
     if run.is_export:
         raise run.error("an export does not record its training data", advice="add data=...")
     data = run.config["data"]
+    try:
+        check_origins(data, "data")  # the run may come from anybody
+    except ConfigError as error:
+        raise run.error(str(error)) from error
     return {**data, "seed": seed} if "seed" in data else dict(data)
 
 

@@ -7,7 +7,7 @@ from experiments.config.arguments import check_tree
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError, spelled
 from experiments.config.files import ConfigFolders
-from experiments.config.overrides import check_choice, for_children
+from experiments.config.overrides import check_choice, for_children, last_of_each
 
 if TYPE_CHECKING:
     from tokenizer.interfaces import Generator, TokenSpec
@@ -40,7 +40,7 @@ def training_overrides(config: Mapping[str, Any], trainer: str, cache: str, toke
     overrides = ["task=generator", "data=indices", f"trainer={trainer}", *_flat(training["groups"]), *_flat(training["settings"])]
     overrides += [_override(f"trainer.{key}", value) for key, value in config["trainer"].items() if key != "_target_"]
     overrides += [_override(key, config[key]) for key in ("seed", "workers", "runs_folder")]
-    return [*overrides, _override("data.file", cache), _override("tokenizer", tokenizer)]
+    return last_of_each([*overrides, _override("data.file", cache), _override("tokenizer", tokenizer)])
 
 
 def plan_generator(probe: Composition, tokens: "TokenSpec", image_size: int, gpus: int | None) -> tuple["Generator", dict[str, Any]]:

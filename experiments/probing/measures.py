@@ -4,6 +4,7 @@ Features, GigaTok (arXiv:2504.08736), section 5: the generator's residual stream
 so that no label leaks in; the tokens of the tokenizer's encoder, before their projection to latents. Both are means over the tokens.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from experiments.probing.candidates import Candidate
 from experiments.tokens.cached import CachedTokens
 from experiments.tokens.crops import EvaluationViews, Views
 from tokenizer.interfaces import Generator, ImageBatch, TokenBatch
+
+log = logging.getLogger(__name__)
 
 TOO_FEW_CLASSES = Skipped("the data has fewer than two classes")
 Part = tuple[Tensor, Tensor]  # features (n, views, W) and labels (n,)
@@ -127,7 +130,8 @@ def _with_labels(part: Part) -> Part:
 
 
 def _accuracy(candidate: Candidate, train: Part, val: Part, subject: str, config: Mapping[str, Any]) -> Results:
-    """Accuracy of a probe on the images with a label."""
+    """Accuracy of a probe on the images with a label; the card counts the others, if there are any."""
+    all_labels = train[1], val[1]
     (train_features, train_labels), (val_features, val_labels) = _with_labels(train), _with_labels(val)
     settings = {key: value for key, value in config["linear"].items() if key != "views"}
     classes = candidate.tokens.num_classes
@@ -135,5 +139,10 @@ def _accuracy(candidate: Candidate, train: Part, val: Part, subject: str, config
     accuracy = linear_accuracy((train_features, train_labels), (val_features[:, 0], val_labels), classes, trained)
     aggregate = f"top-1; LARS {trained.learning_rate:g} for 256 rows, trust {trained.trust:g}, batch {trained.batch_size}, "
     aggregate += f"{trained.epochs} epochs; {train_features.shape[1]} views of {len(train_labels)} images, models in eval mode"
+    counts = [f"{len(known)} of {len(each)}" for known, each in zip((train_labels, val_labels), all_labels, strict=True)]
+    if len(train_labels) + len(val_labels) < sum(map(len, all_labels)):
+        labeled = f"{counts[0]} training and {counts[1]} evaluation images have a label"
+        log.warning("%s: acc1 is of the labeled images alone: %s", candidate.location.name, labeled)
+        aggregate += f"; {labeled}"
     about = card(candidate, "acc1", len(val_labels), subject, config["seed"], aggregate)
     return Results({"acc1": accuracy}, {"acc1": about.to_dict()})

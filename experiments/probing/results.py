@@ -5,9 +5,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from experiments.config.errors import TesseraError
+from experiments.config.parsing import read_mapping
 from experiments.evaluation.guidance import Trial
 from experiments.evaluation.results import Results, joined, plain, skipped_of
 from experiments.probing.candidates import TokenizerLocation
@@ -78,7 +79,7 @@ class ProbeResult:
 
 def read_result(file: Path, location: TokenizerLocation) -> ProbeResult:
     """The numbers in a file of `ProbeResult.write`."""
-    content: dict[str, Any] = json.loads(file.read_text())
+    content = read_mapping(file)
     results = Results(content["metrics"], content["cards"], skipped_of(content))
     trials = [Trial(**trial) for trial in content["guidance_trials"]]
     return ProbeResult(location, content["tokens"], results, trials, content["error"])

@@ -16,7 +16,7 @@ from experiments.evaluation.guidance import Search, search_guidance, usual_start
 from experiments.evaluation.metrics.samples import without_network
 from experiments.evaluation.results import Results, Skipped, joined
 from experiments.evaluation.sample_evaluators import SampleEvaluators
-from experiments.evaluation.samples import draw_labels, generate_images
+from experiments.evaluation.samples import describe_classes, draw_labels, generate_images
 from experiments.probing.cache import ResultCache
 from experiments.probing.candidates import Candidate
 from tokenizer.files import sha256
@@ -75,7 +75,7 @@ class Sampler:
             only = self.score(1.0, samples)
             log.info("%s: no classes, no guidance; scores %.4g", self.candidate.location.name, only)
             return self.tried(1.0, samples), None
-        search = search_guidance(self.score, start, settings["samples"], samples, settings["step"], settings["floor"])
+        search = search_guidance(self.score, start, settings["samples"], samples, settings["step"], settings["floor"], settings["ceiling"])
         return self.tried(search.best.scale, search.best.n), search
 
     def score(self, scale: float, n: int) -> float:
@@ -104,14 +104,16 @@ class Sampler:
         if self.generator.tokens.num_classes == 0:
             return "none, there are no classes"
         step = f", from {settings['unguided']:g} of the tokens on" if settings["schedule"] == "step" else ""
-        by = f"{settings['samples']} samples a try, step {settings['step']:g}, floor {settings['floor']:g}"
+        by = f"{settings['samples']} samples a try, step {settings['step']:g}, floor {settings['floor']:g}, ceiling {settings['ceiling']:g}"
         return f"{settings['schedule']}{step}, best scale by hill-climbing, {by}"
 
     def _draw(self, sampling: Sampling, n: int) -> Results:
         tokens = self.candidate.tokens
         labels, numbers = draw_labels(n, None, tokens.num_classes, sampling.seed), torch.arange(n)
         batch_size = self.config["batch_size"]
-        metrics = self.evaluators.metrics(self.candidate.source.image_size, self.subject, sampling.seed, self.guidance_description)
+        classes = describe_classes(n, None, tokens.num_classes)
+        image_size = self.candidate.source.image_size
+        metrics = self.evaluators.metrics(image_size, self.subject, sampling.seed, self.guidance_description, classes)
         batches = generate_images(
             self.generator, self.evaluators.tokenizer, labels, numbers, sampling, tokens.layout, self.device, batch_size
         )

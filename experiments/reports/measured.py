@@ -1,19 +1,18 @@
 """Measured numbers of the rows of a sweep: their runs, found by configuration, with states and cards. Imports no torch."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError
+from experiments.config.files import read_yaml
 from experiments.config.packages import CONF
+from experiments.config.paths import with_home
 from experiments.evaluation.results import Skipped, skipped_of
-from experiments.runs.folder import RESULT, RunFolder, digest_of_config, runs_by_config
+from experiments.runs.folder import RunFolder, digest_of_config, runs_by_config
 from experiments.tables.claims import Operand
 from experiments.tables.fields import number
 from experiments.tables.measurements import Measurement, evaluation, measurements
@@ -147,8 +146,8 @@ def measure(sweep: SweepFile, scale: str, seeds: int, overrides: list[str], conf
 def runs_folder(overrides: list[str], config_dir: Path) -> Path:
     """The folder of runs that were trained with these overrides."""
     named = [value for key, _, value in (override.partition("=") for override in overrides) if key == "runs_folder"]
-    default = yaml.safe_load((config_dir / "train.yaml").read_text())["runs_folder"]
-    return Path(str([default, *named][-1]))
+    default = read_yaml(config_dir / "train.yaml")["runs_folder"]
+    return Path(with_home(str([default, *named][-1])))
 
 
 def _measured(
@@ -194,8 +193,7 @@ def _read(folder: RunFolder, seed: int, sweep: SweepFile, row: Row, measured: li
     metrics, cards, skipped = dict(result["metrics"]), dict(result["cards"]), _skipped(result, "val")
     failed: dict[str, str] = {}
     for each in measured:
-        file = folder.path / "evaluations" / each.folder / RESULT
-        own = json.loads(file.read_text()) if file.is_file() else {}
+        own = RunFolder(folder.path / "evaluations" / each.folder).result
         metrics = {**_renamed(own.get("metrics", {}), each), **metrics}
         cards = {**_renamed(own.get("cards", {}), each), **cards}
         skipped |= _skipped(own, each.prefix) if each.verb == "evaluate" else _renamed(_reasons(own), each)

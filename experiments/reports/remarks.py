@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from experiments.config.errors import spelled
-from experiments.config.files import ConfigFolders
+from experiments.config.files import ConfigFolders, choices_in, read_yaml
 from experiments.reports.cells import MISPRINT, MeasuredColumn
 from experiments.reports.measured import MeasuredRow
 from experiments.tables.sweep_file import SweepFile
@@ -20,10 +18,8 @@ def run_remarks(rows: list[MeasuredRow], metrics: list[MeasuredColumn]) -> list[
 def changes(sweep: SweepFile, scale: str, folders: ConfigFolders) -> list[str]:
     """Settings of the scale: keys of its file, of the sweep file, and of rows."""
     path = folders.find(f"scale/{scale}")
-    content = (yaml.safe_load(path.read_text()) if path else None) or {}
-    groups = [(name, choice) for entry in content.pop("defaults", []) if isinstance(entry, dict) for name, choice in entry.items()]
-    settings = {str(name).removeprefix("override ").lstrip("/"): choice for name, choice in groups}
-    settings |= {**_leaves(content), **sweep.budget(scale)}
+    of_file = {**choices_in(path), **choices_in(path, overriding=True), **_leaves(read_yaml(path))} if path else {}
+    settings = {**of_file, **sweep.budget(scale)}
     lines = [f"scale={scale} sets {_assignments(settings)}"] if settings else []
     return lines + [f"scale={scale}, row {row.name}: {_assignments(row.budget(scale))}" for row in sweep.rows if row.budget(scale)]
 

@@ -45,7 +45,7 @@ def check_files() -> int:
             print_line(f"{file.name}: as published, SHA-256 {sha256(file.path)[:12]}")
         else:
             wrong += 1
-            remedy = f"`python -m experiments.weights fetch {file.name}` replaces {file.path}"
+            remedy = f"`{file.command}` replaces {file.path}"
             print_line(f"{file.name}: {_wrong_hash(file, file.path)}; {remedy}")
     return min(wrong, 1)
 
@@ -56,6 +56,10 @@ def fetch_files(files: list[WeightsFile]) -> int:
     for file in files:
         if file.path.is_file() and _is_published(file):
             print_line(f"{file.name}: already at {file.path}")
+            continue
+        if file.module:
+            failed = 1
+            log.error("%s: not fetched, it is part of %s; run `%s`", file.name, file.source, file.command)
             continue
         try:
             fetch(file)

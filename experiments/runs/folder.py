@@ -4,22 +4,24 @@ The identity is a hash of everything that changes numbers, so that the same comm
 several tables share a run. Every file is written beside its place and renamed.
 """
 
-import fcntl
 import json
 import logging
 import os
 import platform
-import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryFile
+from typing import Any
 
 import yaml
 
 from experiments.config.errors import RunFolderError
+from experiments.config.parsing import read_file, read_mapping, write_mapping
+from experiments.runs.integrity import list_checkpoints
+from experiments.runs.locks import is_locked, lock
 from experiments.runs.losses import effective
 from tokenizer.files import short_hash, write_text
 
@@ -27,20 +29,22 @@ log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
 CHECKPOINTS = "checkpoints"
-CHECKPOINT_PATTERN = "updates_*.ckpt"
 ENVIRONMENT = "environment.json"
-LOCK = "lock.json"
+IMAGES = "images"
 EXAMPLE = "runs/gsq/0123456789ab"
 PLACES = ("*", "*/*")  # of run folders below the folder of runs: `gsq/<id>`, or an experiment's `gsq/vae_f8_raw/<id>`
 PATHS = ("root", "file", "tokenizer")  # keys of data that name a file or folder
+MOST_CHARACTERS = 2000  # of an error in a result
 Change = tuple[str, Any, Any]  # key, old value, new value
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that changes numbers: no devices, workers, paths, loggers, names, or settings without effect."""
     task, data = effective(config["task"]), _without_paths(config["data"])  # fingerprints identify the content of files
-    return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"]}
+    compiled = {"compile": True} if config.get("compile") else {}  # changes rounding and dropout masks
+    return {"task": task, "data": data, "precision": config["trainer"]["precision"], "batch_size": config["batch_size"], **compiled}
 
 
 def _without_paths(node: Any) -> Any:
@@ -97,7 +101,7 @@ class RunFolder:
     @property
     def checkpoint_files(self) -> list[Path]:
         """The checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob(CHECKPOINT_PATTERN))
+        return list_checkpoints(self.checkpoints)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -112,15 +116,7 @@ class RunFolder:
     @property
     def in_use(self) -> bool:
         """Whether a process holds its lock."""
-        file = self.path / LOCK
-        if not file.is_file():
-            return False
-        with open(file, "r+") as opened:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError as error:
-                return isinstance(error, BlockingIOError)
-        return False
+        return is_locked(self.path)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -128,7 +124,19 @@ class RunFolder:
         file = self.path / CONFIG
         if not file.is_file():
             raise RunFolderError(self.path, f"it has no {CONFIG}; expected a run folder such as {EXAMPLE}")
-        return dict(yaml.safe_load(file.read_text()))
+        return read_mapping(file)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The overrides that the run was last started with; empty if they were not recorded."""
+        file = self.path / OVERRIDES
+        try:
+            words = read_file(file)
+        except FileNotFoundError:
+            return []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise RunFolderError(self.path, f"its {OVERRIDES} is no list of overrides")
+        return words
 
     @property
     def contents(self) -> dict[str, Any]:
@@ -136,13 +144,20 @@ class RunFolder:
         return dict(self.described.get("contents", {}))
 
     @property
+    def lengths(self) -> dict[str, Any]:
+        """Lengths in updates by key, see `experiments.training.lengths`; empty for a run that did not record them."""
+        return dict(self.described.get("lengths", {}))
+
+    @property
     def described(self) -> dict[str, Any]:
         """`environment.json`, or an empty dict."""
         return self._read_json(ENVIRONMENT)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        try:
+            return read_mapping(self.path / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
 
     def start(
         self, config: Mapping[str, Any], overrides: list[str], contents: Mapping[str, str | None], about: Mapping[str, Any] | None = None
@@ -153,14 +168,35 @@ class RunFolder:
             contents: see `identity`; those of an earlier start remain.
             about: description of the model: `tokens`, `classes`, `tokenizer`.
         """
+        self._require_folders()
+        # Lengths before the configuration: a process that reads both meanwhile must not take new lengths for recorded ones.
         digests = {"config_digest": digest_of_config(config), "contents": {**self.contents, **contents}}
         described = {**environment(), **digests, **(about or {})}
-        write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        write_text(self.path / "overrides.yaml", yaml.safe_dump(overrides))
-        write_text(self.path / ENVIRONMENT, json.dumps(described, indent=2) + "\n")
+        write_mapping(self.path / ENVIRONMENT, described)
+        write_mapping(self.path / CONFIG, config)
+        write_text(self.path / OVERRIDES, yaml.safe_dump(overrides, allow_unicode=True))
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
         self.write_result("running", {}, {})
+
+    def _require_folders(self) -> None:
+        """Make the folder of checkpoints, and write to it, before any update: later, a failure would cost what was computed."""
+        for folder in (self.checkpoints, self.path / IMAGES):
+            if not folder.is_dir() and os.path.lexists(folder):
+                raise RunFolderError(self.path, f"its {folder.name} is no folder, or a link to one that does not exist; remove it")
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self.checkpoints):
+            pass
+
+    def write_failure(self, error: Exception) -> None:
+        """Mark the run as failed, on a full disk too: what the small file has room for is written in its place."""
+        text = " ".join(str(error).split())[:MOST_CHARACTERS]
+        try:
+            self.write_result("failed", {}, {}, error=text)
+        except OSError:
+            with suppress(OSError), open(self.path / RESULT, "r+") as file:
+                file.write(json.dumps({"state": "failed", "metrics": {}, "cards": {}, "error": text}) + "\n")
+                file.truncate()
 
     def write_result(self, state: str, metrics: Mapping[str, float], cards: Mapping[str, Any], **more: Any) -> None:
         """Write `result.json`; all numbers are finite, as JSON requires."""
@@ -173,51 +209,9 @@ class RunFolder:
         new = {f"content of {name}": digest for name, digest in contents.items()}
         return differences({**relevant(self.config), **old}, {**relevant(config), **new})
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the folder for this process. The system releases the lock when the process ends.
-
-        Raises:
-            RunFolderError: another process holds it; names host, process and time.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = self.path / LOCK
-        with _locked(file) as opened:
-            os.register_at_fork(after_in_child=opened.close)  # a reading process that outlives this one must not hold it
-            opened.truncate(0)
-            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, opened)
-            opened.flush()
-            try:
-                yield
-            finally:
-                file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[IO[str]]:
-    """The lock file, locked as long as it is open."""
-    while True:
-        with open(file, "a+") as opened:
-            _lock(opened, file)
-            # Its last owner may have removed the file after it was opened here: then the lock is on a file without a name.
-            if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
-                yield opened
-                return
-
-
-def _lock(opened: IO[str], file: Path) -> None:
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        opened.seek(0)
-        try:
-            owner = json.load(opened)
-            described = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-        except (ValueError, KeyError, TypeError):
-            described = "another process"
-        raise RunFolderError(file.parent, f"in use by {described}; wait for it, or end it") from None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): start no second process on this run", file, error)
+    def lock(self) -> AbstractContextManager[None]:
+        """Lock the folder for this process, see `experiments.runs.locks`."""
+        return lock(self.path)
 
 
 def environment() -> dict[str, Any]:

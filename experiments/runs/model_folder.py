@@ -1,15 +1,15 @@
 """A folder of a trained model, a run folder or an export, and what it records of the model. Imports no torch."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from experiments.config.errors import ConfigError
-from experiments.runs.folder import CHECKPOINT_PATTERN, CHECKPOINTS, CONFIG, ENVIRONMENT
-from tokenizer.files import DIGITS, sha256
+from experiments.config.errors import ConfigError, DamagedFile
+from experiments.config.parsing import read_mapping
+from experiments.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT
+from experiments.runs.integrity import is_whole, list_checkpoints
+from experiments.runs.kinds import as_reason
+from tokenizer.files import DIGITS, other_kind, sha256
 
 Part = Literal["tokenizer", "generator"]
 Weights = Literal["ema", "raw"]
@@ -20,10 +20,10 @@ EXPORTED_WEIGHTS = "model.safetensors"
 
 
 class ModelFolder:
-    """A run folder or an export, which the configuration key `key` names; a leading `~` is the home folder."""
+    """A run folder or an export, which the configuration key `key` names."""
 
     def __init__(self, path: str | Path, key: str = "model") -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(path)
         self.key = key
 
     @property
@@ -38,8 +38,12 @@ class ModelFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration of a run."""
-        return self._read(CONFIG)
+        """The resolved configuration of a run; a ConfigError if it is damaged."""
+        config = self._read(CONFIG)
+        task = config.get("task") or {}
+        if not isinstance(task, dict) or not all(isinstance(task.get(part, {}), dict) for part in PARTS):
+            raise self.error(f"the entry `task` of its {CONFIG} is not that of a run")
+        return config
 
     @cached_property
     def trained_with(self) -> dict[str, Any]:
@@ -48,7 +52,10 @@ class ModelFolder:
         What an older version did not record is absent.
         """
         if self.is_export:
-            return dict(self._read(EXPORTED).get("trained_with") or {})
+            record = self._read(EXPORTED).get("trained_with") or {}
+            if not isinstance(record, dict):
+                raise self.error(f"the entry `trained_with` of its {EXPORTED} is a {type(record).__name__}, expected keys and values")
+            return dict(record)
         self._require_model()
         environment = self._read(ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
         known = {**environment, "image_size": self.config.get("image_size"), "run": self.path.resolve().name}
@@ -59,6 +66,13 @@ class ModelFolder:
         if name not in self.trained_with:
             raise self.error(f"does not record `{name}`; expected a model of this version")
         return self.trained_with[name]
+
+    def _mapping(self, name: str, needed: tuple[str, ...]) -> dict[str, Any]:
+        """An entry of `trained_with` that has the keys `needed`."""
+        record = self.setting(name)
+        if not isinstance(record, dict) or not set(needed) <= set(record):
+            raise self.error(f"its record of `{name}` is damaged", advice=f"expected the keys {', '.join(needed)}")
+        return dict(record)
 
     @property
     def part(self) -> Part:
@@ -73,13 +87,13 @@ class ModelFolder:
     @property
     def tokens(self) -> dict[str, Any]:
         """Fields of the TokenSpec of the model."""
-        return dict(self.setting("tokens"))
+        return self._mapping("tokens", ("codebook_size", "groups"))
 
     @property
     def tokenizer(self) -> dict[str, Any]:
         """The tokenizer of a generator: `folder`, `digest` and `weights`."""
         self.require("generator")
-        return dict(self.setting("tokenizer"))
+        return self._mapping("tokenizer", ("folder", "digest", "weights"))
 
     @property
     def weights(self) -> Weights | None:
@@ -90,16 +104,16 @@ class ModelFolder:
 
     @property
     def weights_file(self) -> Path:
-        """File of the weights: that of an export, or the newest checkpoint of a run; a ConfigError if there is none."""
+        """File of the weights: that of an export, or the newest undamaged checkpoint of a run; a ConfigError if there is none."""
         if self.is_export:
             if not (self.path / EXPORTED_WEIGHTS).is_file():
                 raise self.error(f"it has no {EXPORTED_WEIGHTS}; expected a folder written by `python -m experiments.export`")
             return self.path / EXPORTED_WEIGHTS
         self._require_model()
-        checkpoints = sorted((self.path / CHECKPOINTS).glob(CHECKPOINT_PATTERN))
+        checkpoints = list_checkpoints(self.path / CHECKPOINTS)[::-1]
         if not checkpoints:
             raise self.error("it has no checkpoint", advice="let its run reach `checkpoint_every` updates")
-        return checkpoints[-1]
+        return next(filter(is_whole, checkpoints), checkpoints[0])
 
     def weights_digest(self) -> str:
         """Twelve hexadecimal digits of the bytes of `weights_file`."""
@@ -118,6 +132,11 @@ class ModelFolder:
         if held != weights:
             raise ConfigError("weights", weights, reason=f"{self.path} holds the {held} weights", advice=f"set weights={held}")
 
+    def idle_weights(self, weights: str) -> dict[str, str]:
+        """The setting `weights`, with the reason, where the model has one kind of weights alone and they are others."""
+        has_average = self.weights != "raw" if self.is_export else self.part == "tokenizer" or bool(self.config.get("ema_decay"))
+        return {"weights": f"{self.path} has no averaged weights"} if weights == "ema" and not has_average else {}
+
     def error(self, reason: str, advice: str | None = None) -> ConfigError:
         """An error about this folder."""
         return ConfigError(self.key, str(self.path), reason=reason, advice=advice)
@@ -125,17 +144,18 @@ class ModelFolder:
     def _require_model(self, part: str = "model") -> None:
         if not self.path.exists():
             raise ConfigError(self.key, str(self.path), expected="a file or folder that exists")
+        for name in (CONFIG, EXPORTED, EXPORTED_WEIGHTS):
+            if kind := other_kind(self.path / name):
+                raise self.error(f"its {name} is {kind}; expected a regular file")
         if not (self.is_run or self.is_export):
-            raise self.error(f"it has no {CONFIG} and no {EXPORTED}; expected a run folder or an exported {part}")
+            reason = as_reason(self.path) or f"it has no {CONFIG} and no {EXPORTED}"
+            raise self.error(f"{reason}; expected a run folder or an exported {part}")
 
     def _read(self, name: str) -> dict[str, Any]:
         """A file of keys and values, YAML or JSON."""
         self._require_model()
         try:
-            text = (self.path / name).read_text()
-            content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise self.error(f"its {name} cannot be read ({' '.join(str(error).split())})") from error
-        if not isinstance(content, dict):
-            raise self.error(f"its {name} is not that of a run or of a model")
-        return content
+            return read_mapping(self.path / name)
+        except (DamagedFile, OSError) as error:
+            reason = error.reason if isinstance(error, DamagedFile) else f"cannot be read ({error.strerror})"
+            raise self.error(f"its {name} {reason}") from error

@@ -1,12 +1,11 @@
 """Trained tokenizers and generators out of run folders and exports, and the tokenizer of a generator."""
 
-import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError, TesseraError
@@ -17,6 +16,7 @@ from experiments.runs.folder import CHECKPOINTS
 from experiments.runs.model_folder import ModelFolder, Part, Weights
 from tokenizer import pretrained
 from tokenizer.files import DIGITS
+from tokenizer.fitting import build_for, digest_of_tensors, require_finite
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import Generator
 
@@ -58,27 +58,51 @@ def _load(folder: ModelFolder, weights: Weights, part: Part) -> tuple[nn.Module,
     config = folder.config["task"][part]
     checkpoint = newest_checkpoint(folder.path / CHECKPOINTS)
     if checkpoint is None:
-        raise folder.error("none of its checkpoints can be read")
-    model: nn.Module = build(config, f"task.{part}", model_packages())
-    model.load_state_dict(_state(load_checkpoint(checkpoint), weights, part))
+        raise folder.error("all of its checkpoints are damaged")
+    model = _build(folder, config, part, _state(folder, load_checkpoint(checkpoint, "meta"), weights, part))
+    state = _state(folder, load_checkpoint(checkpoint), weights, part)
+    with _refusing(folder):
+        require_finite(state)
+    model.load_state_dict(state)
     return model.eval(), config
 
 
-def _load_export(folder: ModelFolder, kind: type[nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
+def _build(folder: ModelFolder, config: dict[str, Any], part: Part, sizes: dict[str, Any]) -> nn.Module:
+    """The model of a run folder, which may come from anywhere: its targets and sizes are checked before anything is built."""
+    with _refusing(folder):
+        pretrained.require_modules(config, model_packages())
+        return build_for(sizes, lambda: build(config, f"task.{part}", model_packages()))
+
+
+@contextmanager
+def _refusing(folder: ModelFolder) -> Iterator[None]:
+    """Turn a ValueError about what a folder contains into an error about that folder."""
     try:
-        model, config = pretrained.load(folder.path, model_packages())
+        yield
+    except TesseraError:
+        raise
     except (ValueError, OSError) as error:
         raise folder.error(str(error)) from error
+
+
+def _load_export(folder: ModelFolder, kind: type[nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
+    with _refusing(folder):
+        model, config = pretrained.load(folder.path, model_packages())
     if not isinstance(model, kind):
         raise folder.error(f"it holds a {type(model).__name__}; expected an {kind.__name__}")
     return model, config
 
 
-def _state(checkpoint: dict[str, Any], weights: Weights, part: str) -> dict[str, Any]:
+def _state(folder: ModelFolder, checkpoint: dict[str, Any], weights: Weights, part: str) -> dict[str, Tensor]:
     average = checkpoint[STATE]["average"]
     if weights == "ema" and average is not None:
-        return dict(average)
-    return {name.removeprefix(f"{part}."): value for name, value in checkpoint["state_dict"].items() if name.startswith(f"{part}.")}
+        state = average
+    else:
+        own = checkpoint["state_dict"].items()
+        state = {name.removeprefix(f"{part}."): value for name, value in own if name.startswith(f"{part}.")}
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise folder.error("its checkpoint holds other objects than tensors by name")
+    return dict(state)
 
 
 def initial_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
@@ -100,17 +124,17 @@ def initial_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
         raise folder.error(f"none of its tensors has a name and shape of this {part}")
     for title, names in (("missing there", sorted(set(target) - set(matched))), ("unused", sorted(set(source) - set(matched)))):
         log.info("init_from: %d tensors %s%s", len(names), title, f": {', '.join(names)}" if names else "")
-    log.info("init_from: %d tensors taken from %s", len(matched), path)
+    half = 2 * len(matched) < len(target)
+    level = logging.WARNING if half else logging.INFO
+    log.log(level, "init_from: %d of %d tensors taken from %s%s", len(matched), len(target), path, half * ", less than half")
+    if part == "tokenizer":
+        log.info("init_from: a discriminator is not taken, it starts from initial weights")
     return matched
 
 
 def digest_of(module: nn.Module) -> str:
     """Twelve hexadecimal digits of names, dtypes, shapes and bytes of a module's tensors, wherever they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:DIGITS]
+    return digest_of_tensors(module.state_dict())[:DIGITS]
 
 
 def tokenizer_of(path: str | Path, override: str | None = None) -> ImageTokenizer:

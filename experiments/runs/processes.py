@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-END_OF_LOG = 4096  # bytes
+END_OF_LOG = 16384  # bytes
+COMMAND, ERROR = "$ ", "error: "  # beginnings of lines of a log: a command, and the error that ended it
+SIGNAL_OFFSET = 128  # a process that ends another one by a signal has this status plus the signal's number
 
 
 class ProcessTree:
@@ -28,7 +30,7 @@ class ProcessTree:
         """Start `command`; its output is appended to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a") as file:
-            file.write("$ " + shlex.join(command).replace("\n", " ") + "\n")
+            file.write(COMMAND + shlex.join(command).replace("\n", " ") + "\n")
             file.flush()
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
@@ -90,15 +92,45 @@ def run_training(overrides: list[str], output: Path) -> None:
     if received:
         sys.exit(128 + received[0])
     if status:
-        raise TrainingFailedError(f"its training ended with status {status}: {last_line(output)}", status, output)
+        raise TrainingFailedError(f"its training failed, {how_it_ended(status, output)}", status, output)
+
+
+def how_it_ended(status: int, log: Path) -> str:
+    """The exit status of the last command of a log, or the signal that ended it, and its error.
+
+    A process that was killed wrote nothing about its end: its last line may be about anything, and is left out.
+    """
+    number = -status if status < 0 else status - SIGNAL_OFFSET
+    if number in [int(each) for each in signal.Signals]:
+        return f"ended by {signal.Signals(number).name}"
+    ended = f"exit {status}" if status else "exit 0 without a whole result"
+    error = _last_error(log)
+    return f"{ended}: {error}" if error else ended
 
 
 def last_line(file: Path) -> str:
     """The last line of a log that is not blank; empty if there is none."""
+    return next((line.strip() for line in reversed(_last_lines(file)) if line.strip()), "")
+
+
+def _last_error(log: Path) -> str:
+    """The error of the last command: its own line or that of its traceback, which others may follow, or its last line."""
+    lines = _last_lines(log)
+    start = max((number for number, line in enumerate(lines) if line.startswith(COMMAND)), default=-1)
+    lines = lines[start + 1 :]
+    errors = [line for line in lines if line.startswith(ERROR)]
+    traces = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not errors and traces:
+        errors = [line for line in lines[traces[-1] + 1 :] if line.strip() and not line.startswith(" ")][:1]
+    others = [line for line in lines if line.strip()]
+    return [*others, *errors][-1].strip() if others else ""
+
+
+def _last_lines(file: Path) -> list[str]:
+    """The lines at the end of a log, without control sequences of terminals."""
     if not file.is_file():
-        return ""
+        return []
     with open(file, "rb") as opened:
         opened.seek(max(0, file.stat().st_size - END_OF_LOG))
         text = opened.read().decode(errors="replace")
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "\n").splitlines()

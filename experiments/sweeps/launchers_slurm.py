@@ -1,4 +1,4 @@
-"""Launches the rows of a sweep as SLURM jobs through submitit. Tried with submitit's local executor only.
+"""Launches the rows of a sweep as SLURM jobs through submitit.
 
 One job takes all stages of an entry, and is requeued when its time is over or it is preempted.
 """
@@ -11,11 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, DamagedFile
+from experiments.config.parsing import read_mapping
 from experiments.runs.processes import ProcessTree
 from experiments.sweeps.entries import Entry, Stage
 from tokenizer.files import write_text
 
+ENDED = 128 + signal.SIGTERM  # exit status of stages that were asked to end
+CANCELED = ("CANCEL", "NOT LISTED")  # beginnings of the states of a job that never ran; squeue forgets it soon
 INSTALL = 'pip install "tessera-tokenizers[slurm]", or pip install submitit'
 
 
@@ -80,13 +83,19 @@ class QueuedHandle:
         write_text(self.file, json.dumps({"folder": str(folder), "job": job.job_id}) + "\n")
 
     def poll(self) -> int | None:
-        """The exit status of its stages; 1 if the job itself failed or was canceled."""
+        """The exit status of its stages; 1 if the job failed or was canceled here, that of SIGTERM if `scancel` ended it."""
         if not self.job.done():
             return None
+        if self.canceled:
+            status = 1
+        elif self.job.exception() is None:
+            status = int(self.job.result())
+            if status == ENDED and not self.job.watcher.is_done(self.job.job_id):  # it was put back into the queue, and runs again
+                return None
+        else:
+            status = ENDED if self.job.state.upper().startswith(CANCELED) else 1
         self.file.unlink(missing_ok=True)
-        if self.canceled or self.job.exception() is not None:  # submitit would wait for the result of a canceled job
-            return 1
-        return int(self.job.result())
+        return status
 
     def interrupt(self, number: int) -> None:
         """Cancel it: SLURM sends SIGTERM to all its processes."""
@@ -128,9 +137,14 @@ class QueueLauncher:
         except RuntimeError as error:
             advice = "start it where sbatch is, or leave `launcher` out"
             raise ConfigError("launcher", cluster, reason=str(error), advice=advice) from error
-        names = {"partition": "slurm_partition", "memory": "slurm_mem"}
-        shared = {key: settings[key] for key in ("timeout_min", "gpus_per_node", "cpus_per_task")}
-        chosen = {name: settings[key] for key, name in names.items() if settings[key] is not None}
+        if cluster == "slurm":
+            from experiments.sweeps.slurm_states import QueueWatcher, has_accounting
+
+            if not has_accounting():
+                submitit.SlurmJob.watcher = QueueWatcher()
+        names = {"partition": "slurm_partition", "memory": "slurm_mem", "gpus_per_node": "gpus_per_node"}
+        shared = {key: settings[key] for key in ("timeout_min", "cpus_per_task")}
+        chosen = {name: settings[key] for key, name in names.items() if settings[key]}  # a cluster without GPUs refuses to be asked for 0
         self.executor.update_parameters(
             name="tessera", nodes=1, tasks_per_node=1, slurm_array_parallelism=slots, slurm_signal_delay_s=120, **shared, **chosen
         )
@@ -140,6 +154,7 @@ class QueueLauncher:
 
         Raises:
             ConfigError: SLURM does not know the state of the earlier job.
+            DamagedFile: the file of the earlier job names none.
         """
         file = entry.log.with_suffix(".job")
         earlier = self._earlier(file)
@@ -154,8 +169,13 @@ class QueueLauncher:
         self.new = []
         yield
         if self.new:
-            with self.executor.batch():
-                jobs = [self.executor.submit(stages) for _, stages in self.new]
+            from submitit.core.utils import FailedJobError
+
+            try:
+                with self.executor.batch():
+                    jobs = [self.executor.submit(stages) for _, stages in self.new]
+            except FailedJobError as error:  # of sbatch
+                raise ConfigError("launcher", "slurm", reason=" ".join(str(error).split()), advice="or leave `launcher` out") from error
             for (handle, _), job in zip(self.new, jobs, strict=True):
                 handle.submitted(job, self.executor.folder)
 
@@ -163,7 +183,9 @@ class QueueLauncher:
         """The job that a file names; None if there is none or it is finished."""
         if not file.is_file():
             return None
-        stored = json.loads(file.read_text())
+        stored = read_mapping(file)
+        if not {"folder", "job"} <= stored.keys():
+            raise DamagedFile(file, "it names no job; remove it if its job is finished")
         job: Any = self.job_class(stored["folder"], stored["job"])
         if job.done(force_check=True):
             return None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, end_requests, last_line
+from experiments.runs.processes import SECONDS_BETWEEN_LOOKS, SIGNALS, end_requests, how_it_ended
 from experiments.sweeps.entries import Entry, without_duplicates
 from experiments.sweeps.launchers import Handle, Launcher
 
@@ -132,9 +132,7 @@ def conclude(entry: Entry, status: int, stopping: bool) -> bool:
     if stopping or status in ENDED_BY_SIGNAL:
         entry.note = "" if stopping else f"exit {status}: it was asked to end"
         return True
-    ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit {status}" if status else "exit 0 without a whole result"
-    line = last_line(entry.log)
-    entry.state, entry.note = "failed", f"{ended}: {line}" if line and not line.startswith("$") else ended
+    entry.state, entry.note = "failed", how_it_ended(status, entry.log)
     _record_failure(entry)
     return True
 

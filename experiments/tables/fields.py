@@ -18,8 +18,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, if their values are plain."""
+    """The settings, if their values are plain and name no plugins."""
     for key, value in settings.items():
+        if key.lstrip("+~") == "plugins":
+            raise ConfigError(key, value, reason="plugins run code and are named on the command line", advice="add it there")
         if not _is_plain(value):
             raise ConfigError(key, value, expected=PLAIN)
     return settings

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from experiments.config.compose import Composition, compose
 from experiments.config.errors import ConfigError, spelled
-from experiments.config.overrides import for_children
+from experiments.config.overrides import for_children, last_of_each
 from experiments.evaluation.protocol import result_folder
 from experiments.tables.scaled import IMAGE_SIZE_TIMES
 from experiments.tables.sweep_file import COMPLETED, Row, SweepFile, probe_prefix, probe_title
@@ -76,10 +76,11 @@ def evaluation(name: str, settings: Mapping[str, Any], composition: Composition)
     """
     config = composition.config
     keys = {"image_size": settings.get(IMAGE_SIZE_TIMES, 1) * config["image_size"], "data": composition.choices["data"]}
-    keys |= {"evaluated": "held_out", "seed": config["seed"], "workers": config["workers"], **_device(config)}
+    keys |= {"evaluated": "held_out"} if "evaluated" in config["data"] else {}
+    keys |= {"seed": config["seed"], "workers": config["workers"], **_device(config)}
     keys |= {key: value for key, value in settings.items() if key != IMAGE_SIZE_TIMES}
     of_data = [override for override in composition.overrides if override.startswith("data.")]
-    overrides = [*for_children(composition.overrides), *of_data, *_overrides(keys)]
+    overrides = last_of_each([*for_children(composition.overrides), *of_data, *_overrides(keys)])
     return Measurement("evaluate", name, overrides, COMPLETED if name == COMPLETED else f"evaluation-{short_hash(dict(settings))}")
 
 
@@ -87,7 +88,7 @@ def _probe(name: str, settings: Mapping[str, Any], composition: Composition, ext
     config = composition.config
     keys = {"image_size": config["image_size"], "seed": config["seed"], "workers": config["workers"], **_device(config), **settings}
     machine = [override for override in extra if override.startswith(MACHINE)]
-    overrides = [*for_children(composition.overrides), *machine, *_overrides(keys)]
+    overrides = last_of_each([*for_children(composition.overrides), *machine, *_overrides(keys)])
     try:
         probe = compose("probe", ["tokenizer=run", *overrides], composition.draft.folders.main)
     except ConfigError as error:

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
-from yaml.nodes import MappingNode, ScalarNode
 
-from experiments.config.errors import ConfigError, nearest
+from experiments.config.errors import ConfigError, DamagedFile, nearest
 from experiments.config.files import ConfigFolders
+from experiments.config.parsing import read_file
 from experiments.config.validation import Location, config_error
 from experiments.tables.sweep_file import SweepFile
 
@@ -33,11 +32,9 @@ def read_sweep(name: str, config_dir: Path, added: tuple[Path, ...] = ()) -> Swe
     assert path is not None
     place = f"conf/sweep/{name}.yaml" if path.is_relative_to(config_dir) else folders.label(path)
     try:
-        content = yaml.load(path.read_text(), _UniqueKeyLoader)
-    except ConfigError as error:
-        raise error.at(place) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(place, reason=f"cannot be read: {' '.join(str(error).split())}") from error
+        content = read_file(path)
+    except DamagedFile as error:
+        raise ConfigError(place, reason=error.reason) from error
     try:
         context = {"name": name, "experiments": folders.choices("experiment"), "protocols": folders.choices("protocol")}
         return SweepFile.model_validate(content, context=context)
@@ -53,15 +50,3 @@ def _locate(location: Location, content: Any) -> tuple[str, Location]:
         name = f" ({entry['name']})" if location[0] == "rows" and isinstance(entry, dict) and "name" in entry else ""
         place, location = f"{ENTRIES[str(location[0])]} {number}{name}", location[2:]
     return place, location
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, of which YAML would silently use the last."""
-
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, ScalarNode) and key.value in keys:
-                raise ConfigError(key.value, reason="is written twice", place=f"line {key.start_mark.line + 1}")
-            keys.add(str(key.value))
-        return super().construct_mapping(node, deep)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from experiments.config.errors import ConfigError, nearest, spelled
+from experiments.config.overrides import last_of_each
 from experiments.config.validation import StrictModel
 from experiments.tables.claims import parse
 from experiments.tables.columns import BITS_PER_TOKEN, Column, known_columns, labeled
@@ -204,7 +205,7 @@ class SweepFile(Scaled):
         budget = {**self.budget(scale), **row.budget(scale)}
         changes = [f"{key}={spelled(value)}" for key, value in budget.items() if key not in row.overrides]
         overrides = [f"{key}={spelled(value)}" for key, value in row.overrides.items()]
-        return [f"experiment={row.base or self.base}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"]
+        return last_of_each([f"experiment={row.base or self.base}", f"scale={scale}", *changes, *extra, *overrides, f"seed={seed}"])
 
 
 def _check_once(key: str, names: list[str], where: str) -> None:

@@ -8,13 +8,15 @@ Arrays: `train/indices` and `val/indices` (images, views, N, G) in the narrowest
 (images,) int32, -1 where there is none. Of merged tokens also `train/assignment` and `val/assignment` (images, views, L), the token of
 each cell, in the narrowest type that holds N; N is the largest number of tokens of a view, and the indices of the others are padded by 0.
 
+The SHA-256 of the arrays and of the rest of the header are in `__metadata__` too, except in files of earlier versions.
 Version 2 added merged tokens; files of version 1, which are the same without them, are read too.
 """
 
+import functools
+import hashlib
 import json
-import math
+import logging
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,28 +27,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config.errors import DataError
+from experiments.config.parsing import parse_json
 from experiments.runs.folder import RunFolder
-from tokenizer.files import short_hash
+from experiments.runs.kinds import as_reason
+from experiments.tokens.header import (
+    DATA_DIGEST,
+    DTYPES,
+    HEADER_DIGEST,
+    StoredArray,
+    check_header,
+    check_places,
+    header_digest,
+    stored_array,
+    verified_digest,
+)
+from tokenizer.files import DIGITS, other_kind, short_hash
+
+log = logging.getLogger(__name__)
 
 VERSION, READABLE = 2, (1, 2)
 SPLITS = ("train", "val")
-DTYPES = {"U8": "<u1", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8"}
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
 PIECE = 1 << 24
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """An array of a cache: safetensors' name of its dtype, shape, and the first byte in the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,15 @@ class CacheHeader:
             evaluation images, `views` (crops of the training images; of merged tokens also `kept`, the number of tokens of each view),
             `seed`, `data` {name, config, fingerprint}, `tokenizer` {folder, digest, weights}, `precision`, `code_version`,
             `splits` {train, val}, each with the digest of its `keys` and the names `left_out`.
+        start: first byte of the arrays.
+        digest: recorded SHA-256 of the arrays; None in a file of an earlier version.
     """
 
     path: Path
     arrays: dict[str, StoredArray]
     about: dict[str, Any]
+    start: int
+    digest: str | None
 
     @property
     def tokens(self) -> dict[str, Any]:
@@ -77,9 +83,33 @@ class CacheHeader:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits of everything that determines the indices, but no path."""
+        """Twelve hexadecimal digits of the arrays and of everything that determines the indices, but no path."""
         shapes = {name: [array.dtype, array.shape] for name, array in sorted(self.arrays.items())}
-        return short_hash([identity_of(self.about), shapes])
+        return short_hash([identity_of(self.about), shapes, self.digest or self.data_digest()])
+
+    def data_digest(self) -> str:
+        """SHA-256 of the arrays as they are in the file."""
+        status = self.path.stat()
+        return _data_digest(self.path, self.start, status.st_size, status.st_mtime_ns, status.st_ino)
+
+    def verify(self, key: str = "data.file") -> None:
+        """Compare the arrays with their recorded digest; the whole file is read.
+
+        Raises:
+            DataError: they differ.
+        """
+        if self.digest is None:
+            log.warning("%s has no checksum, as those of earlier versions: damage is not noticed", self.path)
+        elif self.data_digest() != self.digest:
+            reason = f"its arrays have the SHA-256 {self.data_digest()[:DIGITS]}, expected {self.digest[:DIGITS]}"
+            raise _refusal(self.path, key, f"it is damaged, {reason}; tokenize again")
+
+
+@functools.cache
+def _data_digest(path: Path, start: int, size: int, modified_ns: int, inode: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identity_of(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,17 +130,19 @@ def dtype_for(count: int) -> str:
 
 
 def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
-    """The header of a cache, checked against the size of its file.
+    """The header of a cache, checked by itself and against the size of its file.
 
     Args:
         path: the file.
         key: configuration key of the file, for messages.
 
     Raises:
-        DataError: there is no such file, or it is no cache, truncated, or of another version.
+        DataError: there is no such file, or it is no cache, truncated, of another version, or its header is damaged.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     try:
+        if kind := other_kind(path):
+            raise _refusal(path, key, as_reason(path) or f"it is {kind}")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
@@ -118,32 +150,29 @@ def read_header(path: str | Path, key: str = "data.file") -> CacheHeader:
     except OSError as error:
         raise _refusal(path, key, str(error.strerror)) from error
     try:
-        content = json.loads(text)
-        about = json.loads(content.pop("__metadata__")["tessera"])
-        arrays = {name: _array(entry, 8 + length) for name, entry in content.items()}
-        version, end = about["version"], max(array.offset + array.size for array in arrays.values())
+        content = parse_json(text.decode())
+        metadata = content.pop("__metadata__")
+        about = parse_json(metadata["tessera"])
+        version = about["version"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refusal(path, key, f"its {size} bytes do not begin with a complete header") from error
+        reason = f"its {size} bytes do not begin with a complete header"
+        raise _refusal(path, key, reason if looks_like_cache(path) else as_reason(path) or reason) from error
     if version not in READABLE:
         raise _refusal(path, key, f"it has version {version}, this code reads versions {READABLE[0]} to {READABLE[-1]}; tokenize again")
-    if end != size:
-        raise _refusal(path, key, f"it is damaged, it has {size} bytes of {end}; tokenize again")
-    return CacheHeader(path, arrays, about)
+    try:
+        digest = verified_digest(metadata, content)
+        arrays = {name: stored_array(name, entry, 8 + length) for name, entry in content.items()}
+        check_places(arrays, 8 + length, size)
+        check_header(about, {name: (array.dtype, array.shape) for name, array in arrays.items()})
+    except ValueError as error:
+        raise _refusal(path, key, f"it is damaged, it has {size} bytes and {error}; tokenize again") from error
+    return CacheHeader(path, arrays, about, 8 + length, digest)
 
 
 def looks_like_cache(path: Path) -> bool:
     """Whether a file begins as a cache does, whole or damaged."""
     with open(path, "rb") as file:
         return file.read(64)[8:].startswith(b'{"__metadata__": {"tessera": ')
-
-
-def _array(entry: Mapping[str, Any], start: int) -> StoredArray:
-    """An entry of the header; `start` is the first byte behind the header."""
-    begin, end = entry["data_offsets"]
-    array = StoredArray(entry["dtype"], tuple(entry["shape"]), start + begin)
-    if array.size != end - begin:
-        raise ValueError  # like any other damage, see `read_header`
-    return array
 
 
 def _refusal(path: Path, key: str, reason: str) -> DataError:
@@ -154,8 +183,9 @@ class TokenCache:
     """A cache on disk; only the header is in memory."""
 
     def __init__(self, path: str | Path, key: str = "data.file") -> None:
-        """Read the header; see `read_header`."""
+        """Read the header and verify the arrays; see `read_header` and `CacheHeader.verify`."""
         self.header = read_header(path, key)
+        self.header.verify(key)
 
     def array(self, name: str) -> NDArray[Any]:
         """A read-only memory map of an array."""
@@ -207,14 +237,17 @@ class CacheWriter:
     def finish(self, about: Mapping[str, Any]) -> None:
         """Join the arrays behind the header and rename the file. Needs disk space for the largest array twice."""
         order = sorted(self.rows, key=lambda name: -np.dtype(DTYPES[self.rows[name][0]]).itemsize)
-        whole = self.folder / "whole.part"
+        whole, digest = self.folder / "whole.part", hashlib.sha256()
         with open(whole, "wb") as file:
-            text = self._header(order, about)
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(self._header(order, about, digest.hexdigest()))  # as long as the final one
             for name in order:
                 with open(self._part(name), "rb") as part:
-                    shutil.copyfileobj(part, file, PIECE)
+                    while piece := part.read(PIECE):
+                        digest.update(piece)
+                        file.write(piece)
                 self._part(name).unlink()
+            file.seek(0)
+            file.write(self._header(order, about, digest.hexdigest()))
             file.flush()
             os.fsync(file.fileno())
         os.replace(whole, self.path)
@@ -230,12 +263,16 @@ class CacheWriter:
     def _part(self, name: str) -> Path:
         return self.folder / f"{name.replace('/', '_')}.part"
 
-    def _header(self, order: list[str], about: Mapping[str, Any]) -> bytes:
-        content: dict[str, Any] = {"__metadata__": {"tessera": json.dumps({"version": VERSION, **about})}}
+    def _header(self, order: list[str], about: Mapping[str, Any], digest: str) -> bytes:
+        """The header behind its length, padded so that the arrays are aligned."""
+        arrays: dict[str, Any] = {}
         offset = 0
         for name in order:
             dtype, shape = self.rows[name]
             array = StoredArray(dtype, (self.counts[name], *shape), offset)
-            content[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset := offset + array.size]}
-        text = json.dumps(content).encode()
-        return text + b" " * (-len(text) % 8)
+            arrays[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset := offset + array.size]}
+        described = json.dumps({"version": VERSION, **about})
+        metadata = {"tessera": described, DATA_DIGEST: digest, HEADER_DIGEST: header_digest(described, digest, arrays)}
+        text = json.dumps({"__metadata__": metadata, **arrays}).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text

@@ -8,6 +8,7 @@ from experiments.config.settings import TokenizeSettings
 from experiments.data.files import check_data, check_images
 from experiments.runs.model_folder import ModelFolder
 
+INSPECTING = ("inspect", "sample", "tokenizer", "device", "output", "plugins")  # settings that inspect=FILE reads
 IMAGE_FOLDER = "experiments.data.image_folder.ImageFolder"
 
 
@@ -32,3 +33,14 @@ def check(settings: TokenizeSettings) -> None:
     views = 10 * len(settings.ten_crop_shares) if settings.crops == "ten_crop" else settings.passes * (2 if settings.flip else 1)
     if settings.num_tokens and len(settings.num_tokens) not in (1, views):
         raise ConfigError("num_tokens", settings.num_tokens, expected=f"one number, or one for each of the {views} views of an image")
+
+
+def idle_in_tokenizing(settings: TokenizeSettings) -> dict[str, str]:
+    """Settings of `experiments.tokenize` that change nothing beside the others, with the reason."""
+    if settings.inspect:
+        names = [name for name in (*TokenizeSettings.model_fields, "data") if name not in INSPECTING]
+        return dict.fromkeys(names, "inspect=FILE tokenizes nothing")
+    idle = {"sample": "it is the image that inspect=FILE decodes"}
+    if settings.crops != "ten_crop":
+        idle["ten_crop_shares"] = f"it is read with crops=ten_crop, and it is {settings.crops}"
+    return idle

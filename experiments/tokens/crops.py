@@ -48,7 +48,7 @@ class EvaluationViews(Views):
 
 
 class DrawnViews(Views):
-    """The crops of each image in the first training passes. An image that training replaces is replaced in all of them."""
+    """The crops of each image in the first training passes; unlike in training, no other image replaces an unreadable one."""
 
     def __init__(self, images: Examples, passes: int, flip: bool) -> None:
         """
@@ -65,8 +65,13 @@ class DrawnViews(Views):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Example:
-        drawn = [self.images[Draw(number, index)] for number in range(self.passes)]
+    def __getitem__(self, index: int) -> Example | Unreadable:
+        drawn = []
+        for number in range(self.passes):
+            example = self.images[Draw(number, index, replaced=False)]
+            if isinstance(example, Unreadable):
+                return example
+            drawn.append(example)
         images = torch.stack([example.image for example in drawn])
         return Example(torch.cat([images, images.flip(-1)]) if self.flip else images, drawn[0].label, drawn[0].key)
 
@@ -90,7 +95,7 @@ class TenCropViews(Views):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example | Unreadable:
-        return self.files.example(index, self.cut)
+        return self.files.example(index, max(self.sides), self.cut)
 
     def cut(self, image: Image.Image) -> Tensor:
         """(views, 3, H, W) of an image."""

@@ -53,6 +53,9 @@ class OnlineTokens(ImageSource):
     def fingerprint(self) -> str:
         return self.images.fingerprint()
 
+    def unreadable(self) -> list[str]:
+        return self.images.unreadable()
+
     def collate(self, examples: list[Example | Unreadable]) -> ImageBatch:
         return self.images.collate(examples)
 

@@ -5,7 +5,6 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from experiments.runs.model_folder import ModelFolder
 from experiments.runs.terminal import progress
 from experiments.tokens.cache import (
     CacheWriter,
-    StoredArray,
     TokenCache,
     dtype_for,
     identity_of,
@@ -37,9 +35,11 @@ from experiments.tokens.cache import (
 )
 from experiments.tokens.cached import spec_of, stored_layout
 from experiments.tokens.crops import EvaluationViews, Views, training_views
+from experiments.tokens.header import StoredArray
 from tokenizer.files import DIGITS, short_hash
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.interfaces import ImageBatch, TokenSpec
+from tokenizer.layers.precision import full_precision
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +153,8 @@ class Tokenizing:
 
     def _tokens(self, images: Tensor, count: int) -> list[Tensor]:
         """Indices, and of merged tokens the assignment."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
-        with autocast:
+        is_low = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if is_low else full_precision(self.device):
             output, layout = self.model.encode(normalize(images.to(self.device, non_blocking=True)), count)
         return [output.indices] if layout.assignment is None else [output.indices, layout.assignment]
 
@@ -164,7 +164,7 @@ def _check_space(path: Path, arrays: Sequence[StoredArray]) -> None:
     sizes = [array.size for array in arrays]
     needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise DiskFull(path, f"{free:,} bytes are free", needed)
+        raise DiskFull(path, "it does not fit", needed, free)
 
 
 def describe_tokens(tokens: TokenSpec) -> dict[str, Any]:
@@ -238,8 +238,10 @@ def is_written(path: Path, about: Mapping[str, Any], rerun: bool) -> bool:
         if not looks_like_cache(path):
             raise ConfigError("output", str(path), reason="this file is not a token cache")
         return False
-    old, new = (identity_of(header) for header in (read_header(path, "output").about, about))
+    header = read_header(path, "output")
+    old, new = identity_of(header.about), identity_of(about)
     if old == new:
+        header.verify("output")
         return True
     differing = ", ".join(name for name in new if old[name] != new[name])
     raise ConfigError("output", str(path), reason=f"it is a cache of another {differing}", advice="change `output`, or set rerun=true")

@@ -18,6 +18,7 @@ from experiments.evaluation.reconstruction import Evaluation
 from experiments.runs.checkpoints import STATE
 from experiments.training.ema import ExponentialMovingAverage
 from experiments.training.finite import FiniteCheck
+from experiments.training.fitting import require_fit
 from experiments.training.optimizers import AdamW
 from experiments.training.sharding import average_gradients, clip_gradients, load_full, materialize, synchronize, total_norm
 from experiments.training.strategy import DataParallelStrategy
@@ -28,6 +29,14 @@ MODEL, OTHER_PARTS = 0, 1  # random streams of initial weights
 def seed_torch(seed: int, stream: int) -> None:
     """Seed torch by a run's seed and the number of a random stream."""
     torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0]))
+
+
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of one device: `torch.manual_seed` also prepares those of devices that nothing uses."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 class ClockedTask(LightningModule):
@@ -59,10 +68,12 @@ class ClockedTask(LightningModule):
             each.learning_rate_at(0, updates)  # checks lengths
         self.average = average
         self.initial_state: dict[str, Tensor] | None = None
+        self.idle: dict[str, str] = {}  # settings that the other settings leave without effect, with the reason
         self.total_updates = updates
         self.accumulate = accumulate
         self.seed = seed
         self.updates = self.batches = 0
+        self._optimized: list[list[nn.Parameter]] = []  # of each optimizer
         self.seconds = 0.0
         self._resumed_at = time.monotonic()
         self._logged_at = (0, time.monotonic())
@@ -126,6 +137,18 @@ class ClockedTask(LightningModule):
     def figure(self, evaluation: Evaluation) -> Image.Image:
         """The figure of an evaluation that has images."""
 
+    def describe_change(self, earlier: int, update: int, rate: float) -> str:
+        """One line about a run that continues with other lengths.
+
+        Args:
+            earlier: updates of the whole run before.
+            update: updates taken.
+            rate: learning rate of the last one.
+        """
+        places = [place for place in dict.fromkeys((update + 1, self.total_updates)) if place > update]
+        rates = [f"{self.optimizer_settings[0].learning_rate_at(place - 1, self.total_updates):.3g} at update {place}" for place in places]
+        return f"updates {earlier} -> {self.total_updates}: learning rate {', '.join([f'{rate:.3g} at update {update}', *rates])}"
+
     @property
     def log_every(self) -> int:
         """Updates between two reports."""
@@ -150,7 +173,7 @@ class ClockedTask(LightningModule):
     def seed_noise(self) -> None:
         """Noise inside a step is a function of (seed, batch, rank), so that its state is not saved."""
         state = np.random.SeedSequence([self.seed, self.batches, self.global_rank]).generate_state(1, np.uint64)
-        torch.manual_seed(int(state[0]))
+        seed_device(int(state[0]), self.device)
 
     def step(self, terms: dict[str, Tensor], count: int = 1) -> tuple[list[Tensor], Tensor]:
         """Clip, check and step the first `count` optimizers, and advance the clock.
@@ -163,7 +186,10 @@ class ClockedTask(LightningModule):
             their gradient norms before clipping, and whether the step was skipped, () above 0.
         """
         optimizers = self._optimizers()[:count]
-        parameters = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
+        while len(self._optimized) < count:
+            groups = optimizers[len(self._optimized)].param_groups
+            self._optimized.append([p for group in groups for p in group["params"]])
+        parameters = self._optimized[:count]
         for each in parameters:
             average_gradients(each)
         gradients = [[p.grad for p in each if p.grad is not None] for each in parameters]
@@ -226,7 +252,10 @@ class ClockedTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the clock, the averaged weights and the position in the data."""
+        """Restore the clock, the averaged weights and the position in the data; see `require_fit` for what is refused."""
+        optimizers = self.configure_optimizers()
+        average = None if self.average is None else self.average.module
+        require_fit(checkpoint, self, average, optimizers if isinstance(optimizers, list) else [optimizers])
         state = checkpoint[STATE]
         self.updates, self.batches, self.seconds = state["updates"], state["batches"], state["seconds"]
         if self.average is not None:

@@ -1,6 +1,7 @@
 """The finite check: a step with a NaN or infinity is skipped on the device; the host reads the result only when it logs anyway."""
 
 from collections import deque
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ class FiniteCheck:
         self.names = names
         self.first_bad = torch.tensor(-1)
         self.terms_then = torch.zeros(len(names))
+        self.checkpoint: Path | None = None  # the last one, for the message
         self._keys: deque[tuple[int, list[str]]] = deque(maxlen=10_000)
+        self._computed: deque[tuple[int, list[str]]] = deque(maxlen=10_000)  # names of the terms of an update
 
     def watch(self, update: int, keys: list[str]) -> None:
         """Record the images of an update, until the next `verify`."""
@@ -33,6 +36,7 @@ class FiniteCheck:
         Returns:
             () float, 1 if the step must be skipped, in the form that fused optimizers take as `found_inf`.
         """
+        self._computed.append((update, list(terms)))
         device = norms[0].device
         self.first_bad, self.terms_then = self.first_bad.to(device), self.terms_then.to(device)
         zero = self.terms_then.new_zeros(())
@@ -54,14 +58,17 @@ class FiniteCheck:
         update = int(self.first_bad)
         if update >= 0:
             values, keys = self._cause(update)
-            terms = dict(zip(self.names, values.tolist(), strict=True))
+            computed = next((names for number, names in self._computed if number == update), list(self.names))
+            terms = {name: value for name, value in zip(self.names, values.tolist(), strict=True) if name in computed}
+            saved = f"the last checkpoint, {self.checkpoint}, is good" if self.checkpoint else "there is no checkpoint yet"
             reason = (
                 "a loss or a gradient is not finite; such steps are skipped. "
                 f"Loss terms: {', '.join(f'{name}={value:.6g}' for name, value in terms.items())}. Images: {', '.join(keys)}. "
-                "Lower `learning_rate` or `optimizer.clip`, or look at these images; the last checkpoint is good"
+                f"Lower `learning_rate` or raise its warm-up, or look at these images; {saved}"
             )
             raise NonFinite(reason, update, terms, tuple(keys))
         self._keys.clear()
+        self._computed.clear()
 
     def _cause(self, update: int) -> tuple[Tensor, list[str]]:
         """Terms of one and images of all ranks whose terms were not finite; of any rank if only a gradient was not."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from experiments.config.errors import ConfigError
 from experiments.data.loading import ImageData
+from experiments.data.source import NO_LABEL
 from experiments.data.transforms import normalize
 from experiments.evaluation.likelihood import evaluate_likelihood, likelihood_subject
 from experiments.evaluation.reconstruction import Evaluation
@@ -158,6 +159,11 @@ class GeneratorTask(ClockedTask):
         tokens = self.source.tokens
         log.info("parameters: generator %.3f M", sum(p.numel() for p in self.generator.parameters()) / 1e6)
         log.info("%d tokens of %d x %d codes, %d classes", tokens.num_tokens, tokens.groups, tokens.codebook_size, tokens.num_classes)
+        if isinstance(self.source, CachedTokens) and tokens.num_classes:  # images in folders are counted when they are listed
+            for split in (self.source.train, self.source.val):
+                unlabeled = int((split.labels == NO_LABEL).sum())
+                if unlabeled:
+                    log.warning("%d of %d %s images have no label: they count as images of no class", unlabeled, len(split), split.split)
 
     def evaluate(self, data: ImageData) -> Evaluation:
         """Likelihood of the evaluation tokens under both weights, and samples of the averaged ones."""

@@ -1,6 +1,7 @@
 """The objective of a tokenizer: its losses by name, and their weights."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -76,6 +77,12 @@ class Objective(nn.Module):
         return [name for loss in self._adversarial() for name in loss.of_discriminator]
 
     @property
+    def coupled_terms(self) -> list[str]:
+        """Names of the terms that are no means over images: those of a batch in parts differ from those of the whole batch."""
+        adversarial = [loss.of_discriminator for loss in self._adversarial() if loss.couples_images]
+        return [*(name for name, loss in self._inner().items() if loss.couples_images), *(name for names in adversarial for name in names)]
+
+    @property
     def taps(self) -> tuple[int, ...]:
         """Numbers of the decoder's blocks whose outputs inner losses read."""
         return tuple(sorted({tap for loss in self._inner().values() for tap in loss.taps}))
@@ -87,15 +94,17 @@ class Objective(nn.Module):
     def inner_terms(self, tokenizer: TokenizerParts, current: TrainingPass) -> dict[str, Tensor]:
         """The unweighted terms of the quantizer and of the inner losses that are due."""
         terms = {name: term for name, term in current.output.quantizer.losses.items() if self.weights[name]}
+        current = replace(current, image_loss=lambda image: self.total(self.image_terms(image, current.images)))
         due = {name: loss(tokenizer, current) for name, loss in self.inner.items()}
         return terms | {name: term for name, term in due.items() if term is not None}
 
     @torch.no_grad()
-    def check(self, tokenizer: TokenizerParts) -> list[str]:
+    def check(self, tokenizer: TokenizerParts, image_size: int) -> list[str]:
         """Check that tokenizer and inner losses suit each other.
 
         Args:
             tokenizer: parts of a tokenizer, see `InnerLoss.check`.
+            image_size: side of the images in pixels.
 
         Returns:
             weighted terms of quantizers that this one does not have.
@@ -109,7 +118,7 @@ class Objective(nn.Module):
         for name, loss in self._inner().items():
             try:
                 tokenizer.decoder.require_blocks(loss.taps)
-                loss.check(tokenizer)
+                loss.check(tokenizer, image_size)
             except (NotImplementedError, ValueError) as error:
                 raise ConfigError(f"loss.weights.{name}", self.weights[name], reason=str(error)) from error
         return [name for name in QUANTIZER_LOSSES if self.weights.get(name) and name not in quantizer_losses]

@@ -1,5 +1,6 @@
 """Settings of optimizers, with their learning-rate schedules and the clipping of gradients."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,10 +39,16 @@ class AdamW:
         Raises:
             ConfigError: a value out of its range.
         """
-        if learning_rate < 0:
-            raise ConfigError("learning_rate", learning_rate, expected="a number of at least 0")
-        if clip is not None and clip <= 0:
-            raise ConfigError("optimizer.clip", clip, expected="a number above 0, or null for no limit")
+        if not 0 <= learning_rate <= 1:  # a step changes every parameter by about the learning rate
+            raise ConfigError("learning_rate", learning_rate, expected="a number from 0 to 1")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ConfigError("betas", list(betas), expected="two numbers of at least 0 and below 1")
+        if not 0 <= weight_decay < math.inf:
+            raise ConfigError("weight_decay", weight_decay, expected="a finite number of at least 0")
+        if not 0 < epsilon < math.inf:
+            raise ConfigError("epsilon", epsilon, expected="a finite number above 0")
+        if clip is not None and not 0 < clip < math.inf:
+            raise ConfigError("clip", clip, expected="a finite number above 0, or null for no limit")
         self.learning_rate = learning_rate
         self.betas = (betas[0], betas[1])
         self.weight_decay = weight_decay

@@ -1,7 +1,7 @@
 """Learning-rate schedules: a factor for every update, a pure function of the clock, so that nothing is saved or restored.
 
 Lengths are whole numbers of updates, or fractions (floats up to 1.0) of the run's updates. They count from the start of the run.
-A configuration has two of them, `schedule` and `discriminator_schedule`; a message names both keys.
+An error names the argument alone: a configuration has several schedules, and `build` adds the key of the one at hand.
 """
 
 import math
@@ -44,7 +44,7 @@ def check_lengths(**lengths: float) -> None:
     """
     for key, length in lengths.items():
         if not is_length(length):
-            raise _refusal(key, length, LENGTH)
+            raise ConfigError(key, length, expected=LENGTH)
 
 
 def check_share(key: str, value: float) -> None:
@@ -54,53 +54,59 @@ def check_share(key: str, value: float) -> None:
         ConfigError: it is.
     """
     if not 0 <= value <= 1:
-        raise _refusal(key, value, "a number from 0 to 1")
+        raise ConfigError(key, value, expected="a number from 0 to 1")
 
 
-def _refusal(key: str, value: float, expected: str) -> ConfigError:
-    advice = f"change `schedule.{key}` or `discriminator_schedule.{key}`"
-    return ConfigError(f"schedule.{key}", value, expected=expected, advice=advice)
+def _refusal(value: float, expected: str) -> ConfigError:
+    """The error for a decay that does not fit to the warm-up, which is known when the number of updates is."""
+    return ConfigError("schedule.decay", value, expected=expected, advice="change `schedule.decay` or `discriminator_schedule.decay`")
 
 
-def warmup_factor(update: int, warmup: int) -> float:
-    """Linear from 0 at the first step to 1 after `warmup` updates."""
-    return min(1.0, update / warmup) if warmup else 1.0
+def warmup_factor(update: int, warmup: int, initial: float) -> float:
+    """Linear from `initial` at the first step to 1 after `warmup` updates."""
+    return initial + (1 - initial) * min(1.0, update / warmup) if warmup else 1.0
 
 
 class Constant:
     """Linear warm-up, then constant."""
 
-    def __init__(self, warmup: float) -> None:
+    def __init__(self, warmup: float, initial: float = 0.0) -> None:
         """
         Args:
             warmup: end of the warm-up.
+            initial: initial share of the learning rate, in [0, 1].
 
         Raises:
-            ConfigError: a length out of range.
+            ConfigError: a length or share out of range.
         """
         check_lengths(warmup=warmup)
+        check_share("initial", initial)
         self.warmup = warmup
+        self.initial = initial
 
     def factor(self, update: int, updates: int) -> float:
         """See `Schedule`."""
-        return warmup_factor(update, in_updates(self.warmup, updates, "warmup"))
+        return warmup_factor(update, in_updates(self.warmup, updates, "warmup"), self.initial)
 
 
 class Cosine:
     """Linear warm-up, half a cosine down to a share of the learning rate, then constant."""
 
-    def __init__(self, warmup: float, decay: float, final: float) -> None:
+    def __init__(self, warmup: float, decay: float, final: float, initial: float = 0.0) -> None:
         """
         Args:
             warmup: end of the warm-up.
             decay: end of the decay.
             final: final share of the learning rate, in [0, 1].
+            initial: initial share of it.
 
         Raises:
             ConfigError: a length or share out of range.
         """
         check_lengths(warmup=warmup, decay=decay)
         check_share("final", final)
+        check_share("initial", initial)
+        self.initial = initial
         self.warmup = warmup
         self.decay = decay
         self.final = final
@@ -114,9 +120,9 @@ class Cosine:
         warmup = in_updates(self.warmup, updates, "warmup")
         end = in_updates(self.decay, updates, "decay")
         if end < warmup:
-            raise _refusal("decay", self.decay, f"an end after that of the warm-up, {warmup} updates of {updates}")
+            raise _refusal(self.decay, f"an end after that of the warm-up, {warmup} updates of {updates}")
         if update < warmup:
-            return warmup_factor(update, warmup)
+            return warmup_factor(update, warmup, self.initial)
         progress = min(1.0, (update - warmup) / max(1, end - warmup))
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -124,12 +130,13 @@ class Cosine:
 class Step:
     """Linear warm-up, then a drop at every milestone."""
 
-    def __init__(self, warmup: float, milestones: list[float], gamma: float) -> None:
+    def __init__(self, warmup: float, milestones: list[float], gamma: float, initial: float = 0.0) -> None:
         """
         Args:
             warmup: end of the warm-up.
             milestones: updates at which the learning rate drops.
             gamma: factor of each drop, in [0, 1].
+            initial: initial share of the learning rate, in [0, 1].
 
         Raises:
             ConfigError: a length or factor out of range.
@@ -138,6 +145,8 @@ class Step:
         for milestone in milestones:
             check_lengths(milestones=milestone)
         check_share("gamma", gamma)
+        check_share("initial", initial)
+        self.initial = initial
         self.warmup = warmup
         self.milestones = milestones
         self.gamma = gamma
@@ -145,7 +154,7 @@ class Step:
     def factor(self, update: int, updates: int) -> float:
         """See `Schedule`."""
         passed = sum(update >= in_updates(milestone, updates, "milestones") for milestone in self.milestones)
-        return warmup_factor(update, in_updates(self.warmup, updates, "warmup")) * self.gamma**passed
+        return warmup_factor(update, in_updates(self.warmup, updates, "warmup"), self.initial) * self.gamma**passed
 
 
 class WarmupStableDecay:
@@ -179,8 +188,8 @@ class WarmupStableDecay:
         warmup = in_updates(self.warmup, updates, "warmup")
         length = in_updates(self.decay, updates, "decay")
         if warmup + length > updates:
-            raise _refusal("decay", self.decay, f"at most what the warm-up leaves, {updates - warmup} updates of {updates}")
+            raise _refusal(self.decay, f"at most what the warm-up leaves, {updates - warmup} updates of {updates}")
         if update < warmup:
-            return self.initial + (1 - self.initial) * update / warmup
+            return warmup_factor(update, warmup, self.initial)
         begin = updates - length
         return 1.0 if update < begin or not length else 1 - math.sqrt(min(1.0, (update - begin) / length))

@@ -4,7 +4,9 @@ Lightning's own data-parallel wrapper is not used. It reduces gradients in each 
 in it, such as those of the other optimizer, and does not know shards. The task averages gradients once per update instead.
 """
 
+import signal
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from torch.optim import Optimizer
 
 from experiments.training.sharding import full_state, load_full, shards_like
 
+LONGEST_WAIT = timedelta(minutes=10)  # for the other processes, at the start and in one operation; those that are lost end it sooner
+
 
 class DataParallelStrategy(ModelParallelStrategy):
     """Checkpoints are those of one process: whole tensors in one file, written by the first process."""
@@ -26,8 +30,18 @@ class DataParallelStrategy(ModelParallelStrategy):
             processes: number of processes on all nodes.
             shard: whether the blocks of trunks are sharded.
         """
-        super().__init__(data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
+        super().__init__(data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=LONGEST_WAIT)
         self.shard = shard
+        self.launched: list[Any] = []
+
+    def setup_environment(self) -> None:
+        """Connect to the other processes. While it waits for them no handler in Python runs, so that a Ctrl-C ends the process itself."""
+        earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        super().setup_environment()
+        signal.signal(signal.SIGINT, earlier)
+        launched = getattr(self.launcher, "procs", [])
+        self.launched = [*launched]
+        launched.clear()  # Lightning's observer would kill this process; `Peers` observes from here
 
     @property
     def mesh(self) -> DeviceMesh | None:

@@ -32,6 +32,18 @@ from tokenizer.interfaces import Discriminator, ImageBatch, TokenizerOutput, Tra
 
 log = logging.getLogger(__name__)
 
+# Settings that a training without a discriminator does not read.
+OF_DISCRIMINATOR = (
+    "loss.adaptive_limit",
+    "discriminator_start",
+    "discriminator_learning_rate",
+    "discriminator_input_size",
+    "discriminator_optimizer",
+    "discriminator_schedule",
+    "optimizer@discriminator_optimizer",
+    "schedule@discriminator_schedule",
+)
+
 
 class TokenizerTask(ClockedTask):
     """An image tokenizer, its discriminator and its averaged copy. The clock counts steps of the tokenizer."""
@@ -112,6 +124,14 @@ class TokenizerTask(ClockedTask):
         if self.logs_at(self.updates):
             self._log(terms, norms, diagnostics, len(batch.keys))
 
+    def describe_change(self, earlier: int, update: int, rate: float) -> str:
+        """See `ClockedTask`; adds the start of the discriminator."""
+        line = super().describe_change(earlier, update, rate)
+        if self.discriminator is None:
+            return line
+        verb = "started" if self.discriminator_from < update else "starts"
+        return f"{line}; the discriminator {verb} after update {self.discriminator_from}"
+
     @property
     def trained(self) -> ImageTokenizer:
         """The tokenizer."""
@@ -187,11 +207,11 @@ class TokenizerTask(ClockedTask):
 
     def prepare(self, config: Mapping[str, Any], source: ImageSource) -> None:
         """Check losses and tokenizer against each other, and make the evaluation."""
-        for name in self.objective.check(with_quantizer(self.tokenizer)):
-            log.info("loss.weights.%s has no effect: this quantizer has no such term", name)
-        for name in self.objective.adversarial_terms if self.discriminator is None else ():
-            if self.objective.weights[name] and name != "discriminator":
-                log.info("loss.weights.%s has no effect: there is no discriminator", name)
+        absent = self.objective.check(with_quantizer(self.tokenizer), source.image_size)
+        self.idle = {f"loss.weights.{name}": "this quantizer has no such term" for name in absent}
+        if self.discriminator is None:
+            weights = [f"loss.weights.{name}" for name in self.objective.adversarial_terms if self.objective.weights[name]]
+            self.idle |= dict.fromkeys([*weights, *OF_DISCRIMINATOR], "there is no discriminator")
         require_num_tokens(self.tokenizer, source.image_size, self.counts, "num_tokens")
         self.source = source
         losses, seed = describe_losses(config["task"]), config["seed"]
@@ -205,8 +225,23 @@ class TokenizerTask(ClockedTask):
         tokens = self.tokenizer.tokens(self.source.image_size, len(self.source.classes or []), self.counts)
         return {"tokens": asdict(tokens), "classes": self.source.classes}
 
+    def coupled(self) -> list[str]:
+        """What every part of an accumulated batch computes by itself instead of the whole batch."""
+        adversarial = self.discriminator is not None
+        terms = self.objective.coupled_terms
+        names = [f"loss.weights.{name}" for name in terms if adversarial or name not in self.objective.of_discriminator]
+        if self.objective.adaptive_limit is not None and adversarial:
+            names.append("loss.adaptive_limit")
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules()):
+            names.append("statistics of batch normalization")
+        return names
+
     def summarize(self) -> None:
-        """Parameters, codes and bits."""
+        """Parameters, codes and bits, and what changes in a batch of several parts."""
+        if self.accumulate > 1 and self.coupled():
+            log.warning(
+                "accumulate=%d: each part is computed by itself, not the whole batch, in %s", self.accumulate, ", ".join(self.coupled())
+            )
         parts = {"encoder": self.tokenizer.encoder, "quantizer": self.tokenizer.quantizer, "decoder": self.tokenizer.decoder}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         if self.discriminator is not None:

@@ -54,5 +54,6 @@ def trainer(
 def _quieten_lightning() -> None:
     """Lightning's advice about what this project does on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*have no `validation_step`.*", ".*LeafSpec.*is deprecated.*", ".*does not have many workers.*"):
-        warnings.filterwarnings("ignore", message)
+    advice = ("have no `validation_step`", "LeafSpec.*is deprecated", "does not have many workers", "`srun` command is available")
+    for message in advice:
+        warnings.filterwarnings("ignore", f".*{message}")

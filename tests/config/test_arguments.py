@@ -82,3 +82,11 @@ def test_every_part_of_a_tree_is_checked():
     with pytest.raises(ConfigError) as caught:
         check_tree(good, "task")
     assert (caught.value.key, caught.value.value) == ("task.parts.0.latent_dim", "wide")
+
+
+def test_a_whole_number_beyond_64_bits_is_refused_wherever_it_is():
+    for value in (2**63, [1, -(2**63)], {"a": [2**70]}):
+        with pytest.raises(ConfigError) as caught:
+            check_arguments(Part, {"width": 1, "inner": value}, "part")
+        assert caught.value.key == "part.inner"
+    check_arguments(Part, {"width": 2**63 - 1, "inner": [1.0e30]}, "part")

@@ -41,6 +41,71 @@ def test_main_prints_one_line_and_never_runs_when_the_configuration_is_wrong(con
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "named"),
+    [
+        (["updates=5", "updates=6"], "updates", ["updates=5", "updates=6"]),
+        (["updates=5", "updates=5"], "updates", ["updates=5"]),
+        (["quantizer=gsq", "workers=0", "quantizer=gsq_small"], "quantizer", ["quantizer=gsq", "quantizer=gsq_small"]),
+        (["+quantizer.decay=1", "quantizer.decay=2"], "quantizer.decay", ["+quantizer.decay=1", "quantizer.decay=2"]),
+        (["~loss.weights.a", "loss.weights.a=2"], "loss.weights.a", ["~loss.weights.a", "loss.weights.a=2"]),
+        (["-m", "updates=1,2", "updates=3"], "updates", ["updates=1,2", "updates=3"]),
+        (["plan", "plan"], "plan", ["plan"]),
+        (["plan", "plan=false"], "plan", ["plan", "plan=false"]),
+        (["-cn", "train", "--config-name=probe"], "--config-name", ["--config-name=train", "--config-name=probe"]),
+    ],
+)
+def test_a_key_that_is_set_twice_is_refused_with_both_words(words, key, named, conf, monkeypatch):
+    monkeypatch.setenv("TESSERA_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    with pytest.raises(ConfigError) as caught:
+        main("train", lambda composition: pytest.fail("ran"), "Train.", conf)
+    assert caught.value.key == key
+    assert all(word in caught.value.reason for word in named)
+
+
+def test_several_folders_of_configuration_files_are_no_key_that_is_set_twice(conf, monkeypatch, tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    assert call(monkeypatch, conf, [word for folder in folders for word in ("--config-dir", str(folder))]) == 0
+
+
+ENDINGS = [
+    ("return 3", 3), ("sys.exit(143)", 143), ("sys.exit()", 0), ("sys.exit('no')", 1), ("raise KeyboardInterrupt", 130),
+    ("raise TesseraError('refused')", 1), ("raise OSError('disk')", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "status"), ENDINGS)
+def test_a_process_ends_with_its_status_and_output_and_without_destroying_modules(ending, status, conf):
+    """A module that is destroyed prints; handlers of the exit run, and what is in the buffers is written."""
+    code = f"""
+import atexit, os, sys
+from pathlib import Path
+from experiments.config import packages
+from experiments.config.compose import main
+from experiments.config.errors import TesseraError
+
+class Destroyed:
+    def __del__(self, write=os.write): write(1, b"destroyed\\n")
+
+module_global = Destroyed()
+packages.ROOT = Path({str(conf.parent)!r})
+def run(composition):
+    atexit.register(lambda: print("handler"))
+    print("work")
+    {ending}
+
+sys.argv = ["train"]
+main("train", run, "Train.", Path({str(conf)!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == status, ended.stderr
+    assert ended.stdout == "work\nhandler\n"
+    assert ("Traceback" in ended.stderr) == ("OSError" in ending)
+
+
 @pytest.mark.parametrize("error", [ValueError("invalid"), NotImplementedError("step"), OSError("disk")])
 def test_any_other_error_is_a_bug_and_keeps_its_traceback(error, conf, monkeypatch):
     def broken(composition):
@@ -80,6 +145,8 @@ def test_help_lists_groups_with_choices_and_settings_with_comments(conf, monkeyp
     assert "gsq/good" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("updates="))
     assert line.split() == ["updates=100", "generator", "steps"]
+    status = text.partition("Exit status:")[2].partition("Examples:")[0]
+    assert all(str(128 + number) in status for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM))
 
 
 def test_help_shows_the_groups_and_settings_of_the_chosen_task(conf, monkeypatch, capsys):

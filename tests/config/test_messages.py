@@ -42,9 +42,10 @@ LIGHT = {
     "export run=/nonexistent": ["run=/nonexistent", "expected a run folder", "change `run`"],
     "export run=/ weights=average": ["weights=average", "one of ema, raw"],
     "weights fetch vgg": ["name=vgg", "one of vgg16", "change `name`"],
+    "train image_size=30": ["image_size=30", "no multiple of 8", "nearest: `24 or 32`"],
+    "train backbone.encoder.multipliers=[]": ["backbone.encoder.multipliers=[]", "a list with a number for each"],
 }
 HEAVY = {
-    "train image_size=30": ["image_size=30", "not a multiple of 8", "nearest: 24 or 32"],
     "train codebook_size=-4": ["codebook_size=-4", "at least 2"],
     "train quantizer.ties=randm": ["quantizer.ties=randm", "one of lowest, random", "nearest: `random`", "change `quantizer.ties`"],
     "train depth=deep": ["depth=deep", "a whole number (int)", "change `depth`"],
@@ -105,7 +106,7 @@ def message_of(line: str, monkeypatch, capsys) -> str:
     ("line", "parts"),
     [
         ("train ema_decay=1.5", ["ema_decay=1.5", "change `ema_decay`"]),
-        ("train schedule.warmup=2.5", ["warmup=2.5", "from 0.0 to 1.0", "change `schedule.warmup` or `discriminator_schedule.warmup`"]),
+        ("train schedule.warmup=2.5", ["schedule.warmup=2.5", "from 0.0 to 1.0", "change `schedule.warmup`"]),
         ("train image_size=512", ["image_size=512", "1 .. 300"]),
         ("train resume=/nonexistent", ["resume=/nonexistent", "expected a run folder", "change `resume`"]),
         ("train init_from=/nonexistent", ["init_from=/nonexistent", "expected a file or folder that exists", "change `init_from`"]),
@@ -134,9 +135,10 @@ def test_a_missing_gpu_is_one_message(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "trainer=auto or trainer=cpu" in message_of("train trainer=gpu", monkeypatch, capsys)
     (tmp_path / "config.json").write_text('{"trained_with": {"image_size": 32}, "model": {}}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
     text = message_of(f"evaluate model={tmp_path} device=cuda", monkeypatch, capsys)
     assert "device=cuda: torch finds no GPU" in text
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("group", ["experiment", "scale"])

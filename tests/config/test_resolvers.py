@@ -27,6 +27,9 @@ def reason(expression: str, **keys) -> str:
         ("divisor_of:groups,latent_dim", {"groups": 16, "latent_dim": 64}, 16),
         ("divisor_of:part.groups,latent_dim", {"part": {"groups": 4}, "latent_dim": 8}, 4),
         ("length:levels", {"levels": [8, 5, 5]}, 3),
+        ("levels_of:levels,image_size", {"levels": [1, 2, 2], "image_size": 20}, [1, 2, 2]),
+        ("levels_of:levels,image_size", {"levels": [1], "image_size": 17}, [1]),
+        ("grid_of:levels,image_size", {"levels": [1, 2, 2], "image_size": 20}, [5, 5]),
     ],
 )
 def test_a_relation_that_holds_gives_the_value(expression, keys, expected):
@@ -46,6 +49,12 @@ def test_a_relation_that_holds_gives_the_value(expression, keys, expected):
         ("divisor_of:groups,latent_dim", {"groups": 4, "latent_dim": "x"}, "latent_dim=x: expected a whole number"),
         ("divisor_of:groups,width", {"groups": 4}, "width: a relation of this configuration names this key"),
         ("length:levels", {"levels": 8}, "levels=8: expected a list"),
+        ("levels_of:levels,image_size", {"levels": [], "image_size": 16}, "levels=[]: expected a list with a number for each of 1 to 16"),
+        ("levels_of:levels,image_size", {"levels": 3, "image_size": 16}, "levels=3: expected a list"),
+        ("levels_of:levels,image_size", {"levels": [1] * 17, "image_size": 16}, "expected a list with a number for each of 1 to 16"),
+        ("levels_of:levels,image_size", {"levels": [1, 1, 1], "image_size": 18}, "image_size=18: is no multiple of 4"),
+        ("levels_of:levels,image_size", {"levels": [1, 1, 1], "image_size": 18}, "nearest: `16 or 20`"),
+        ("levels_of:levels,image_size", {"levels": [1, 1, 1], "image_size": 0}, "image_size=0: expected a whole number of at least 1"),
         ("trained_with:root,image_size", {"root": "/nowhere/at/all"}, "root=/nowhere/at/all: expected a file or folder that exists"),
     ],
 )
@@ -57,9 +66,9 @@ def test_a_relation_that_fails_names_value_expectation_and_key(expression, keys,
     ("name", "text", "expected"),
     [
         ("config.json", "not: [json", "its config.json cannot be read"),
-        ("config.json", "[]", "its config.json is not that of a run or of a model"),
+        ("config.json", "[]", "its config.json expected keys and values"),
         ("config.json", "{}", "does not record `image_size`"),
-        ("config.yaml", "", "its config.yaml is not that of a run or of a model"),
+        ("config.yaml", "", "its config.yaml expected keys and values"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named_with_the_key(tmp_path, name, text, expected):
@@ -67,13 +76,6 @@ def test_a_file_that_is_no_configuration_is_named_with_the_key(tmp_path, name, t
     text = reason("trained_with:model,image_size", model=str(tmp_path))
     assert f"model={tmp_path}: {expected}" in text
     assert "change `model`" in text
-
-
-def test_a_setting_of_a_model_is_read_from_its_folder_with_the_tilde_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("image_size: 48\n")
-    assert resolve("trained_with:root,image_size", root="~/run") == 48
 
 
 def described(tmp_path, record, **changes):

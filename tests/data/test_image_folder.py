@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from experiments.config.errors import ConfigError, DataError
-from experiments.data.files import check_root, split
+from experiments.data.files import check_root
 from experiments.data.image_folder import ImageFolder
+from experiments.data.layout import split
 from experiments.data.source import NO_LABEL, Draw, Unreadable
 
 PAPER = {"crop": "center", "flip": False, "train_crop_share": 1.0, "eval_crop_share": 0.875, "resampling": "bilinear"}
@@ -143,7 +144,7 @@ def test_links_are_followed_even_in_circles_and_hidden_files_are_not(tmp_path):
     (tmp_path / "root/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")
     (tmp_path / "root/notes.txt").write_text("no image")
-    assert list(folder(tmp_path / "root").sizes) == ["b.png", "link/a.png"]
+    assert list(folder(tmp_path / "root").images) == ["b.png", "link/a.png"]
 
 
 def test_roots_without_images_are_refused_by_name(tmp_path):
@@ -238,7 +239,7 @@ def test_training_on_nothing_but_damaged_files_is_an_error_and_no_endless_search
         folder(tmp_path).train[Draw(0, 0)]
 
 
-def test_the_fingerprint_depends_on_names_sizes_and_options_but_not_on_the_root(tmp_path):
+def test_the_fingerprint_depends_on_names_content_and_options_but_not_on_the_root(tmp_path):
     for root in ("one", "two"):
         noise(tmp_path / root / "a.png", seed=1)
         noise(tmp_path / root / "b.png", seed=2)

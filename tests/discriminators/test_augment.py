@@ -60,7 +60,7 @@ def test_cutout_is_a_loop_over_images_with_one_black_rectangle(images):
 @pytest.mark.parametrize("side", [4, 5, 10, 13, 32])
 def test_the_middle_of_the_rectangle_is_anywhere_from_border_to_border(side):
     torch.manual_seed(0)
-    black = augment.cutout(torch.ones(4000, 1, side, side)) == 0
+    black = Augmentation(["cutout"])(torch.ones(4000, 1, side, side)) == 0
     length = int(0.2 * side + 0.5)
     rows, columns = black.any(3)[:, 0], black.any(2)[:, 0]
     for covered in (rows, columns):  # as much is cut off on one side as on the other, and never all
@@ -75,7 +75,7 @@ def test_the_middle_of_the_rectangle_is_anywhere_from_border_to_border(side):
 def test_shifts_reach_an_eighth_both_ways_and_no_further():
     torch.manual_seed(0)
     images = torch.arange(1.0, 33).view(1, 1, 32, 1).expand(2000, 1, 32, 32)
-    first = augment.translation(images)[:, 0, 16].amax(1) - 17
+    first = Augmentation(["translation"])(images)[:, 0, 16].amax(1) - 17
     assert sorted(first.unique().tolist()) == [-4, -3, -2, -1, 0, 1, 2, 3, 4]
 
 
@@ -93,8 +93,29 @@ def test_resize_scales_all_images_by_one_ratio_and_pads_or_crops_them_in_the_cen
         torch.testing.assert_close(changed[:, :, top : top + rows, left : left + columns], resized)
         assert changed.sum().item() == pytest.approx(resized.sum().item())  # and zeros around it
     else:
-        top, left = (rows - 16 + 1) // 2, (columns - 24 + 1) // 2
+        top, left = (rows - 16) // 2, (columns - 24) // 2
         torch.testing.assert_close(changed, resized[:, :, top : top + 16, left : left + 24])
+
+
+@pytest.mark.parametrize(("ratio", "first"), [(1.1, 0), (1.15, 1), (1.19, 1)])
+def test_an_odd_surplus_loses_its_last_row_and_column(ratio, first):
+    """16 pixels become 17, 18 and 19; released code starts at column 0, 1 and 1."""
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    images = ramp + 100 * ramp.mT
+    side = int(16 * ratio)
+    resized = torch.nn.functional.interpolate(images, size=(side, side), mode="bilinear")
+    assert torch.equal(augment.resize(images, ratio), resized[..., first : first + 16, first : first + 16])
+
+
+def test_given_draws_decide_each_change(images):
+    one = images[:1]
+    quarter = torch.full((1, 1, 1, 1), 0.25, dtype=one.dtype)
+    brighter = augment.color(one, quarter, torch.ones_like(quarter), torch.ones_like(quarter))
+    torch.testing.assert_close(brighter, one + 0.25)
+    assert torch.equal(augment.translation(one, torch.tensor([2]), torch.tensor([0]))[..., :14, :], one[..., 2:, :])
+    black = augment.cutout(one, torch.tensor([4]), torch.tensor([7]))
+    assert black[..., 4:7, 7:12].abs().sum() == 0
+    assert (black != one).sum() == 3 * 3 * 5
 
 
 def test_a_crop_may_be_partly_or_completely_outside():
@@ -109,7 +130,9 @@ def test_the_order_of_changes_does_not_depend_on_the_order_of_names(images):
     torch.manual_seed(1)
     changed = Augmentation(["cutout", "translation", "resize", "color"])(images)
     torch.manual_seed(1)
-    expected = augment.cutout(augment.translation(augment.color(augment.resize(images))))
+    expected = images
+    for name in ALL:
+        expected = Augmentation([name])(expected)
     assert torch.equal(changed, expected)
     assert list(CHANGES) == ALL
 

@@ -105,3 +105,15 @@ def test_a_saved_state_gives_the_same_logits(name):
     assert not torch.equal(other(images), expected)
     other.load_state_dict(discriminator.state_dict())
     assert torch.equal(other(images), expected)
+
+
+@every_discriminator
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_discriminator_of_another_float_type_takes_images_of_its_own_and_of_fp32(name, dtype):
+    discriminator = make(name).to(dtype).eval()
+    for images in (images_for(2).to(dtype).requires_grad_(), images_for(2).requires_grad_()):
+        logits = discriminator(images)
+        logits.sum().backward()
+        assert logits.dtype == dtype
+        assert logits.isfinite().all()
+        assert images.grad.abs().sum() > 0

@@ -17,6 +17,16 @@ def test_the_paper_discriminator_has_2_766_million_parameters():
     assert f"{sum(parameter.numel() for parameter in discriminator.parameters()) / 1e6:.3f}" == "2.766"
 
 
+def test_a_bias_of_the_head_shifts_every_logit():
+    torch.manual_seed(0)
+    discriminator = patchgan(width=4, layers=2, normalization="group", norm_groups=2, head_bias=True)
+    images = torch.rand(2, 3, 16, 20) * 2 - 1
+    before = discriminator(images)
+    discriminator.head.bias.data += 0.5
+    torch.testing.assert_close(discriminator(images), before + 0.5)
+    assert patchgan(head_bias=False).head.bias is None
+
+
 @pytest.mark.parametrize(("side", "patches"), [(128, 14), (256, 30)])
 def test_the_paper_discriminator_gives_a_square_of_logits(side, patches):
     with torch.device("meta"):

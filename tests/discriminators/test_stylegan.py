@@ -24,10 +24,16 @@ def test_the_paper_discriminator_has_22_16_million_parameters():
 
 def downsample(x: torch.Tensor) -> torch.Tensor:
     """Blur, then mean of 2x2 cells, pixel by pixel."""
-    padded = F.pad(x, (1, 1, 1, 1))
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     rows = (padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]) / 4
     blurred = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
     return F.avg_pool2d(blurred, 2)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 8), (16, 16)])
+def test_downsampling_leaves_ones_as_they_are(size):
+    downsampling = next(part for part in stylegan(**SMALL).modules() if type(part).__name__ == "_BlurredDownsampling")
+    assert torch.equal(downsampling(torch.ones(1, 4, *size)), torch.ones(1, 4, size[0] // 2, size[1] // 2))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 14)])

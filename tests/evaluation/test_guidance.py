@@ -46,11 +46,24 @@ def test_nothing_below_the_floor_is_tried():
     assert [scale for scale, _ in asked] == [1.6, 1.35, 1.1, 1.0, 1.25, 1.0]
 
 
+def test_nothing_above_the_ceiling_is_tried_and_a_warning_states_it(caplog):
+    score, asked = recorded(lambda scale: -scale)
+    assert search_guidance(score, start=2.0, coarse=10, final=50, ceiling=2.6).best.scale == 2.6
+    assert [scale for scale, _ in asked] == [2.0, 1.75, 2.25, 2.5, 2.6, 2.35, 2.6]
+    assert [record.args for record in caplog.records] == [(2.6,)]
+
+
 def test_with_all_samples_from_the_beginning_nothing_is_drawn_twice():
     score, asked = recorded(lambda scale: (scale - 2.0) ** 2)
     found = search_guidance(score, start=2.0, coarse=50, final=50)
     assert len(asked) == len(set(asked)) == len(found.trials) == 3
     assert found.trials[-1] is found.best
+
+
+def test_a_start_above_the_ceiling_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        search_guidance(lambda scale, n: 0.0, start=5.0, coarse=1, final=1, ceiling=4.0)
+    assert (caught.value.key, caught.value.expected) == ("guidance.start", "at most guidance.ceiling=4.0")
 
 
 def test_a_start_below_the_floor_is_refused():

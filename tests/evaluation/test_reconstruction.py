@@ -1,5 +1,6 @@
 """An evaluation beside its numbers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -130,3 +131,16 @@ def test_a_rank_without_images_calls_its_models_as_often_as_the_others_and_count
         assert torch.equal(evaluation.images, evaluations[3].images)
         assert torch.equal(evaluation.counts, evaluations[3].counts)
         assert evaluation.unreadable == ["broken"]
+
+
+def test_models_run_in_full_precision_and_settings_return_afterwards():
+    seen, model = [], Tokens(0)
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(torch.get_float32_matmul_precision()))
+    one = subject("val", 0)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        evaluate([replace(one, model=model)], batches(), CPU)
+        after = torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (seen, after) == (["highest", "highest"], "medium")

@@ -37,8 +37,9 @@ class CPUGraph:
 class Recording(TorchDispatchMode):
     """In place of torch.cuda.graph."""
 
-    def __init__(self, graph: CPUGraph, pool: None) -> None:
+    def __init__(self, graph: CPUGraph, pool: None, capture_error_mode: str) -> None:
         super().__init__()
+        assert capture_error_mode == "thread_local", "other threads allocate while a graph is recorded"
         self.graph = graph
         self.before: list[tuple[Tensor, Tensor]] = []
 

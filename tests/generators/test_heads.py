@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -160,5 +162,20 @@ def test_a_token_of_one_sub_token_needs_no_layers():
 
 
 def test_a_depth_head_without_layers_is_refused():
-    with pytest.raises(ValueError, match="head=parallel"):
+    with pytest.raises(ValueError, match=r"head\.depth=0"):
         heads.DepthTransformer(GROUPED, 16, attention_heads=2, depth=0)
+
+
+@pytest.mark.parametrize("kind", [heads.ParallelHeads, partial(heads.DepthTransformer, attention_heads=2)])
+def test_bits_from_low_puts_the_least_significant_bits_first(kind):
+    head = kind(LARGE, 16, bits=[6, 12], bits_from="low")
+    indices = torch.tensor([[0], [5], [(37 << 6) | 9], [2**18 - 1]])
+    assert head.sizes == (64, 4096)
+    assert head.split(indices).tolist() == [[0, 0], [5, 0], [9, 37], [63, 4095]]
+    assert torch.equal(head.join(head.split(indices)), indices)
+
+
+@pytest.mark.parametrize(("bits", "bits_from", "named"), [(None, "low", "bits_from=low: no effect"), ([6, 12], "left", "bits_from=left")])
+def test_an_order_of_bits_without_effect_or_meaning_is_refused(bits, bits_from, named):
+    with pytest.raises(ValueError, match=named):
+        heads.ParallelHeads(LARGE, 16, bits, bits_from)

@@ -1,5 +1,6 @@
 """From labels to indices, with a generator that is a table and with the autoregressive one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,10 +84,38 @@ def test_each_step_is_reported_and_the_mode_of_the_generator_is_restored(generat
     assert torch.nn.Embedding(8, 2)(indices).sum().requires_grad  # no inference tensor
 
 
-@pytest.mark.parametrize(("labels", "named"), [([0, 4], "label 4: expected 0 to 2, or 3"), ([-1, 0], "label -1"), ([], "not empty")])
+@pytest.mark.parametrize(("labels", "named"), [([0, 4], "label 4, expected 0 to 2, or 3"), ([-1, 0], "label -1"), ([], "not empty")])
 def test_labels_out_of_range_are_refused(generator, labels, named):
     labels = torch.tensor(labels, dtype=torch.int64)
     with pytest.raises(ValueError, match=named):
+        generate_indices(generator, labels, Sampling())
+
+
+@pytest.mark.parametrize("label", [1, -1])
+def test_a_label_for_a_generator_without_classes_is_refused(label):
+    generator = ToyGenerator(replace(SPEC, num_classes=0)).eval()
+    with pytest.raises(ValueError, match=f"^label {label}, expected 0, since the generator has no classes$"):
+        generate_indices(generator, torch.tensor([0, label]), Sampling())
+    assert generate_indices(generator, torch.tensor([0, 0]), Sampling()).shape == (2, 9, 2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "named"),
+    [
+        (torch.tensor([0, -1]), "sample number -1, expected .* at least 0"),
+        (torch.tensor([0.0, 0.5]), "float32, expected 2 integers"),
+        (torch.tensor([True, False]), "bool, expected 2 integers"),
+        (torch.tensor([0, 1, 2]), r"\(3,\) of torch.int64, expected 2 integers"),
+    ],
+)
+def test_sample_numbers_that_are_no_numbers_from_zero_are_refused(generator, numbers, named):
+    with pytest.raises(ValueError, match=named):
+        generate_indices(generator, torch.tensor([0, 1]), Sampling(), numbers)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([[0], [1]]), torch.tensor([0.5, 1.0]), torch.tensor([True, False])])
+def test_labels_that_are_no_row_of_integers_are_refused(generator, labels):
+    with pytest.raises(ValueError, match=r"expected integers \(B,\)"):
         generate_indices(generator, labels, Sampling())
 
 
@@ -164,11 +193,14 @@ def test_loading_a_state_copies_in_place_all_that_differs_between_batches(kind):
     source.pick.all_finite.logical_not_()
     before, expected = contents(target, "batch"), contents(source, "batch")
     constant = {path for path in expected if is_same(before[path], expected[path]) and ".pick.sampling." not in path}
-    assert constant == {"batch.state.rotation", "batch.state.cache.bucket", "batch.pick.scales"}
+    in_cache = {f"batch.state.cache.{name}" for name in ("shape", "dtype", "bucket")}
+    assert constant == {"batch.state.rotation", "batch.pick.scales", *in_cache}
     target.state.load_(source.state)
     target.pick.load_(source.pick)
     after = contents(target, "batch")
-    assert [path for path in expected if not is_same(after[path], expected[path])] == []
+    different = [path for path in expected if not is_same(after[path], expected[path])]
+    assert different == ["batch.state.cache.keys", "batch.state.cache.values"]  # in positions that are not filled
+    assert all(torch.equal(after[path][:, :, :, :2], expected[path][:, :, :, :2]) for path in different)
     assert [path for path in expected if isinstance(after[path], torch.Tensor) and after[path] is not before[path]] == []
     assert all(torch.equal(make_step(generator, target), make_step(generator, source)) for _ in range(7))
 
@@ -211,3 +243,44 @@ def test_cuda_graphs_give_the_same_samples_in_every_batch(generator):
     for batch in range(4):
         labels, numbers = LABELS[: 5 - batch // 3].cuda(), NUMBERS[: 5 - batch // 3] + batch
         assert torch.equal(graph(labels, numbers), eager(labels, numbers))
+
+
+def test_steps_are_eager_under_autocast_and_a_graph_is_refused(generator, monkeypatch):
+    """A graph would use copies of the weights that autocast frees."""
+    use_cpu_graphs(monkeypatch)
+    automatic = IndexSampler(generator, GUIDED, "auto")
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic(LABELS, NUMBERS)
+        with pytest.raises(ValueError, match="mode=graph under autocast"):
+            IndexSampler(generator, GUIDED, "graph")(LABELS, NUMBERS)
+    assert automatic.graphs is None
+
+
+def test_auto_records_graphs_on_a_gpu_unless_autocast_is_on(generator, monkeypatch):
+    sampler, state = IndexSampler(generator, GUIDED), SimpleNamespace(load_=None)
+    pick: Any = SimpleNamespace(seeds=SimpleNamespace(device=torch.device("cuda")))
+    assert sampler._recordable(state, pick)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    assert not sampler._recordable(state, pick)
+
+
+def test_graphs_are_recorded_again_after_logits_that_are_not_finite(monkeypatch):
+    use_cpu_graphs(monkeypatch)
+    generator = real("parallel")
+    graph, eager = (IndexSampler(generator, GUIDED, mode) for mode in ("graph", "eager"))
+    weight = generator.head.output.weight.data
+    correct = weight.clone()
+    weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        graph(LABELS, NUMBERS)
+    assert graph.graphs is None
+    weight.copy_(correct)
+    assert torch.equal(graph(LABELS, NUMBERS), eager(LABELS, NUMBERS))
+
+
+def test_labels_are_read_on_the_host_twice_a_batch_and_tokens_never(monkeypatch):
+    generator, read = real("parallel"), []
+    to_list = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: (read.append(tuple(tensor.shape)), to_list(tensor))[1])
+    IndexSampler(generator, GUIDED, "eager")(LABELS, NUMBERS)
+    assert sorted(read) == [(2,), (2,), (5,)]  # two checks of the range of labels, and the sample numbers

@@ -27,6 +27,13 @@ def test_linear_and_cosine_rise_from_no_guidance_to_the_full_scale():
     assert Guidance(3.0).scales(2) == [3.0, 3.0]
 
 
+def test_there_is_no_guidance_after_its_end():
+    assert Guidance(3.0, end=0.5).scales(5) == [3.0, 3.0, 3.0, 1.0, 1.0]
+    assert Guidance(3.0, "linear", end=0.75).scales(5) == [1.0, 1.5, 2.0, 2.5, 1.0]
+    assert Guidance(3.0, "step", 0.25, end=0.5).scales(5) == [1.0, 3.0, 3.0, 1.0, 1.0]
+    assert Guidance(3.0, "step", 0.5, "full", end=0.5).scales(5) == [3.0, 1.0, 3.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize("schedule", ["constant", "step", "linear", "cosine"])
 def test_an_image_of_a_single_token_has_a_scale(schedule):
     assert Guidance(2.0, schedule).scales(1) == [2.0 if schedule == "constant" else 1.0]
@@ -47,6 +54,7 @@ def test_the_summary_is_the_scale_or_a_list_of_settings():
         "2, step from 0.18, first token guided fully, temperature 0.9, top-k 5, top-p 0.8"
     )
     assert Sampling(guidance=Guidance(2.0, "cosine")).summary == "2, cosine"
+    assert Sampling(guidance=Guidance(2.0, end=0.75)).summary == "2, guided up to 0.75"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,9 @@ def test_the_summary_is_the_scale_or_a_list_of_settings():
         (lambda: Guidance(scale=math.inf), "guidance=inf"),
         (lambda: Guidance(schedule="triangular"), "guidance_schedule=triangular"),
         (lambda: Guidance(start=1.5), "guidance_start=1.5"),
+        (lambda: Guidance(end=-0.5), "guidance_end=-0.5"),
+        (lambda: Guidance(end=math.nan), "guidance_end=nan"),
+        (lambda: Guidance(schedule="step", start=0.5, end=0.25), "guidance_end=0.25.*guidance_start=0.5"),
         (lambda: Guidance(first_token="paper"), "first_token=paper"),
     ],
 )

@@ -102,3 +102,13 @@ def test_a_tokenizer_is_probed_at_the_width_of_its_encoder_not_of_its_latents(tm
 def test_images_without_a_label_are_left_out():
     features, labels = measures._with_labels((torch.arange(6.0).view(3, 2, 1), torch.tensor([1, -1, 0])))
     assert (features.flatten().tolist(), labels.tolist()) == ([0, 1, 4, 5], [1, 0])
+
+
+@pytest.mark.parametrize(("labels", "counts"), [([0, -1, 1, -1], "2 of 4 training and 3 of 3 evaluation"), ([0, 1, 1, 2], "")])
+def test_an_accuracy_counts_the_images_without_a_label(candidate, labels, counts, caplog):
+    train = torch.randn(4, 2, 5), torch.tensor(labels)
+    val = torch.randn(3, 1, 5), torch.tensor([0, 1, 2])
+    card = measures._accuracy(candidate, train, val, "features", CONFIG).cards["acc1"]
+    assert card["n"] == 3
+    assert card["aggregate"].endswith(f"; {counts} images have a label" if counts else "models in eval mode")
+    assert [record.args for record in caplog.records] == [("a", f"{counts} images have a label")] * bool(counts)

@@ -134,7 +134,30 @@ def test_autocast_does_not_change_the_indices(name):
 def test_half_precision_latents_are_quantized_in_full_precision(name):
     quantizer = make(name)
     latents = latents_for(quantizer).bfloat16()
-    assert torch.equal(quantizer(latents).indices, quantizer(latents.float()).indices)
+    out, expected = quantizer(latents), quantizer(latents.float())
+    assert torch.equal(out.indices, expected.indices)
+    assert torch.equal(out.quantized, expected.quantized.bfloat16())
+    assert {key: loss.dtype for key, loss in out.losses.items()} == dict.fromkeys(expected.losses, torch.float32)
+    assert out.lookup_latents.dtype == torch.float32
+
+
+@every_quantizer
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_quantizer_of_another_float_type_returns_it_and_computes_at_least_in_fp32(name, dtype):
+    quantizer, rounded = make(name).to(dtype), make(name).to(dtype).float()
+    latents = latents_for(quantizer).to(dtype).requires_grad_()
+    out, expected = quantizer(latents), rounded(latents.detach().float())
+    assert out.quantized.dtype == dtype
+    assert torch.equal(out.indices, expected.indices)
+    torch.testing.assert_close(out.quantized, expected.quantized.to(dtype), rtol=1e-6, atol=1e-6)
+    assert torch.equal(quantizer.indices_to_latents(out.indices).to(dtype), out.quantized)
+    assert out.lookup_latents.dtype == torch.promote_types(dtype, torch.float32)
+    for key, loss in out.losses.items():
+        assert loss.dtype == torch.promote_types(dtype, torch.float32)
+        torch.testing.assert_close(loss.float(), expected.losses[key])
+    out.quantized.sum().backward()
+    assert latents.grad.dtype == dtype
+    assert latents.grad.isfinite().all()
 
 
 @every_quantizer

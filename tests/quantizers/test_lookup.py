@@ -62,6 +62,14 @@ def test_several_threads_give_the_same_indices():
     assert torch.equal(expected[:100], brute_force(latents[:100], codebook))
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 8])
+def test_float64_latents_are_compared_in_float64(d):
+    """Codes are nearer to each other than the resolution of fp32."""
+    latents, codebook = 1 + 1e-10 * drawn(50, d).double(), 1 + 1e-10 * drawn(100, d, seed=1).double()
+    assert len(codebook.float().unique()) == 1
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
 def test_leading_dimensions_are_preserved():
     assert nearest_code(drawn(2, 3, 4, 5), drawn(9, 5)).shape == (2, 3, 4)
     assert nearest_code(drawn(0, 4, 5), drawn(9, 5)).shape == (0, 4)
@@ -145,6 +153,30 @@ def test_codes_that_are_not_finite_give_valid_indices():
     for d in (1, 2, 5):
         indices = nearest_code(drawn(40, d), torch.full((67, d), float("nan")), unit_length=True)
         assert ((indices >= 0) & (indices < 67)).all()
+
+
+@pytest.fixture
+def on_an_accelerator(monkeypatch):
+    """The path of a device that the host must not wait for, on the CPU."""
+    monkeypatch.setattr(lookup, "sync_is_free", lambda device: False)
+
+
+@pytest.mark.parametrize(("n", "V", "d"), SHAPES)
+def test_an_accelerator_gives_the_same_indices(n, V, d, on_an_accelerator):
+    """Codes of a coarse grid, so that many rows have several nearest codes."""
+    latents, codebook = (2 * drawn(n, d)).round(), (2 * drawn(V, d, seed=1)).round() if d > 3 else drawn(V, d, seed=1)
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
+def test_an_accelerator_searches_close_codes_of_many_blocks_in_float64(on_an_accelerator):
+    latents, codebook = 100 + 1e-2 * drawn(60, 4), torch.cat([drawn(2000, 4), 100 + 1e-2 * drawn(200, 4, seed=1)])
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
+
+
+def test_an_accelerator_searches_few_codes_in_float64(on_an_accelerator, monkeypatch):
+    monkeypatch.setattr(lookup, "_brute_force", lambda *_: pytest.fail("all codes are searched in float64"))
+    latents, codebook = drawn(300, 4), drawn(3000, 4, seed=1)
+    assert torch.equal(nearest_code(latents, codebook), brute_force(latents, codebook))
 
 
 def test_different_widths_and_unknown_ties_are_refused():

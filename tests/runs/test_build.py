@@ -14,7 +14,7 @@ def test_the_place_is_that_of_the_innermost_part():
     task["tokenizer"]["quantizer"]["codebook_size"] = 0
     with pytest.raises(ConfigError) as caught:
         build({"parts": [{"task": task["tokenizer"]}]}, "configuration")
-    assert caught.value.place == "configuration.parts.0.task.quantizer"
+    assert caught.value.key == "configuration.parts.0.task.quantizer.codebook_size"
     assert isinstance(caught.value.__cause__, ValueError)
 
 

@@ -1,11 +1,13 @@
 """Identity, states, atomic files and locks of run folders."""
 
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -212,3 +214,67 @@ def test_the_first_process_is_first_by_every_launchers_count(name, monkeypatch):
     assert is_first_process()
     monkeypatch.setenv(name, "1")
     assert not is_first_process()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "images"])
+def test_a_folder_of_a_run_that_is_a_link_to_nothing_is_refused_before_anything_is_written(name, tmp_path):
+    (tmp_path / name).symlink_to(tmp_path / "absent")
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder(tmp_path).start(config_of(), [], CONTENTS)
+    assert caught.value.path == tmp_path
+    assert name in caught.value.reason
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_failure_is_recorded_although_the_disk_is_full(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.write_result("running", {f"val/{number}": 1.0 for number in range(200)}, {})
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("experiments.runs.folder.write_text", full)
+    folder.write_failure(RuntimeError("two\nlines"))
+    assert folder.result == {"state": "failed", "metrics": {}, "cards": {}, "error": "two lines"}
+
+
+def test_whoever_looks_whether_a_folder_is_in_use_disturbs_no_owner(tmp_path):
+    folder, stop = RunFolder(tmp_path), threading.Event()
+    answers = []
+
+    def look():
+        while not stop.is_set():
+            answers.append(folder.in_use)
+
+    observer = threading.Thread(target=look)
+    observer.start()
+    try:
+        for _ in range(200):
+            with RunFolder(tmp_path).lock():
+                pass
+    finally:
+        stop.set()
+        observer.join()
+    assert answers
+
+
+def test_locks_register_one_handler_for_forks(tmp_path, monkeypatch):
+    registered = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **handlers: registered.append(handlers))
+    for _ in range(3):
+        with RunFolder(tmp_path).lock():
+            pass
+    assert registered == []
+
+
+def test_a_folder_in_place_of_the_lock_file_is_refused(tmp_path):
+    (tmp_path / "lock.json").mkdir()
+    with pytest.raises(RunFolderError) as caught, RunFolder(tmp_path).lock():
+        pass
+    assert "lock.json" in caught.value.reason
+
+
+def test_a_lock_that_nothing_followed_leaves_no_folder(tmp_path):
+    with RunFolder(tmp_path / "runs" / "gsq" / "id").lock():
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from experiments.runs import processes
-from experiments.runs.processes import TrainingFailedError, last_line, run_training
+from experiments.runs.processes import TrainingFailedError, how_it_ended, last_line, run_training
 
 
 class Waiting(processes.ProcessTree):
@@ -32,6 +32,30 @@ def test_a_request_to_end_is_passed_on_and_then_obeyed(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run_training([], tmp_path / "train.log")
     assert ended.value.code == 128 + signal.SIGTERM
+
+
+FOLLOWED = "error: lr=x: expected a number\nHINT: prepend srun\n"
+TRACE = "Traceback (most recent call last):\n  File 'a.py', line 1\n    b()\nValueError: too wide\nleaked semaphores\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected"),
+    [
+        (1, FOLLOWED, "exit 1: error: lr=x: expected a number"),
+        (1, TRACE, "exit 1: ValueError: too wide"),
+        (1, f"{TRACE}$ python again\nno memory\n", "exit 1: no memory"),
+        (1, "", "exit 1"),
+        (0, "update 5\n", "exit 0 without a whole result: update 5"),
+        (-signal.SIGKILL, FOLLOWED, "ended by SIGKILL"),
+        (128 + signal.SIGKILL, "HINT: prepend srun\n", "ended by SIGKILL"),
+        (-signal.SIGSEGV, "HINT: prepend srun\n", "ended by SIGSEGV"),
+        (255, "no host", "exit 255: no host"),
+    ],
+)
+def test_a_failure_is_described_by_its_own_error_alone(status, text, expected, tmp_path):
+    log = tmp_path / "log"
+    log.write_text(f"$ python first\nerror: earlier\n$ python a.py\n{text}")
+    assert how_it_ended(status, log) == expected
 
 
 def test_last_line_is_the_last_one_with_text(tmp_path):

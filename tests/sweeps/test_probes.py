@@ -17,7 +17,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.packages import CONF, ROOT
 from experiments.evaluation.protocol import result_folder
 from experiments.reports.report import make_report
-from experiments.runs.folder import LOCK
+from experiments.runs.locks import LOCK
 from experiments.sweeps.entries import Entry
 from experiments.sweeps.jobs import compose_jobs
 from experiments.sweeps.plan import duration, estimate_of_probe, show_plan

@@ -20,7 +20,8 @@ from experiments.config.errors import ConfigError
 from experiments.config.packages import CONF, ROOT
 from experiments.config.settings import SweepSettings
 from experiments.evaluation.results import Skipped, plain
-from experiments.runs.folder import LOCK, RunFolder
+from experiments.runs.folder import RunFolder
+from experiments.runs.locks import LOCK
 from experiments.sweeps import placement
 from experiments.sweeps import prepare as preparing
 from experiments.sweeps.entries import Entry, Stage
@@ -71,7 +72,7 @@ def test_parts_that_do_not_fit_are_the_rows_fault_and_nothing_is_written(tmp_pat
     place = "conf/sweep/gsq/table01_codebook.yaml, row 1 (uniform)"
     with pytest.raises(ConfigError, match="image_size=36") as caught:
         prepared(tmp_path / "runs", "image_size=36")
-    assert caught.value.place.startswith(place)
+    assert caught.value.place == "for the training of every row"
     with pytest.raises(ConfigError, match="a multiple of 3") as caught:
         prepared(tmp_path / "runs", "trainer=cpu", "trainer.devices=3")
     assert caught.value.place.startswith(place)
@@ -92,12 +93,12 @@ def test_a_row_is_trained_by_its_words_and_then_evaluated_at_other_sizes(tmp_pat
     assert twice.result == entry.folder.path / "evaluations" / name / "result.json"
     words = twice.command[3:]
     assert "device=cpu" not in words
+    assert "evaluated=held_out" not in words  # photographs have no such setting
     for word in (
         f"model={entry.folder.path}",
         "image_size=64",
         "data=photos",
         "data.largest_cut=1.5",
-        "evaluated=held_out",
         "seed=0",
         "batch_size=3",
     ):
@@ -124,7 +125,7 @@ def test_what_a_training_left_out_for_want_of_weights_is_computed_once_they_are_
     assert (found.state, [stage.done for stage in found.stages]) == ("interrupted", [True, False])
     completed = found.stages[1]
     assert completed.result == entry.folder.path / "evaluations" / "completed" / "result.json"
-    assert {f"model={entry.folder.path}", "image_size=32", "data=photos", "evaluated=held_out", "seed=0"} < set(completed.command)
+    assert {f"model={entry.folder.path}", "image_size=32", "data=photos", "seed=0"} < set(completed.command)
     completed.folder.write_result("done", {"val/lpips": 0.5}, {}, skipped=plain({"ssim": Skipped("too small")}))
     assert prepared(tmp_path / "runs")[0].state == "done"
 

@@ -11,14 +11,16 @@ from safetensors.numpy import save_file
 
 from experiments.config.errors import DataError, RunFolderError
 from experiments.tokens.cache import CacheWriter, TokenCache, dtype_for, read_header
-from tests.tokens.made_caches import ABOUT, write_cache
+from experiments.tokens.header import DATA_DIGEST, HEADER_DIGEST, header_digest
+from tests.tokens.made_caches import ABOUT, TOKENS, write_arrays, write_cache
 
-ROWS = {"train/labels": ("I32", ()), "train/indices": ("U8", (2, 3, 1))}
+ONE_TOKEN = {**ABOUT, "tokens": {**TOKENS, "groups": 1, "num_tokens": 1, "grid": [1, 1]}}
+ROWS = {"train/labels": ("I32", ()), "train/indices": ("U8", (2, 4, 2))}
 
 
 def test_the_safetensors_library_reads_our_file(tmp_path):
     """No wider array follows an odd number of narrow indices."""
-    arrays = write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
+    arrays = write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1, about=ONE_TOKEN)
     with safe_open(tmp_path / "cache.safetensors", "np") as file:
         assert sorted(file.keys()) == sorted(arrays)
         for name, array in arrays.items():
@@ -28,7 +30,7 @@ def test_the_safetensors_library_reads_our_file(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
 def test_we_read_a_file_that_the_safetensors_library_wrote(tmp_path, dtype):
-    indices = np.arange(24).reshape(2, 3, 4, 1).astype(dtype)
+    indices = np.arange(48).reshape(2, 3, 4, 2).astype(dtype)
     arrays = {"train/labels": np.array([4, -1], np.int32), "train/indices": indices}
     save_file(arrays, tmp_path / "theirs.safetensors", {"tessera": json.dumps({"version": 1, **ABOUT})})
     cache = TokenCache(tmp_path / "theirs.safetensors")
@@ -39,7 +41,7 @@ def test_we_read_a_file_that_the_safetensors_library_wrote(tmp_path, dtype):
 
 
 def test_arrays_are_aligned_for_any_lengths(tmp_path):
-    write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1)
+    write_cache(tmp_path / "cache.safetensors", images=3, views=1, tokens=1, groups=1, about=ONE_TOKEN)
     for array in read_header(tmp_path / "cache.safetensors").arrays.values():
         assert array.offset % {"I32": 4, "U8": 1}[array.dtype] == 0
 
@@ -70,6 +72,7 @@ def test_a_killed_writer_leaves_no_file_and_the_next_one_starts_from_scratch(tmp
     assert [entry.name for entry in tmp_path.iterdir()] == ["cache.safetensors.parts"]
     with CacheWriter(path, ROWS) as writer:
         writer.append("train/labels", np.array([7]))
+        writer.append("train/indices", np.zeros((1, 2, 4, 2)))
         writer.finish(ABOUT)
     assert TokenCache(path).array("train/labels").tolist() == [7]
     assert [entry.name for entry in tmp_path.iterdir()] == ["cache.safetensors"]
@@ -88,6 +91,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
         with pytest.raises(RunFolderError, match="in use by process"), CacheWriter(path, ROWS):
             pass
         writer.append("train/labels", np.array([1]))
+        writer.append("train/indices", np.zeros((1, 2, 4, 2)))
         writer.finish(ABOUT)
     assert TokenCache(path).array("train/labels").tolist() == [1]
 
@@ -125,7 +129,7 @@ def test_somebody_elses_safetensors_file_and_an_absent_one_are_refused(tmp_path)
     with pytest.raises(DataError, match="No such file") as caught:
         read_header(tmp_path / "absent", key="inspect")
     assert (caught.value.path, caught.value.key) == (tmp_path / "absent", "inspect")
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match="it is a folder"):
         read_header(tmp_path)
 
 
@@ -150,6 +154,106 @@ def test_a_fingerprint_is_of_the_content_not_of_the_place(tmp_path, changes, sam
     write_cache(tmp_path / "one")
     write_cache(tmp_path / "other", about={**ABOUT, **changes})
     assert (read_header(tmp_path / "one").fingerprint == read_header(tmp_path / "other").fingerprint) is same
+
+
+def rewritten(path, target, change):
+    """A cache with another header, whose digests are computed again: as somebody with bad intent would write it."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    metadata = header.pop("__metadata__")
+    about = json.loads(metadata["tessera"])
+    change(header, about)
+    described = json.dumps(about)
+    metadata |= {"tessera": described, HEADER_DIGEST: header_digest(described, metadata[DATA_DIGEST], header)}
+    text = json.dumps({"__metadata__": metadata, **header}).encode()
+    target.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    return target
+
+
+def set_to(place, *keys):
+    *path, last, value = keys
+
+    def change(arrays, about):
+        node = {"arrays": arrays, "about": about}[place]
+        for key in path:
+            node = node[key]
+        node[last] = value
+
+    return change
+
+
+def swapped_below_zero(arrays, about):
+    """As many bytes as before, but from inside the header."""
+    begin, end = arrays["train/indices"]["data_offsets"]
+    arrays["train/indices"]["data_offsets"] = [-8, end - begin - 8]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        swapped_below_zero,
+        set_to("arrays", "val/labels", "data_offsets", [0, 8]),
+        set_to("arrays", "train/indices", "dtype", "F32"),
+        set_to("arrays", "train/indices", "dtype", ["U8"]),
+        set_to("arrays", "train/indices", "shape", [5, 3, 4, -2]),
+        set_to("arrays", "train/indices", "shape", [5, 3, 2, 4]),
+        set_to("arrays", "train/indices", "shape", [5.0, 3, 4, 2]),
+        set_to("arrays", "train/indices", 5),
+        set_to("about", "tokens", "grid", [1, 2]),
+        set_to("about", "tokens", "grid", [-2, -2]),
+        set_to("about", "tokens", "codebook_size", 257),
+        set_to("about", "tokens", "codebook_size", True),
+        set_to("about", "tokens", "groups", 1),
+        set_to("about", "tokens", "kind", "spiral"),
+        set_to("about", "tokens", None),
+        set_to("about", "classes", ["ant"]),
+        set_to("about", "image_size", "16"),
+        set_to("about", "tokenizer", {"folder": "runs/a"}),
+        set_to("about", "data", "fingerprint", 5),
+        set_to("about", "splits", {}),
+        set_to("about", "views", {"kept": [2, 4]}),
+    ],
+)
+def test_a_header_that_contradicts_itself_or_the_arrays_is_refused(tmp_path, change):
+    write_cache(tmp_path / "cache")
+    path = rewritten(tmp_path / "cache", tmp_path / "other", change)
+    with pytest.raises(DataError) as caught:
+        TokenCache(path)
+    assert (caught.value.path, caught.value.key) == (path, "data.file")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_changed_index_is_noticed_and_changes_the_fingerprint(tmp_path):
+    write_cache(tmp_path / "whole")
+    header = read_header(tmp_path / "whole")
+    content = bytearray((tmp_path / "whole").read_bytes())
+    content[header.arrays["train/indices"].offset + 7] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        TokenCache(tmp_path / "damaged")
+    assert caught.value.path == tmp_path / "damaged"
+    arrays = {name: array.copy() for name, array in ((name, TokenCache(tmp_path / "whole").array(name)) for name in header.arrays)}
+    arrays["train/indices"][0, 0, 0, 0] ^= 1
+    write_arrays(tmp_path / "other", arrays, ABOUT)
+    assert read_header(tmp_path / "other").fingerprint != header.fingerprint
+
+
+def test_a_file_of_an_earlier_version_is_read_and_its_fingerprint_is_of_its_arrays(tmp_path, caplog):
+    arrays = write_cache(tmp_path / "new")
+    metadata = {"tessera": json.dumps({"version": 2, **ABOUT})}
+    save_file(arrays, tmp_path / "old", metadata)
+    arrays["val/indices"][0, 0, 0, 0] ^= 1
+    save_file(arrays, tmp_path / "other", metadata)
+    assert TokenCache(tmp_path / "old").header.digest is None
+    assert any("no checksum" in message for message in caplog.messages)
+    assert read_header(tmp_path / "old").fingerprint != read_header(tmp_path / "other").fingerprint
+
+
+def test_a_pipe_in_place_of_a_cache_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError):
+        read_header(tmp_path / "pipe")
 
 
 def test_a_fingerprint_depends_on_the_number_of_images(tmp_path):

@@ -95,6 +95,7 @@ def test_labels_out_of_range_are_refused(tmp_path, label):
     rows = {f"{split}/{name}": row for split in ("train", "val") for name, row in (("indices", ("U8", (1, 4, 2))), ("labels", ("I32", ())))}
     with CacheWriter(tmp_path / "cache", rows) as writer:
         writer.append("val/labels", np.array([label]))
+        writer.append("val/indices", np.zeros((1, 1, 4, 2)))
         writer.finish(ABOUT)
     with pytest.raises(DataError, match=rf"val labels are in {label} \.\. {label}, expected -1 or a class below 3"):
         CachedTokens(str(tmp_path / "cache"), seed=0)

@@ -10,7 +10,7 @@ from experiments.config.errors import ConfigError
 from experiments.data.digits import Digits
 from experiments.data.image_folder import ImageFolder
 from experiments.data.source import Draw, Unreadable
-from experiments.tokens.crops import DrawnViews, EvaluationViews, TenCropViews, ten_crop, training_views
+from experiments.tokens.crops import EvaluationViews, TenCropViews, ten_crop, training_views
 
 
 def make_image_folder(root, size=16):
@@ -49,12 +49,11 @@ def test_a_side_is_rounded_down_as_by_llamagen(tmp_path):
     assert TenCropViews(make_image_folder(tmp_path).train.files, 256, [1.1, 1.05]).sides == [281, 268]
 
 
-def test_an_unreadable_image_has_no_ten_crops_but_its_draws_are_replaced(tmp_path):
+@pytest.mark.parametrize("views", [{"crops": "ten_crop", "shares": [1.1]}, {"crops": "as_data", "passes": 2, "flip": False}])
+def test_an_unreadable_image_has_no_views_although_training_replaces_it(views, tmp_path):
     source = make_image_folder(tmp_path)
-    assert training_views(source, {"crops": "ten_crop", "shares": [1.1]})[2] == Unreadable("train/ant/1a.png")
-    drawn = DrawnViews(source.train, passes=2, flip=False)[2]
-    assert drawn.key == "train/ant/2.png"
-    assert torch.equal(drawn.image[1], source.train[Draw(1, 2)].image)
+    assert training_views(source, views)[2] == Unreadable("train/ant/1a.png")
+    assert training_views(source, views)[3].key == source.train[Draw(0, 2)].key == "train/ant/2.png"
 
 
 def test_drawn_views_are_those_of_trainings_passes_then_their_mirror_images(tmp_path):

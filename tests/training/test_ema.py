@@ -22,6 +22,16 @@ def test_floats_follow_with_the_ramp_and_integers_are_copied():
     assert average.module.num_batches_tracked.item() == 39
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_float_type_is_followed_in_it(dtype):
+    module = nn.Linear(1, 1).to(dtype)
+    module.weight.data.fill_(1.0)
+    average = ExponentialMovingAverage(module, decay=0.5)
+    module.weight.data.fill_(2.0)
+    average.update(module, 100)
+    assert (average.module.weight.dtype, average.module.weight.item()) == (dtype, 1.5)
+
+
 def test_the_copy_is_seen_by_nothing_that_walks_the_module():
     average = ExponentialMovingAverage(nn.Linear(2, 2), decay=0.9)
     assert list(average.parameters()) == []

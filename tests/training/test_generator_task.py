@@ -1,5 +1,6 @@
 """The generator's training step outside a trainer."""
 
+import logging
 import math
 from types import SimpleNamespace
 
@@ -8,8 +9,10 @@ import torch
 
 from experiments.config.compose import compose
 from experiments.config.errors import NonFinite
+from experiments.tokens.cached import CachedTokens
 from experiments.training.generator_task import GeneratorTask
 from experiments.training.loop import make_task as task_of
+from tests.tokens.made_caches import ABOUT, write_arrays, write_cache
 from tests.training.made_models import GENERATOR, write_tokens
 from tokenizer.interfaces import TokenBatch, TokenLayout
 
@@ -105,3 +108,15 @@ def test_class_dropout_is_a_function_of_seed_and_batch(file):
         task.training_step(batch(0), 0)
     for (name, a), b in zip(twice[0].state_dict().items(), twice[1].state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_images_without_a_label_are_counted_at_the_start(file, tmp_path, caplog):
+    arrays = write_cache(tmp_path / "whole")
+    arrays["train/labels"][1:3] = -1
+    write_arrays(tmp_path / "some", arrays, ABOUT)
+    for name, expected in (("whole", []), ("some", [(2, 5, "train")])):
+        task = make_task(file)
+        task.source = CachedTokens(str(tmp_path / name), seed=0)
+        caplog.clear()
+        task.summarize()
+        assert [record.args for record in caplog.records if record.levelno == logging.WARNING] == expected

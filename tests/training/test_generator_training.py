@@ -260,7 +260,7 @@ def test_images_tokenized_during_training_give_the_tokens_of_the_cache(place, tm
     seen: dict[str, list[TokenBatch]] = {}
     for name, source in sources.items():
         check_sizes(configs[name], source)
-        task = build_task(configs[name], source, None)
+        task = build_task(configs[name], source)
         data = ImageData(source, configs[name]["batch_size"], configs[name]["seed"], workers=0)
         batches = [next(iter(loader)) for loader in (data.train_dataloader(), data.val_dataloader())]
         seen[name] = [task.as_tokens(batch) for batch in batches]

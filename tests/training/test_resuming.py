@@ -1,5 +1,6 @@
 """Resuming a run: with the same data, the same first weights, the same length, and to the same bits."""
 
+import errno
 import json
 import logging
 import shutil
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 from experiments.config.compose import compose
-from experiments.config.errors import RunFolderError
+from experiments.config.errors import ConfigError, RunFolderError
+from experiments.config.parsing import write_mapping
 from experiments.runs.checkpoints import STATE, load_checkpoint
 from experiments.runs.folder import RunFolder
 from experiments.training import loop
@@ -79,18 +81,6 @@ def test_a_stopped_run_resumes_to_the_same_bits(words, batches, tmp_path, monkey
             assert all(torch.equal(own["state"][number][name], value) for name, value in moments.items())
 
 
-def test_a_run_that_was_made_longer_is_not_reported_for_the_shorter_command(tmp_path):
-    assert run(tmp_path, "updates=1") == 0
-    (folder,) = folders(tmp_path)
-    assert run(tmp_path, "updates=2", f"resume={folder.path}") == 0
-    with pytest.raises(RunFolderError, match=r"resume=\S+ .*rerun=true") as caught:
-        run(tmp_path, "updates=1")
-    assert (caught.value.path, caught.value.changes) == (folder.path, [("task.updates", 2, 1)])
-    assert run(tmp_path, "updates=1", "rerun=true") == 0
-    assert [path.name for path in folder.checkpoint_files] == ["updates_00000001.ckpt"]
-    assert run(tmp_path, "updates=1") == 0
-
-
 def test_a_run_does_not_resume_with_different_images(tmp_path):
     for place, sizes in (("a", (40, 41, 42)), ("b", (50, 51, 52))):
         (tmp_path / place).mkdir()
@@ -135,19 +125,57 @@ def test_first_weights_are_read_once_and_known_by_their_content(tmp_path, monkey
     assert len(folders(tmp_path / "runs")) == 2
 
 
-def test_checkpoints_that_cannot_be_read_are_named_and_do_not_push_out_good_ones(tmp_path, monkeypatch, caplog):
+def stopped_run(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> RunFolder:
+    """A run of three updates that was killed after the second."""
     with monkeypatch.context() as patch:
         stop_before_batch(2, patch)
         with pytest.raises(Killed):
-            run(tmp_path, "updates=3", "keep_checkpoints=1")
-    (folder,) = folders(tmp_path)
+            run(folder, "updates=3", "checkpoint_every=1", *words)
+    (found,) = folders(folder)
+    return found
+
+
+def test_damaged_checkpoints_are_set_aside_and_do_not_push_out_good_ones(tmp_path, monkeypatch, caplog):
+    folder = stopped_run(tmp_path, monkeypatch, "keep_checkpoints=1")
     (folder.checkpoints / "updates_00000009.ckpt").write_bytes(b"half")
+    (folder.checkpoints / "updates_00000009.ckpt.bad").write_bytes(b"set aside earlier")
     assert [path.name for path in folder.checkpoint_files] == ["updates_00000002.ckpt", "updates_00000009.ckpt"]
     with caplog.at_level(logging.WARNING, "experiments"):
-        assert run(tmp_path, "updates=3", "keep_checkpoints=1") == 0
-    assert "removing" in caplog.text
+        assert run(tmp_path, "updates=3", "checkpoint_every=1", "keep_checkpoints=1") == 0
     assert "updates_00000009.ckpt" in caplog.text
     assert [path.name for path in folder.checkpoint_files] == ["updates_00000003.ckpt"]
+    aside = {path.name: path.read_bytes() for path in folder.checkpoints.glob("*.bad*")}
+    assert aside == {"updates_00000009.ckpt.bad": b"set aside earlier", "updates_00000009.ckpt.bad2": b"half"}
+
+
+def test_a_checkpoint_that_may_not_be_read_stops_the_run_and_everything_stays(tmp_path, monkeypatch):
+    folder = stopped_run(tmp_path, monkeypatch)
+    newest, state = folder.checkpoint_files[-1], sorted(path.name for path in folder.path.rglob("*"))
+
+    def refused(path, *arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.runs.integrity._verify", refused)
+        with pytest.raises(PermissionError) as caught:
+            run(tmp_path, "updates=3", "checkpoint_every=1")
+    assert caught.value.filename == str(newest.absolute())
+    assert sorted(path.name for path in folder.path.rglob("*")) == state
+    assert folder.state == "running"
+
+
+def test_an_explicit_resume_never_starts_again(tmp_path, monkeypatch):
+    folder = stopped_run(tmp_path, monkeypatch)
+    for file in folder.checkpoint_files:
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, "updates=3", "checkpoint_every=1", f"resume={folder.path}")
+    assert (caught.value.key, caught.value.value) == ("resume", str(folder.path))
+    assert len(list(folder.checkpoints.glob("*.bad"))) == 2
+    with pytest.raises(ConfigError) as caught:  # and now it has none
+        run(tmp_path, "updates=3", "checkpoint_every=1", f"resume={folder.path}")
+    assert caught.value.key == "resume"
+    assert folder.state == "running"
 
 
 def test_a_run_with_only_validation_left_is_evaluated_before_its_trainer_releases_the_device(tmp_path, monkeypatch):
@@ -181,9 +209,28 @@ def test_a_repeated_run_looks_at_no_checkpoint(tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("listed")
 
-    monkeypatch.setattr("experiments.training.loop.newest_checkpoint", refuse)
+    monkeypatch.setattr("experiments.training.loop.sound_checkpoints", refuse)
     assert run(tmp_path, "updates=1", "rerun=true") == 0
     assert folder.state == "done"
+
+
+def test_a_run_that_another_process_lengthens_before_the_lock_is_refused(tmp_path, monkeypatch):
+    assert run(tmp_path, "updates=1") == 0
+    (folder,) = folders(tmp_path)
+    folder.write_result("running", {}, {})
+    build_task = loop.build_task
+
+    def lengthened_meanwhile(*arguments):
+        config = folder.config
+        write_mapping(folder.path / "config.yaml", {**config, "task": {**config["task"], "updates": 2}})
+        return build_task(*arguments)
+
+    monkeypatch.setattr(loop, "build_task", lengthened_meanwhile)
+    files = {path.name for path in folder.path.rglob("*")}
+    with pytest.raises(RunFolderError) as caught:
+        run(tmp_path, "updates=1")
+    assert caught.value.changes == [("task.updates", 2, 1)]
+    assert {path.name for path in folder.path.rglob("*")} == files
 
 
 def test_a_run_that_another_process_finishes_before_the_lock_is_reported(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 """Checks that need several built parts run before a run folder is created."""
 
 import logging
+import warnings
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.runs.build import build
 from experiments.training import loop
 from experiments.training.loop import train
 from experiments.training.trainer import trainer
@@ -74,10 +75,35 @@ def test_more_gpus_than_there_are_is_one_message(monkeypatch):
         trainer("gpu", 3, 1, "32-true", "ddp")
 
 
-def test_adversarial_weights_without_a_discriminator_are_named(caplog):
-    words = ["scale=smoke", "discriminator=none", "loss.weights.lecam=0.1", "loss.weights.gradient_penalty=1"]
-    with caplog.at_level(logging.INFO, "experiments"):
-        config = compose("train", words).config
-        loop.build_task(config, build(config["data"]), checkpoint=None)
-    for name in ("adversarial", "lecam", "gradient_penalty"):
-        assert f"loss.weights.{name} has no effect: there is no discriminator" in caplog.text
+def idle_settings(caplog, monkeypatch, tmp_path, *words: str) -> set[str]:
+    """The settings that a training names as those without effect."""
+    monkeypatch.setattr(loop, "_fit_or_fail", lambda *_: 0)
+    with caplog.at_level(logging.WARNING, "experiments"):
+        assert run(tmp_path, *words) == 0
+    return {str(record.args[0]) for record in caplog.records if "has no effect" in record.message}
+
+
+def test_settings_of_a_discriminator_that_is_absent_are_named(caplog, monkeypatch, tmp_path):
+    set_by_user = ["loss.weights.lecam=0.1", "discriminator_start=1", "discriminator_optimizer.betas=[0.5,0.9]"]
+    named = idle_settings(caplog, monkeypatch, tmp_path, "discriminator=none", *set_by_user)
+    assert named == {word.partition("=")[0] for word in set_by_user}
+
+
+def test_values_that_nobody_set_are_not_named(caplog, monkeypatch, tmp_path):
+    assert idle_settings(caplog, monkeypatch, tmp_path, "discriminator=none", "quantizer=fsq", "loss.weights.gradient_penalty=0") == set()
+
+
+def test_a_weight_that_the_quantizer_has_no_term_for_is_named(caplog, monkeypatch, tmp_path):
+    assert idle_settings(caplog, monkeypatch, tmp_path, "quantizer=fsq", "loss.weights.codebook=2") == {"loss.weights.codebook"}
+
+
+def test_lightning_gives_no_advice_about_srun(monkeypatch, tmp_path):
+    (tmp_path / "srun").write_text("")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        settings = trainer("cpu", 1, 1, "32-true", "ddp")
+        settings(logger=False)
+        SLURMEnvironment.detect()
+    assert [str(warning.message) for warning in seen if "srun" in str(warning.message)] == []

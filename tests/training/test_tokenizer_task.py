@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments.config.errors import NonFinite
+from experiments.training.callbacks.interruption import Interruption
 from experiments.training.callbacks.saving import Checkpoints
 from experiments.training.callbacks.validation import Validation
 from tests.training.small_task import batch, make_task, no_host_reads, weights
@@ -147,14 +148,17 @@ def test_the_speed_is_that_of_steps_alone(pause, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.training.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
     seen = []
     logger = SimpleNamespace(log_metrics=lambda values, step: seen.append(values.get("perf/images_per_second")))
-    task._trainer = SimpleNamespace(log_every_n_steps=1, world_size=1, loggers=[logger], global_rank=0, is_global_zero=False)
+    task._trainer = SimpleNamespace(
+        log_every_n_steps=1, world_size=1, loggers=[logger], global_rank=0, is_global_zero=False, should_stop=False
+    )
 
     def wait(*_, **__):
         now[0] += 1000
         return SimpleNamespace(values={}, images=[])
 
     task.trainer.save_checkpoint = wait
-    callback = Validation(wait, 1, tmp_path) if pause == "validation" else Checkpoints(tmp_path, 1, 1)
+    checkpoints = Checkpoints(tmp_path, 1, 1, 1)
+    callback = Validation(wait, 1, tmp_path, Interruption(checkpoints, print)) if pause == "validation" else checkpoints
     task.on_train_start()
     for update in range(2):
         now[0] += 2

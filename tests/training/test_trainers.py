@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.config.compose import compose
+from experiments.config.overrides import last_of_each
 from experiments.config.packages import ROOT
 from experiments.runs.checkpoints import load_checkpoint
 from experiments.runs.folder import RunFolder
@@ -37,7 +38,7 @@ def file(tmp_path_factory) -> Path:
 
 def go(name: str, folder: Path, file: Path) -> RunFolder:
     """Train in `folder` to the end, from its last checkpoint if it has one."""
-    words = [*GENERATOR, *WORDS, f"data.file={file}", f"runs_folder={folder}"]
+    words = last_of_each([*GENERATOR, *WORDS, f"data.file={file}", f"runs_folder={folder}"])
     if name == "one":
         assert train(compose("train", words).config, words, "ar") == 0
     else:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.interfaces import Decoder, DecoderOutput, Encoder, EncoderOutput, TokenLayout
 from tokenizer.layers.attention import SpatialAttention
+from tokenizer.layers.checks import require_at_least
 from tokenizer.layers.conv import (
     AFTER_SILU,
     DepthToSpaceUpsample,
@@ -22,6 +23,9 @@ from tokenizer.layers.conv import (
     NearestUpsample,
     ResidualBlock,
     ScaledConv2d,
+    pixel_shuffle,
+    pixel_unshuffle,
+    remaining_levels,
     reset_layers,
 )
 from tokenizer.layers.norm import AdaptiveGroupNorm, group_norm, token_statistics
@@ -56,6 +60,8 @@ class ConvEncoder(Encoder):
         linear_path: bool = False,
     ) -> None:
         super().__init__()
+        require_at_least("latent_dim", latent_dim, 1)
+        require_at_least("width", width, 1)
         self.latent_dim = latent_dim
         self.patch_size = patch_size
         self.downsample = 2 ** (len(multipliers) - 1)
@@ -80,15 +86,14 @@ class ConvEncoder(Encoder):
         Raises:
             ValueError: `num_tokens` differs from the number of cells.
         """
-        patches = F.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
+        patches = pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(patches))
         features = F.silu(self.norm(features))
         latents: Tensor = self.head(features)
         if self.linear is not None:
-            latents = latents + self.linear(F.pixel_unshuffle(images, self.downsample))
+            latents = latents + self.linear(pixel_unshuffle(images, self.downsample))
         rows, columns = latents.shape[2:]
-        if num_tokens not in (None, rows * columns):
-            raise ValueError(f"num_tokens={num_tokens}, but this encoder returns all {rows * columns} cells; leave it unset")
+        self.require_num_tokens(num_tokens, (rows, columns))
         tokens = features.flatten(2).transpose(1, 2)
         return EncoderOutput(latents.flatten(2).transpose(1, 2), TokenLayout((rows, columns)), {"tokens": tokens})
 
@@ -124,6 +129,8 @@ class ConvDecoder(Decoder):
         linear_path: bool = False,
     ) -> None:
         super().__init__()
+        require_at_least("latent_dim", latent_dim, 1)
+        require_at_least("width", width, 1)
         self.latent_dim = latent_dim
         self.patch_size = patch_size
         self.upsample = 2 ** (len(multipliers) - 1)
@@ -155,12 +162,8 @@ class ConvDecoder(Decoder):
             ValueError: the layout is not a raster, the number of tokens differs from the number of cells, or there is no such stage.
         """
         self.require_blocks(taps)
+        self.require_raster(quantized, layout)
         rows, columns = layout.grid
-        if layout.kind != "raster" or rows * columns != quantized.shape[1]:
-            raise ValueError(
-                f"a convolutional decoder needs one token per cell; got {quantized.shape[1]} tokens of kind {layout.kind} "
-                f"for {rows} x {columns} cells; choose the decoder that belongs to the encoder under backbone"
-            )
         mean, std = token_statistics(quantized)
         latents = quantized.transpose(1, 2).reshape(len(quantized), self.latent_dim, rows, columns)
         features = self.stem(latents)
@@ -170,9 +173,9 @@ class ConvDecoder(Decoder):
             if number in taps:
                 tapped[f"block{number}"] = features
         patches = self.head(F.silu(self.norm(features)))
-        reconstruction = F.pixel_shuffle(patches, self.patch_size)
+        reconstruction = pixel_shuffle(patches, self.patch_size)
         if self.linear is not None:
-            reconstruction = reconstruction + F.pixel_shuffle(self.linear(latents), self.upsample)
+            reconstruction = reconstruction + pixel_shuffle(self.linear(latents), self.upsample)
         return DecoderOutput(reconstruction, tapped)
 
     def reset_parameters(self) -> None:
@@ -182,29 +185,15 @@ class ConvDecoder(Decoder):
 
 def _remaining_levels(multipliers: list[int], layers: int | list[int], patch_size: int) -> tuple[list[int], list[int]]:
     """Multipliers of the levels that patches do not replace; residual blocks of each of them and, last, of the middle."""
-    blocks = _blocks_per_level(multipliers, layers)
-    sizes = [2**level for level in range(len(multipliers))]
-    if patch_size not in sizes:
+    remaining = remaining_levels(multipliers, patch_size)
+    blocks = [layers] * (len(multipliers) + 1) if isinstance(layers, int) else list(layers)
+    require_at_least("layers", min(blocks, default=0), 0)
+    if len(blocks) != len(multipliers) + 1:
         raise ValueError(
-            f"patch_size={patch_size} cannot replace the finest of {len(multipliers)} levels; expected one of "
-            f"{', '.join(map(str, sizes))}; change patch_size or multipliers"
+            f"layers {blocks} has {len(blocks)} entries, expected {len(multipliers) + 1}: one for each of multipliers {list(multipliers)} "
+            "and one for the middle; change layers or multipliers, or give one number for all"
         )
-    replaced = sizes.index(patch_size)
-    return list(multipliers)[replaced:], blocks[replaced:]
-
-
-def _blocks_per_level(multipliers: list[int], layers: int | list[int]) -> list[int]:
-    """Residual blocks of each level and, last, of the middle."""
-    levels = len(multipliers)
-    if levels == 0:
-        raise ValueError("multipliers is empty; a convolutional backbone needs at least one level, such as multipliers=[1]")
-    blocks = [layers] * (levels + 1) if isinstance(layers, int) else list(layers)
-    if len(blocks) != levels + 1:
-        raise ValueError(
-            f"layers {blocks} has {len(blocks)} entries, expected {levels + 1}: one for each of multipliers {list(multipliers)} and one "
-            "for the middle; change layers or multipliers, or give one number for all"
-        )
-    return blocks
+    return remaining, blocks[-len(remaining) - 1 :]
 
 
 def _level(in_channels: int, out_channels: int, blocks: int, norm_groups: int) -> list[nn.Module]:

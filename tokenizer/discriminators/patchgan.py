@@ -8,9 +8,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Discriminator
-from tokenizer.layers.checks import require_at_least, require_one_of, require_side
+from tokenizer.layers.checks import ArgumentError, require_at_least, require_one_of, require_side
 from tokenizer.layers.conv import ScaledConv2d, reset_layers
 from tokenizer.layers.norm import group_norm
+
+MOST_LAYERS = 16  # far above what any image has pixels for
 
 
 class PatchDiscriminator(Discriminator):
@@ -25,9 +27,10 @@ class PatchDiscriminator(Discriminator):
         normalization: batch norm, as in the paper, or group norm, which suits small batches.
         norm_groups: groups of the group norms.
         input_range: range of the network's input: "unit" for [0, 1], as in the paper, "symmetric" for [-1, 1].
+        head_bias: whether the last convolution has a bias, as in the network of Isola et al. 2017 and in GigaTok, arXiv:2504.08736.
 
     Raises:
-        ValueError: an unknown choice, no layers, or groups that do not divide a width.
+        ValueError: an unknown choice, no channels, no layers or too many, or groups that do not divide a width.
     """
 
     def __init__(
@@ -37,11 +40,15 @@ class PatchDiscriminator(Discriminator):
         normalization: Literal["batch", "group"],
         norm_groups: int,
         input_range: Literal["unit", "symmetric"],
+        head_bias: bool = False,
     ) -> None:
         super().__init__()
         require_one_of("discriminator.normalization", normalization, ("batch", "group"))
         require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
+        require_at_least("discriminator.width", width, 1)
         require_at_least("discriminator.layers", layers, 1)
+        if layers > MOST_LAYERS:
+            raise ArgumentError("discriminator.layers", layers, f"at most {MOST_LAYERS}, each halves the image")
         self.input_range = input_range
         self.smallest_side = 3 * 2**layers
         stages: list[nn.Module] = [_conv(3, width, stride=2, bias=True), nn.LeakyReLU(0.2)]
@@ -53,7 +60,7 @@ class PatchDiscriminator(Discriminator):
             stages.append(nn.LeakyReLU(0.2))
             current = following
         self.stages = nn.Sequential(*stages)
-        self.head = _conv(current, 1, stride=1, gain=0.1)
+        self.head = _conv(current, 1, stride=1, bias=head_bias, gain=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, K), a logit for each patch in raster order.
@@ -64,7 +71,7 @@ class PatchDiscriminator(Discriminator):
         require_side(images, self.smallest_side, "discriminator.layers")
         if self.input_range == "unit":
             images = images / 2 + 0.5
-        logits: Tensor = self.head(self.stages(images))
+        logits: Tensor = self.head(self.stages(images.to(self.head.weight.dtype)))
         return logits.flatten(1)
 
     def reset_parameters(self) -> None:

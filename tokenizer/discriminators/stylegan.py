@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.discriminators.augment import Augmentation
 from tokenizer.interfaces import Discriminator
-from tokenizer.layers.checks import require_one_of, require_side
+from tokenizer.layers.checks import ArgumentError, require_at_least, require_one_of, require_side
 from tokenizer.layers.conv import reset_layers
 
 
@@ -43,12 +43,10 @@ class StyleGANDiscriminator(Discriminator):
     ) -> None:
         super().__init__()
         require_one_of("discriminator.input_range", input_range, ("unit", "symmetric"))
+        require_at_least("discriminator.width", width, 1)
+        if min(multipliers, default=0) < 1:
+            raise ArgumentError("discriminator.multipliers", list(multipliers), "at least one number, and each at least 1")
         widths = [width, *(width * multiplier for multiplier in multipliers)]
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(
-                f"discriminator.width={width} and discriminator.multipliers={list(multipliers)}: expected numbers of at least 1, "
-                "and at least one multiplier"
-            )
         self.input_range = input_range
         self.augmentation = Augmentation(augmentation)
         self.smallest_side = 2 ** len(multipliers)
@@ -76,7 +74,7 @@ class StyleGANDiscriminator(Discriminator):
         images = self.augmentation(images / 2 + 0.5)
         if self.input_range == "symmetric":
             images = 2 * images - 1
-        logits: Tensor = self.head(self.blocks(self.stem(images)))
+        logits: Tensor = self.head(self.blocks(self.stem(images.to(next(self.parameters()).dtype))))
         return logits
 
     def reset_parameters(self) -> None:
@@ -103,7 +101,7 @@ class _DownsamplingBlock(nn.Module):
 
 
 class _BlurredDownsampling(nn.Module):
-    """Blur by [1, 2, 1] / 4 along both axes with zero padding, then 2x2 average pooling, as one fixed convolution."""
+    """Blur by [1, 2, 1] / 4 along both axes with a replicated border, then 2x2 average pooling, as one fixed convolution."""
 
     kernel: Tensor
 
@@ -121,4 +119,4 @@ class _BlurredDownsampling(nn.Module):
         """(B, C, h, w) to (B, C, h // 2, w // 2)."""
         channels = features.shape[1]
         kernel = self.kernel.to(features.dtype).expand(channels, 1, 4, 4)
-        return F.conv2d(features, kernel, stride=2, padding=1, groups=channels)
+        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=channels)

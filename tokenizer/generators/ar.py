@@ -2,12 +2,14 @@
 
 Papers: Sun et al. 2024, arXiv:2406.06525 (LlamaGen, rotary positions); Xiong et al. 2025, arXiv:2504.08736 (GigaTok, learned positions,
 section 4 and table 8).
+Deviation: with rotary positions, the class token's queries and keys are unchanged by default; the released code of LlamaGen multiplies
+them by zero (`prefix=zero`).
 The input sequence is the class and all tokens but the last; position n predicts token n. Positions are those of the input token: the
 class has no position on the grid, and token n - 1 is the input at position n.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 from tokenizer.generators.heads import SubTokenHead
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Generator, Pick, TokenBatch, TokenSpec
-from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
-from tokenizer.layers.rope import grid_rotation
+from tokenizer.layers.checks import require_at_least, require_labels, require_rate
+from tokenizer.layers.llama import HIDDEN_MULTIPLE, INITIAL_STD, NORM_EPS, LlamaBlock, rms_norm
+from tokenizer.layers.rope import Prefix, grid_rotation
 from tokenizer.layers.trunk import Trunk
 from tokenizer.pretrained import Pretrained
 
@@ -64,6 +67,9 @@ class AutoregressiveGenerator(Pretrained, Generator):
         head: embeds and predicts a token; same width.
         dropout: dropout rate of the embeddings and of the outputs of attention and feed-forward.
         class_dropout: probability of replacing a class by the null class in training, for guidance.
+        prefix: query and key of the class with rotary positions: identity leaves them unchanged, zero multiplies them by zero.
+        feedforward_multiple: the hidden width of the feed-forward is rounded up to a multiple of this number.
+        norm_eps: epsilon of all norms.
 
     Raises:
         ValueError: sizes that do not fit together, a rate outside 0 to 1, or rotary positions for tokens that have no cell.
@@ -79,18 +85,23 @@ class AutoregressiveGenerator(Pretrained, Generator):
         head: SubTokenHead,
         dropout: float,
         class_dropout: float,
+        prefix: Prefix = "identity",
+        feedforward_multiple: int = HIDDEN_MULTIPLE,
+        norm_eps: float = NORM_EPS,
     ) -> None:
         super().__init__()
-        _require_cells(tokens, positions)
+        _require_cells(tokens, positions, prefix)
         _require_fit(tokens, width, head)
-        if depth < 1 or not 0 <= dropout < 1 or not 0 <= class_dropout < 1:
-            raise ValueError(f"depth={depth} must be at least 1, dropout={dropout} and class_dropout={class_dropout} in [0, 1)")
+        require_at_least("generator.depth", depth, 1)
+        require_rate("generator.dropout", dropout)
+        require_rate("generator.class_dropout", class_dropout)
         self.tokens, self.heads, self.width, self.depth = tokens, head.sizes, width, depth
-        self.attention_heads, self.class_dropout = attention_heads, class_dropout
+        self.attention_heads, self.class_dropout, self.prefix = attention_heads, class_dropout, prefix
         self.class_embedding = nn.Embedding(tokens.num_classes + 1, width)
         self.position_table = nn.Parameter(torch.empty(tokens.num_tokens + 1, width)) if positions == "learned" else None
-        self.blocks = Trunk([LlamaBlock(width, attention_heads, dropout) for _ in range(depth)])
-        self.norm = nn.RMSNorm(width, eps=1e-5)
+        sizes = (width, attention_heads, dropout, feedforward_multiple, norm_eps)
+        self.blocks = Trunk([LlamaBlock(*sizes) for _ in range(depth)])
+        self.norm = nn.Identity() if head.takes_residual else rms_norm(width, norm_eps)
         self.head = head
         self.dropout = nn.Dropout(dropout)
         self._rotation(torch.device("meta"))  # refuses a head that cannot be rotated
@@ -102,7 +113,8 @@ class AutoregressiveGenerator(Pretrained, Generator):
         if self.position_table is not None:
             nn.init.normal_(self.position_table, std=self.width**-0.5)
         self.blocks.reset_parameters()
-        self.norm.reset_parameters()
+        if isinstance(self.norm, nn.RMSNorm):
+            self.norm.reset_parameters()
         self.head.reset_parameters()
 
     def nll(self, batch: TokenBatch) -> Tensor:
@@ -138,8 +150,7 @@ class AutoregressiveGenerator(Pretrained, Generator):
         """
         if self.training:
             raise ValueError("the generator is in training mode; call eval() before generating")
-        if labels.min() < 0 or labels.max() > self.null_label:
-            raise ValueError(f"labels are in {labels.min()} .. {labels.max()}, expected 0 .. {self.null_label}, the last one for no class")
+        require_labels(labels, self.null_label)
         weight = self.class_embedding.weight
         shape = (self.depth, len(labels), self.attention_heads, self.tokens.num_tokens, self.width // self.attention_heads)
         cache = KVCache(shape, weight.dtype, weight.device, bucket=1 if weight.device.type == "cpu" else GPU_BUCKET)
@@ -170,7 +181,7 @@ class AutoregressiveGenerator(Pretrained, Generator):
         return self.head.join(sub_tokens)
 
     def _hidden(self, batch: TokenBatch) -> Tensor:
-        """(B, N, W) normalized output of the last block."""
+        """(B, N, W) input of the head: the output of the last block, normalized unless the head takes the residual stream."""
         features, rotation = self._inputs(batch)
         hidden: Tensor = self.norm(self.blocks(features, rotation)[0])
         return hidden
@@ -195,13 +206,17 @@ class AutoregressiveGenerator(Pretrained, Generator):
         if self.position_table is not None:
             return None
         grid = (self.tokens.grid[0], self.tokens.grid[1])
-        return grid_rotation(grid, self.width // self.attention_heads, 1, device)[:-1]
+        return grid_rotation(grid, self.width // self.attention_heads, 1, device, prefix_kind=self.prefix)[:-1]
 
 
-def _require_cells(tokens: TokenSpec, positions: str) -> None:
-    """Refuse rotary positions unless there is one token per cell of the grid."""
+def _require_cells(tokens: TokenSpec, positions: str, prefix: str) -> None:
+    """Refuse rotary positions unless there is one token per cell of the grid, and a kind of prefix without rotary positions."""
     if positions not in ("learned", "rotary"):
         raise ValueError(f"positions={positions} must be learned or rotary")
+    if prefix not in get_args(Prefix):
+        raise ValueError(f"prefix={prefix}: expected one of {', '.join(get_args(Prefix))}; change generator.prefix")
+    if prefix != "identity" and positions == "learned":
+        raise ValueError(f"prefix={prefix}: no effect on learned positions; set generator.positions=rotary or generator.prefix=identity")
     if positions == "rotary" and (tokens.kind != "raster" or tokens.num_tokens != tokens.grid[0] * tokens.grid[1]):
         raise ValueError(
             f"positions=rotary needs a token for every cell in raster order; these are {tokens.num_tokens} tokens of kind "

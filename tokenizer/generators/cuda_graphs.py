@@ -47,7 +47,8 @@ class GraphedSteps:
             self.seen.add(key)
             return self.step()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        # In the default mode, an allocation of any other thread, such as a loader's that pins memory, would end the recording.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             indices = self.step()
         graph.replay()  # recording runs nothing on the device
         self.pool = graph.pool()  # shared by all graphs: they run in turn, and their output is copied before the next one

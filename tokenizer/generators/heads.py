@@ -2,11 +2,13 @@
 
 Sources: one output per token as in LlamaGen, arXiv:2406.06525; an index of 2^18 values in parts of 6 and 12 bits, the second predicted
 given the first by two small layers, as in Open-MAGVIT2, Luo et al. 2024, arXiv:2409.04410 (used by MergeVQ, arXiv:2504.00999
-appendix A.2), here also for the groups of a token.
+appendix A.2), here also for the groups of a token. In Open-MAGVIT2's released code the first part has the least significant bits
+(`bits_from=low`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +17,16 @@ from torch.utils.checkpoint import checkpoint
 
 from tokenizer.generators.kv_cache import KVCache
 from tokenizer.interfaces import Configurable, Pick, TokenSpec
-from tokenizer.layers.llama import INITIAL_STD, LlamaBlock
+from tokenizer.layers.checks import ArgumentError, require_at_least, require_indices, require_one_of, require_rate
+from tokenizer.layers.llama import HIDDEN_MULTIPLE, INITIAL_STD, NORM_EPS, LlamaBlock, rms_norm
 from tokenizer.layers.trunk import Trunk
 
 MAX_LOGITS = 2**26  # 256 MiB. Every chunk adds to the gradient of the output weights: chunks of a quarter of this size took 1.5x as long.
 # Tokens per call of the depth transformer: attention on a GPU accepts fewer than 2^16 sequences, and its gradient stores 128 positions of
 # each, whatever their length (https://github.com/pytorch/pytorch/issues/146704).
 MAX_ROWS = 2**13
+BitsFrom = Literal["high", "low"]
+MOST_BITS = 62  # of an index in int64
 
 
 def _row_nll(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -37,33 +42,40 @@ class SubTokenHead(Configurable, ABC):
     Args:
         tokens: tokens to predict.
         width: W of the trunk.
-        bits: bits of the parts that each index is split into, the most significant first; None keeps it whole.
+        bits: bits of the parts that each index is split into, in the order of prediction; None keeps it whole.
+        bits_from: end of the index that the first part is taken from. high: its most significant bits; low: its least significant bits.
 
     Attributes:
         sizes: sizes of the S sub-vocabularies.
         width: W.
         tokens: tokens to predict.
+        takes_residual: whether the input is the residual stream of the trunk; else its normalized output.
 
     Raises:
-        ValueError: the bits do not sum to those of an index.
+        ValueError: the bits do not sum to those of an index, or `bits_from` is unknown or has no bits to order.
     """
 
-    def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None) -> None:
+    takes_residual = False
+
+    def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None, bits_from: BitsFrom = "high") -> None:
         super().__init__()
-        if bits is not None and (min(bits, default=0) < 1 or 2 ** sum(bits) != tokens.codebook_size):
-            raise ValueError(
-                f"bits={list(bits)} must be positive and give 2^{sum(bits)} = codebook_size={tokens.codebook_size}; change head.bits"
-            )
+        require_at_least("head.width", width, 1)
+        if bits is not None and (min(bits, default=0) < 1 or sum(bits) > MOST_BITS or 2 ** sum(bits) != tokens.codebook_size):
+            raise ArgumentError("head.bits", list(bits), f"positive numbers whose sum gives 2^sum = codebook_size={tokens.codebook_size}")
+        require_one_of("head.bits_from", bits_from, get_args(BitsFrom))
+        if bits is None and bits_from != "high":
+            raise ValueError(f"bits_from={bits_from}: no effect on an index that is kept whole; set head.bits or head.bits_from=high")
         self.tokens = tokens
         self.width = width
         self.bits = tuple(bits) if bits is not None else None
+        self.bits_from = bits_from
         self.sizes = (tuple(2**part for part in bits) if bits is not None else (tokens.codebook_size,)) * tokens.groups
         self.embedding = nn.Embedding(sum(self.sizes), width)
         self.output = nn.Linear(width, sum(self.sizes), bias=False)
 
     @abstractmethod
     def states(self, hidden: Tensor, sub_tokens: Tensor) -> Sequence[Tensor]:
-        """Inputs of the output layer: (M, W) output of the trunk and (M, S) true sub-tokens to S of (M, W)."""
+        """Inputs of the output layer: (M, W) input and (M, S) true sub-tokens to S of (M, W)."""
 
     @abstractmethod
     def sample(self, hidden: Tensor, pick: Pick) -> Tensor:
@@ -75,10 +87,15 @@ class SubTokenHead(Configurable, ABC):
         nn.init.zeros_(self.output.weight)
 
     def split(self, indices: Tensor) -> Tensor:
-        """(..., G) indices to (..., S) sub-tokens."""
+        """(..., G) indices of any integer type to (..., S) int64 sub-tokens.
+
+        Raises:
+            ValueError: wrong shape or type, or an index outside [0, V).
+        """
+        indices = require_indices(indices, self.tokens.groups, self.tokens.codebook_size, any_rank=True)
         if self.bits is None:
             return indices
-        parts = [(indices >> sum(self.bits[place + 1 :])) & (2**part - 1) for place, part in enumerate(self.bits)]
+        parts = [(indices >> shift) & (2**part - 1) for shift, part in zip(self._shifts(self.bits), self.bits, strict=True)]
         return torch.stack(parts, -1).flatten(-2)
 
     def join(self, sub_tokens: Tensor) -> Tensor:
@@ -86,10 +103,17 @@ class SubTokenHead(Configurable, ABC):
         if self.bits is None:
             return sub_tokens
         parts = sub_tokens.view(*sub_tokens.shape[:-1], self.tokens.groups, len(self.bits))
-        indices: Tensor = parts[..., 0]
-        for place in range(1, len(self.bits)):
-            indices = (indices << self.bits[place]) | parts[..., place]
+        shifts = self._shifts(self.bits)
+        indices: Tensor = parts[..., 0] << shifts[0]
+        for part, shift in zip(parts.unbind(-1)[1:], shifts[1:], strict=True):
+            indices = indices | (part << shift)
         return indices
+
+    def _shifts(self, bits: Sequence[int]) -> list[int]:
+        """Number of less significant bits below each part."""
+        if self.bits_from == "low":
+            return [sum(bits[:place]) for place in range(len(bits))]
+        return [sum(bits[place + 1 :]) for place in range(len(bits))]
 
     def embed_parts(self, sub_tokens: Tensor) -> list[Tensor]:
         """The first k sub-tokens (..., k) to k embeddings (..., W)."""
@@ -132,8 +156,8 @@ class SubTokenHead(Configurable, ABC):
 class ParallelHeads(SubTokenHead):
     """All sub-tokens of a token are predicted independently, from the trunk alone. Arguments as for `SubTokenHead`."""
 
-    def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None = None) -> None:
-        super().__init__(tokens, width, bits)
+    def __init__(self, tokens: TokenSpec, width: int, bits: Sequence[int] | None = None, bits_from: BitsFrom = "high") -> None:
+        super().__init__(tokens, width, bits, bits_from)
         self.reset_parameters()
 
     def states(self, hidden: Tensor, sub_tokens: Tensor) -> Sequence[Tensor]:
@@ -149,8 +173,8 @@ class ParallelHeads(SubTokenHead):
 class DepthTransformer(SubTokenHead):
     """A small causal transformer over the sub-tokens of one token: each is predicted given the trunk and the previous ones.
 
-    Its sequence is the output of the trunk, then the embeddings of all sub-tokens but the last. With a single sub-token there are no
-    blocks.
+    Its sequence is the residual stream of the trunk, without a norm, then the embeddings of all sub-tokens but the last. With a single
+    sub-token there are no blocks, and the input is the normalized output of the trunk.
 
     Args:
         tokens: tokens to predict.
@@ -159,6 +183,9 @@ class DepthTransformer(SubTokenHead):
         depth: number of blocks, at least 1.
         dropout: dropout rate of each block.
         bits: see `SubTokenHead`.
+        bits_from: see `SubTokenHead`.
+        feedforward_multiple: see `LlamaBlock`.
+        norm_eps: epsilon of all norms.
 
     Raises:
         ValueError: depth below 1, heads that do not divide the width, or wrong bits.
@@ -172,15 +199,19 @@ class DepthTransformer(SubTokenHead):
         depth: int = 2,
         dropout: float = 0.1,
         bits: Sequence[int] | None = None,
+        bits_from: BitsFrom = "high",
+        feedforward_multiple: int = HIDDEN_MULTIPLE,
+        norm_eps: float = NORM_EPS,
     ) -> None:
-        super().__init__(tokens, width, bits)
-        if depth < 1:
-            raise ValueError(f"depth={depth} of the head must be at least 1; head=parallel has no layers")
+        super().__init__(tokens, width, bits, bits_from)
+        require_at_least("head.depth", depth, 1)
+        require_rate("head.dropout", dropout)
         self.attention_heads = attention_heads
-        several = len(self.sizes) > 1
-        self.blocks = Trunk([LlamaBlock(width, attention_heads, dropout) for _ in range(depth if several else 0)])
+        several = self.takes_residual = len(self.sizes) > 1
+        sizes = (width, attention_heads, dropout, feedforward_multiple, norm_eps)
+        self.blocks = Trunk([LlamaBlock(*sizes) for _ in range(depth if several else 0)])
         self.places = nn.Parameter(torch.empty(len(self.sizes), width)) if several else None
-        self.norm = nn.RMSNorm(width, eps=1e-5) if several else None
+        self.norm = rms_norm(width, norm_eps) if several else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -1,4 +1,4 @@
-"""Keys and values of all tokens so far, in memory that is allocated once.
+"""Keys and values of all tokens so far, in memory that is allocated once, at the first step.
 
 The write position is a tensor on the device and nothing is read back to the host, so a step that uses this cache can be recorded as a
 CUDA graph and replayed. The idea is from gpt-fast.
@@ -25,13 +25,17 @@ class KVCache:
     Attributes:
         position: (1,) int64 on the device, the next position to write.
         length: the same number on the host, the number of filled positions.
+        keys: of the given shape; None before the first step, so that an unused state takes no memory.
+        values: likewise.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device, bucket: int = 1) -> None:
         if torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.shape = shape
+        self.dtype = dtype
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.length = 0
         self.bucket = bucket
@@ -39,7 +43,7 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Number of positions."""
-        return self.keys.shape[3]
+        return self.shape[3]
 
     @property
     def visible_length(self) -> int:
@@ -54,13 +58,16 @@ class KVCache:
         """
         if self.length == self.capacity:
             raise ValueError(f"all {self.capacity} tokens are drawn; call start() for the next images")
-        visible_length = self.visible_length
+        visible_length, layers = self.visible_length, zip(*self._allocated(), strict=True)
         mask = None
         if self.bucket > 1:
             mask = (torch.arange(visible_length, device=self.position.device) <= self.position)[None]
-        return [
-            partial(_update, keys, values, self.position, visible_length, mask) for keys, values in zip(self.keys, self.values, strict=True)
-        ]
+        return [partial(_update, keys, values, self.position, visible_length, mask) for keys, values in layers]
+
+    def _allocated(self) -> tuple[Tensor, Tensor]:
+        if self.keys is None or self.values is None:
+            self.keys, self.values = (torch.zeros(self.shape, dtype=self.dtype, device=self.position.device) for _ in range(2))
+        return self.keys, self.values
 
     def advance(self) -> None:
         """Move to the next position, after all layers have written theirs."""
@@ -68,9 +75,10 @@ class KVCache:
         self.length += 1
 
     def load_(self, other: "KVCache") -> None:
-        """Copy the contents of a cache of the same shape in place."""
-        self.keys.copy_(other.keys)
-        self.values.copy_(other.values)
+        """Copy the filled positions of a cache of the same shape in place; others stay as they are, since attention masks them."""
+        if other.length:
+            for target, source in zip(self._allocated(), other._allocated(), strict=True):
+                target[:, :, :, : other.length].copy_(source[:, :, :, : other.length])
         self.position.copy_(other.position)
         self.length = other.length
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenizer.generators.cuda_graphs import GraphedSteps
 from tokenizer.generators.sampling import GuidedPick, Sampling, token_seeds
 from tokenizer.interfaces import Generator
+from tokenizer.layers.checks import require_labels
 
 Mode = Literal["auto", "eager", "graph"]
 
@@ -76,13 +77,11 @@ class IndexSampler:
         return indices.clone()  # outside of inference mode, for use in autograd
 
     def _check(self, labels: Tensor, numbers: Tensor) -> None:
-        if len(labels) == 0 or labels.shape != numbers.shape:
+        require_labels(labels, self.generator.null_label)
+        if labels.shape != numbers.shape or numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
             raise ValueError(
-                f"shapes {tuple(labels.shape)} of labels and {tuple(numbers.shape)} of sample numbers: expected equal ones, not empty"
+                f"sample numbers are {tuple(numbers.shape)} of {numbers.dtype}, expected {len(labels)} integers, one per label"
             )
-        null_label, low, high = self.generator.null_label, int(labels.min()), int(labels.max())
-        if low < 0 or high > null_label:
-            raise ValueError(f"label {low if low < 0 else high}: expected 0 to {null_label - 1}, or {null_label} for no class")
 
     def _draw(self, labels: Tensor, numbers: Tensor, after_step: Callable[[int], None] | None) -> Tensor:
         num_tokens, heads = self.generator.tokens.num_tokens, self.generator.heads
@@ -91,17 +90,22 @@ class IndexSampler:
         scales = torch.tensor(self.scales, dtype=torch.float64, device=labels.device) if self.guided else None
         step, pick = self._prepare(self.generator.start(rows), GuidedPick(self.sampling, seeds, scales))
         parts: list[Tensor] = []
-        while sum(part.shape[1] for part in parts) < num_tokens:
+        count = 0
+        while count < num_tokens:
             parts.append(step()[: len(labels)].clone())
+            count += parts[-1].shape[1]
             if after_step is not None:
                 after_step(parts[-1].shape[1])
         if not pick.all_finite:
+            self.graphs = None  # their cache has values that are not finite
             raise ValueError("the generator's logits are not finite; is it trained, and is its precision wide enough?")
         return torch.cat(parts, dim=1)
 
     def _prepare(self, state: Any, pick: GuidedPick) -> tuple[Callable[[], Tensor], GuidedPick]:
         """The function that makes one step, and the pick that it uses."""
         step = partial(_step, self.generator, state, pick)
+        if self.mode == "graph" and torch.is_autocast_enabled(pick.seeds.device.type):
+            raise ValueError("mode=graph under autocast: it would free weights that a graph uses; change the generator's dtype")
         if self.mode == "eager" or (self.mode == "auto" and not self._recordable(state, pick)):
             return step, pick
         if self.graphs is not None and self.graphs.pick.seeds.shape == pick.seeds.shape:
@@ -111,8 +115,9 @@ class IndexSampler:
         return self.graphs, self.graphs.pick
 
     def _recordable(self, state: Any, pick: GuidedPick) -> bool:
-        """Whether a step can be recorded: on a GPU, by a state that supports it, without weights that are fetched from other devices."""
-        if not (pick.seeds.is_cuda and hasattr(state, "load_")):
+        """Whether a step can be recorded: on a GPU, by a state that supports it, outside of autocast, with all weights on one device."""
+        device = pick.seeds.device.type
+        if device != "cuda" or torch.is_autocast_enabled(device) or not hasattr(state, "load_"):
             return False
         from torch.distributed.tensor import DTensor  # takes most of a second
 

@@ -81,6 +81,8 @@ def uniforms(seed: int, number: int, count: int, stream: str) -> NDArray[np.floa
 
 
 def _bits(seed: int, number: int, count: int, stream: str) -> NDArray[np.uint64]:
+    if not 0 <= number < 2**64:
+        raise ValueError(f"sample number {number}, expected a whole number of at least 0 and below 2^64")
     # Raw bits of a counter-based generator are the same in all versions of numpy.
     key, counter = np.array([seed, number], dtype=np.uint64), np.array([0, 0, 0, STREAMS[stream]], dtype=np.uint64)
     bits: NDArray[np.uint64] = np.random.Philox(key=key, counter=counter).random_raw(count)

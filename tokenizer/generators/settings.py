@@ -23,6 +23,7 @@ class Guidance:
             linear: from 1 to s; cosine: 1 + (s - 1) (1 - cos(pi r)) / 2.
         start: start of the step schedule, a fraction of the tokens in [0, 1].
         first_token: "full" uses the full scale for token 0 with any schedule, as the released code does.
+        end: end of guidance with any schedule, a fraction of the tokens in [0, 1]: 1 while r > end.
 
     Raises:
         ValueError: a value is out of range.
@@ -32,11 +33,15 @@ class Guidance:
     schedule: Schedule = "constant"
     start: float = 0.18
     first_token: FirstToken = "schedule"
+    end: float = 1.0
 
     def __post_init__(self) -> None:
         _require(math.isfinite(self.scale) and self.scale >= 0, "guidance", self.scale, "a number of at least 0; 1 is no guidance")
         _require(self.schedule in get_args(Schedule), "guidance_schedule", self.schedule, f"one of {', '.join(get_args(Schedule))}")
         _require(0 <= self.start <= 1, "guidance_start", self.start, "a share of the tokens in [0, 1]")
+        _require(0 <= self.end <= 1, "guidance_end", self.end, "a share of the tokens in [0, 1]")
+        if self.schedule == "step":
+            _require(self.start <= self.end, "guidance_end", self.end, f"at least guidance_start={self.start}")
         _require(self.first_token in get_args(FirstToken), "first_token", self.first_token, f"one of {', '.join(get_args(FirstToken))}")
 
     def scale_at(self, position: int, num_tokens: int) -> float:
@@ -44,6 +49,8 @@ class Guidance:
         if position == 0 and self.first_token == "full":
             return self.scale
         ratio = position / max(num_tokens - 1, 1)
+        if ratio > self.end:
+            return 1.0
         if self.schedule == "step":
             return 1.0 if ratio < self.start else self.scale
         if self.schedule == "linear":
@@ -93,6 +100,7 @@ class Sampling:
         if guidance.scale != 1 and guidance.schedule != "constant":
             parts.append(f"{guidance.schedule} from {guidance.start:g}" if guidance.schedule == "step" else guidance.schedule)
             parts += ["first token guided fully"] * (guidance.first_token == "full")
+        parts += [f"guided up to {guidance.end:g}"] * (guidance.scale != 1 and guidance.end < 1)
         parts += [f"temperature {self.temperature:g}"] * (self.temperature != 1)
         parts += [f"top-k {self.top_k}"] * (self.top_k > 0) + [f"top-p {self.top_p:g}"] * (self.top_p < 1)
         return ", ".join([f"{guidance.scale:g}", *parts]) if parts else float(guidance.scale)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import ArgumentError, require_at_least, require_positive
 from tokenizer.layers.rope import rotate
 
 # Stores the keys and values (B, heads, 1, d) of one position in a cache. Returns those of n positions, (B, heads, n, d), and a mask (1, n)
@@ -16,6 +17,17 @@ CacheUpdate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
 INITIAL_STD = 0.02
 HIDDEN_MULTIPLE = 256
+NORM_EPS = 1e-5
+
+
+def rms_norm(width: int, eps: float) -> nn.RMSNorm:
+    """RMS norm over the last axis.
+
+    Raises:
+        ValueError: epsilon is not positive and finite.
+    """
+    require_positive("generator.norm_eps", eps)
+    return nn.RMSNorm(width, eps=eps)
 
 
 class CausalAttention(nn.Module):
@@ -24,7 +36,7 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, attention_heads: int) -> None:
         super().__init__()
         if attention_heads < 1 or width % attention_heads:
-            raise ValueError(f"width={width} does not divide into attention_heads={attention_heads}; change generator.attention_heads")
+            raise ArgumentError("generator.attention_heads", attention_heads, f"a divisor of the width {width}")
         self.attention_heads = attention_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -44,11 +56,12 @@ class CausalAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """W_3 (silu(W_1 x) * W_2 x); the hidden width is 8/3 of the width, rounded up to a multiple of 256."""
+    """W_3 (silu(W_1 x) * W_2 x); the hidden width is 8/3 of the width, rounded up to a multiple."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, multiple: int = HIDDEN_MULTIPLE) -> None:
         super().__init__()
-        hidden = -(-int(2 / 3 * 4 * width) // HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE
+        require_at_least("generator.feedforward_multiple", multiple, 1)
+        hidden = -(-int(2 / 3 * 4 * width) // multiple) * multiple
         self.inner = nn.Linear(width, 2 * hidden, bias=False)
         self.outer = nn.Linear(hidden, width, bias=False)
 
@@ -66,17 +79,26 @@ class LlamaBlock(nn.Module):
         width: W.
         attention_heads: number of heads, a divisor of the width.
         dropout: dropout rate of the output of attention and of the feed-forward.
+        feedforward_multiple: the hidden width of the feed-forward is rounded up to a multiple of this number.
+        norm_eps: epsilon of the norms.
 
     Raises:
-        ValueError: the heads do not divide the width.
+        ValueError: the heads do not divide the width, a multiple below 1, or an epsilon that is not positive.
     """
 
-    def __init__(self, width: int, attention_heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        attention_heads: int,
+        dropout: float,
+        feedforward_multiple: int = HIDDEN_MULTIPLE,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-5)
+        self.attention_norm = rms_norm(width, norm_eps)
         self.attention = CausalAttention(width, attention_heads)
-        self.feedforward_norm = nn.RMSNorm(width, eps=1e-5)
-        self.feedforward = SwiGLU(width)
+        self.feedforward_norm = rms_norm(width, norm_eps)
+        self.feedforward = SwiGLU(width, feedforward_multiple)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, rotation: Tensor | None = None, cache_update: CacheUpdate | None = None) -> Tensor:

@@ -6,6 +6,8 @@ Papers: Wu & He 2018, arXiv:1803.08494; adaptive group norm as in GSQ, arXiv:241
 import torch
 from torch import Tensor, nn
 
+from tokenizer.layers.precision import compute_dtype
+
 
 def group_norm(channels: int, groups: int, eps: float = 1e-5, affine: bool = True) -> nn.GroupNorm:
     """Group norm over (B, C, h, w).
@@ -27,9 +29,11 @@ def token_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
         latents: (B, N, D).
 
     Returns:
-        Mean and sqrt(variance + 1e-6), both (B, D), computed in fp32.
+        Mean and sqrt(variance + 1e-6), both (B, D), computed in fp32, or in float64 if given.
     """
-    values = latents.float()
+    if not len(latents):  # of which torch would warn
+        return latents.sum(1), latents.sum(1)
+    values = latents.to(compute_dtype(latents))
     variance = values.var(1, correction=1 if latents.shape[1] > 1 else 0)
     return values.mean(1).to(latents.dtype), torch.sqrt(variance + 1e-6).to(latents.dtype)
 

@@ -1,15 +1,26 @@
 """Rotary positions on a grid: half of the channel pairs of a head are rotated by the row, half by the column.
 
 Papers: Su et al. 2021, arXiv:2104.09864; on a grid as in LlamaGen, Sun et al. 2024, arXiv:2406.06525.
-Deviations: prefix positions have angle zero and are unchanged (the released code multiplies their queries and keys by zero); the two
-channels of a pair are half a head apart, which is equivalent up to a permutation of learned channels.
+Queries and keys of prefix positions, such as a class, are unchanged or multiplied by zero, as in LlamaGen's released code.
+Deviation: the two channels of a pair are half a head apart, which is equivalent up to a permutation of learned channels.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Prefix = Literal["identity", "zero"]
 
-def grid_rotation(grid: tuple[int, int], head_dim: int, prefix: int, device: torch.device, base: float = 10000.0) -> Tensor:
+
+def grid_rotation(
+    grid: tuple[int, int],
+    head_dim: int,
+    prefix: int,
+    device: torch.device,
+    base: float = 10000.0,
+    prefix_kind: Prefix = "identity",
+) -> Tensor:
     """Cosines and sines of a prefix without positions, followed by all cells in raster order.
 
     Args:
@@ -18,6 +29,7 @@ def grid_rotation(grid: tuple[int, int], head_dim: int, prefix: int, device: tor
         prefix: number of positions before the first cell.
         device: device of the result.
         base: ratio of the wavelengths, which range from 2 pi cells to nearly 2 pi `base` cells.
+        prefix_kind: identity leaves queries and keys of the prefix unchanged, zero multiplies them by zero.
 
     Returns:
         (prefix + h w, d/2, 2) fp32.
@@ -33,7 +45,10 @@ def grid_rotation(grid: tuple[int, int], head_dim: int, prefix: int, device: tor
     positions = torch.stack([cells // grid[1], cells % grid[1]], 1).float()
     angles = (positions[:, :, None] * frequencies).flatten(1)
     angles = torch.cat([angles.new_zeros(prefix, 2 * pairs), angles])
-    return torch.stack([angles.cos(), angles.sin()], -1)
+    rotation = torch.stack([angles.cos(), angles.sin()], -1)
+    if prefix_kind == "zero":
+        rotation[:prefix] = 0
+    return rotation
 
 
 def rotate(features: Tensor, rotation: Tensor) -> Tensor:

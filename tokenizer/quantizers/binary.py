@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.layers.checks import require_at_least
-from tokenizer.layers.precision import full_precision
-from tokenizer.quantizers.checks import MAXIMUM_BITS, require_indices, require_width
+from tokenizer.layers.checks import ArgumentError, require_at_least, require_indices
+from tokenizer.layers.precision import compute_dtype, full_precision
+from tokenizer.quantizers.checks import MAXIMUM_BITS, require_width
 from tokenizer.quantizers.entropy import entropy_of_mean
 from tokenizer.quantizers.lookup import max_temp_elements
 from tokenizer.quantizers.straight_through import straight_through
@@ -38,7 +38,7 @@ class BinaryQuantizer(Quantizer):
         super().__init__()
         require_at_least("latent_dim", latent_dim, 1)
         if latent_dim > MAXIMUM_BITS:
-            raise ValueError(f"latent_dim={latent_dim}, expected at most {MAXIMUM_BITS} bits in one index; change latent_dim")
+            raise ArgumentError("latent_dim", latent_dim, f"at most {MAXIMUM_BITS} bits in one index")
         self.latent_dim = latent_dim
         self.groups = 1
         self.codebook_size = 2**latent_dim
@@ -49,19 +49,19 @@ class BinaryQuantizer(Quantizer):
 
     @abstractmethod
     def compared(self, latents: Tensor) -> Tensor:
-        """Latents (B, N, D) in fp32 as they are compared with the codes."""
+        """Latents (B, N, D) as they are compared with the codes."""
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """Quantize (B, N, D) in fp32, with the mean squared error to the code as `commitment`."""
+        """Quantize (B, N, D), with the mean squared error to the code as `commitment`."""
         require_width(latents, self.latent_dim)
-        compared = self.compared(latents.float())
+        compared = self.compared(latents.to(compute_dtype(latents)))
         indices = ((compared > 0).long() << self._positions(latents.device)).sum(-1, keepdim=True)
-        quantized = self._codes(self._bits(indices))
+        quantized = self._codes(self._bits(indices)).to(compared.dtype)
         losses = {"commitment": F.mse_loss(compared, quantized)}
-        return QuantizerOutput(straight_through(compared, quantized), indices, compared.unsqueeze(2), losses)
+        return QuantizerOutput(straight_through(compared, quantized).to(latents.dtype), indices, compared.unsqueeze(2), losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
-        """(B, N, 1) to (B, N, D) with values -c and c."""
+        """(B, N, 1) to (B, N, D) in fp32 with values -c and c."""
         return self._codes(self.split_indices(indices))
 
     def split_indices(self, indices: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class BinaryQuantizer(Quantizer):
                 f"latent_dim={self.latent_dim}: the exact batch entropy needs a table of 2^latent_dim probabilities, "
                 f"at most 2^{MAXIMUM_ENTROPY_BITS}; lower latent_dim or set loss.weights.entropy=0"
             )
-        logits = lookup_latents.flatten(0, 2).float() * (4 * self.magnitude / temperature)
+        logits = lookup_latents.flatten(0, 2).to(compute_dtype(lookup_latents)) * (4 * self.magnitude / temperature)
         distance_from_even = logits.abs()
         sample = (F.softplus(-distance_from_even) + distance_from_even * (-distance_from_even).sigmoid()).sum(1).mean()
         chunks = torch.split(logits, max(1, max_temp_elements(logits.device) >> (self.latent_dim + 1) // 2))

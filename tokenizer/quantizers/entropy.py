@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tokenizer.layers.distributed import sum_over_ranks
-from tokenizer.layers.precision import full_precision
+from tokenizer.layers.precision import compute_dtype, full_precision
 from tokenizer.quantizers.lookup import max_temp_elements
 
 
@@ -26,7 +26,8 @@ def table_entropies(latents: Tensor, codes: Tensor, temperature: float) -> tuple
     Returns:
         (sample, batch) in nats: the mean of H(p_n) over the rows of this process, and H of the mean of p over the rows of all processes.
     """
-    latents, codes = latents.float(), codes.float()
+    dtype = compute_dtype(latents, codes)
+    latents, codes = latents.to(dtype), codes.to(dtype)
     total, mass = latents.new_zeros(()), latents.new_zeros(len(codes))
     for chunk in torch.split(latents, max(1, max_temp_elements(latents.device) // len(codes))):
         entropy, part = checkpoint(_statistics, chunk, codes, temperature, use_reentrant=False, preserve_rng_state=False)

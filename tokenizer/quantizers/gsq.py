@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.layers.checks import require_at_least, require_one_of
-from tokenizer.quantizers.checks import require_indices, require_width
+from tokenizer.layers.checks import require_at_least, require_indices, require_one_of
+from tokenizer.layers.precision import compute_dtype
+from tokenizer.quantizers.checks import require_width
 from tokenizer.quantizers.codebook import initialize_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
@@ -74,15 +75,16 @@ class GroupedSphericalQuantizer(Quantizer):
         return self.codebook
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """Quantize (B, N, D) in fp32, with the losses of section 3.1: mean squared errors over all elements."""
+        """Quantize (B, N, D), with the losses of section 3.1: mean squared errors over all elements."""
         require_width(latents, self.latent_dim)
-        compared = self._normalized(latents.float().reshape(*latents.shape[:2], self.groups, self.codebook.shape[1]))
+        dtype = compute_dtype(latents, self.codebook)
+        compared = self._normalized(latents.to(dtype).reshape(*latents.shape[:2], self.groups, self.codebook.shape[1]))
         ties = self.ties if self.training else "lowest"
-        indices = nearest_code(compared, self._normalized(self.codebook), ties, unit_length=self.normalization == "l2")
-        codes = self._rows(indices)
+        indices = nearest_code(compared, self._normalized(self.codebook.to(dtype)), ties, unit_length=self.normalization == "l2")
+        codes = self._rows(indices).to(dtype)
         flat = compared.flatten(2)
         losses = {"commitment": F.mse_loss(flat, codes.detach()), "codebook": F.mse_loss(codes, flat.detach())}
-        return QuantizerOutput(straight_through(flat, codes), indices, compared, losses)
+        return QuantizerOutput(straight_through(flat, codes).to(latents.dtype), indices, compared, losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, G) to (B, N, D): codebook rows, not normalized."""
@@ -90,15 +92,15 @@ class GroupedSphericalQuantizer(Quantizer):
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`; codes are normalized like the latents."""
-        return group_entropies(lookup_latents, [self._normalized(self.codebook)] * self.groups, temperature)
+        codes = self._normalized(self.codebook.to(compute_dtype(lookup_latents, self.codebook)))
+        return group_entropies(lookup_latents, [codes] * self.groups, temperature)
 
     def _rows(self, indices: Tensor) -> Tensor:
         """(B, N, G) to (B, N, D)."""
-        return F.embedding(indices, self.codebook).float().flatten(2)
+        return F.embedding(indices, self.codebook).flatten(2)
 
     def _normalized(self, vectors: Tensor) -> Tensor:
-        """(..., d) to (..., d) in fp32."""
-        vectors = vectors.float()
+        """(..., d) to (..., d)."""
         if self.normalization == "none":
             return vectors
         if self.normalization == "clip":

@@ -10,14 +10,18 @@ def nearest_1d(points: Tensor, codes: Tensor, ties: str) -> Tensor:
     """(n,) and (V,) to (n,): binary search in the sorted codes.
 
     Equal codes are neighbors after sorting, and so are the codes to the left and right of a point halfway between them: all nearest
-    codes form one range.
+    codes form one range. Distances are compared in float64.
     """
     values, order = codes.sort(stable=True)
+    points = points.contiguous()  # as searchsorted needs them
     last = len(codes) - 1
     right = torch.searchsorted(values, points).clamp(max=last)
     left = (right - 1).clamp(min=0)
-    to_left, to_right = (points - values[left]).abs(), (points - values[right]).abs()
-    first = torch.searchsorted(values, values).clamp(max=last)
+    exact = points.double()
+    to_left, to_right = (exact - values[left]).abs(), (exact - values[right]).abs()
+    starts = torch.arange(len(codes), device=codes.device)
+    starts[1:].masked_fill_(values[1:] == values[:-1], 0)
+    first = starts.cummax(0).values  # place of the first of the codes that are equal to each
     first_left, first_right = first[left], first[right]
     if ties == "random":
         begin = torch.where(to_left <= to_right, first_left, first_right)

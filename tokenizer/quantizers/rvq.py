@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.interfaces import Quantizer, QuantizerOutput
-from tokenizer.layers.checks import require_at_least, require_one_of
-from tokenizer.quantizers.checks import require_indices, require_width
+from tokenizer.layers.checks import require_at_least, require_indices, require_one_of
+from tokenizer.layers.precision import compute_dtype
+from tokenizer.quantizers.checks import require_width
 from tokenizer.quantizers.codebook import initialize_codebook
 from tokenizer.quantizers.entropy import group_entropies
 from tokenizer.quantizers.lookup import nearest_code
@@ -63,27 +64,30 @@ class ResidualVectorQuantizer(Quantizer):
         return self.codebook.flatten(0, 1)
 
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """Quantize (B, N, D) in fp32; each loss is the mean over levels and elements."""
+        """Quantize (B, N, D); each loss is the mean over levels and elements."""
         require_width(latents, self.latent_dim)
-        latents = latents.float()
-        total = torch.zeros_like(latents)
+        dtype = compute_dtype(latents, self.codebook)
+        values = latents.to(dtype)
+        total = torch.zeros_like(values)
         indices, residuals, codes = [], [], []
         for level in range(self.groups):
-            residuals.append(latents - total.detach())
+            residuals.append(values - total.detach())
             indices.append(nearest_code(residuals[-1], self._table(level)))
-            codes.append(F.embedding(indices[-1], self._table(level)).float())
+            codes.append(F.embedding(indices[-1], self._table(level)).to(dtype))
             total = total + codes[-1]
         compared, nearest = torch.stack(residuals, 2), torch.stack(codes, 2)
         losses = {"commitment": F.mse_loss(compared, nearest.detach()), "codebook": F.mse_loss(nearest, compared.detach())}
-        return QuantizerOutput(straight_through(latents, total), torch.stack(indices, 2), compared, losses)
+        quantized = straight_through(values, total).to(latents.dtype)
+        return QuantizerOutput(quantized, torch.stack(indices, 2), compared, losses)
 
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """(B, N, levels) to (B, N, D), the sum of the codes of all levels."""
         indices = require_indices(indices, self.groups, self.codebook_size)
-        total = torch.zeros(*indices.shape[:2], self.latent_dim, device=indices.device)
+        dtype = compute_dtype(self.codebook)
+        total = torch.zeros(*indices.shape[:2], self.latent_dim, dtype=dtype, device=indices.device)
         for level in range(self.groups):
-            total = total + F.embedding(indices[..., level], self._table(level)).float()
-        return total
+            total = total + F.embedding(indices[..., level], self._table(level)).to(dtype)
+        return total.to(self.codebook.dtype)
 
     def entropies(self, lookup_latents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Quantizer.entropies`: residuals of each level and its codes."""

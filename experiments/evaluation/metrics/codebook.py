@@ -52,7 +52,7 @@ def perplexity(counts: "Tensor") -> "Tensor":
 
     share = counts.double() / counts.sum(-1, keepdim=True)
     entropy: Tensor = torch.special.entr(share).sum(-1)
-    return entropy.exp()
+    return entropy.exp().clamp(max=counts.shape[-1])  # above by rounding alone
 
 
 class CodebookMetric(Metric):

@@ -68,7 +68,7 @@ def frechet_distance(one: "Moments", other: "Moments") -> float:
         root = axes * squares.clamp(min=0).sqrt()
     eigenvalues = torch.linalg.eigvalsh(root.T @ covariance_b @ root)
     trace = covariance_a.trace() + covariance_b.trace() - 2 * eigenvalues.clamp(min=0).sqrt().sum()
-    return float((mean_a - mean_b).square().sum() + trace)
+    return max(0.0, float((mean_a - mean_b).square().sum() + trace))  # rounding makes the distance of equal moments negative
 
 
 class RFID(InceptionMetric):

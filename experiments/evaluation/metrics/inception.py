@@ -3,16 +3,16 @@
 The network is the one of the TensorFlow release with its own resize to 299 pixels, as torch-fidelity ports it, in fp32 without TF32.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from experiments.data.transforms import to_bytes
 from experiments.evaluation.cards import library
 from experiments.evaluation.metrics.inception_metric import CLASSES, FEATURES, RESIZE
+from tokenizer.layers.precision import full_precision
 from tokenizer.weights import FILES, find_weights, reading_weights, sha256
 
 IMAGES_PER_PASS = 64
@@ -51,14 +51,6 @@ def to_unit(images: Tensor) -> Tensor:
     return (images.float() * 0.5 + 0.5).clamp(0, 1)
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] to whole numbers in [0, 255] by truncation.
-
-    A pixel that was a whole number before normalization may be a rounding error below it; adding 1/1000 preserves it.
-    """
-    return (images * 255 + 1e-3).to(torch.uint8)
-
-
 def load_inception() -> nn.Module:
     """The Inception network of torch-fidelity's file, frozen; uint8 (B, 3, H, W) to features and logits without bias.
 
@@ -77,22 +69,10 @@ def load_inception() -> nn.Module:
     return frozen
 
 
-@contextmanager
-def full_precision_convolutions() -> Iterator[None]:
-    """Convolutions on an accelerator in plain fp32, whatever the run allows elsewhere."""
-    settings: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = settings.fp32_precision
-    settings.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before
-
-
 def inception_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, H, W) in [0, 1] to features (B, 2048) and logits (B, 1008), both fp32."""
-    with full_precision_convolutions():
-        passes = [network(chunk) for chunk in torch.split(to_uint8(images), IMAGES_PER_PASS)]
+    with full_precision(images.device):
+        passes = [network(chunk) for chunk in torch.split(to_bytes(images), IMAGES_PER_PASS)]
     return torch.cat([features for features, _ in passes]), torch.cat([logits for _, logits in passes])
 
 
@@ -123,8 +103,7 @@ class Inception:
         branch = self.network.get_submodule(SPATIAL_BRANCH)
         hook = branch.register_forward_hook(lambda module, inputs, output: maps.append(output[:, :SPATIAL_CHANNELS]))
         try:
-            with torch.autocast(self.device.type, enabled=False):
-                pool, logits = inception_features(self.network, images.to(self.device).float())
+            pool, logits = inception_features(self.network, images.to(self.device).float())
         finally:
             hook.remove()
         return Features(pool, torch.cat(maps).permute(0, 2, 3, 1).flatten(1), logits)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 FEATURES = 2048
 CLASSES = 1008
-RESIZE = "TensorFlow 1 bilinear to 299, uint8 by truncation"
+RESIZE = "TensorFlow 1 bilinear to 299, uint8 by rounding"
 
 
 class InceptionMetric(Metric):

@@ -58,4 +58,4 @@ class InceptionScore(InceptionMetric):
         used = counts > 0  # many processes with few images each may leave a split empty
         counts, negentropy, shares = counts[used], negentropy[used], shares[used]
         divergence = negentropy / counts + torch.special.entr(shares / counts.unsqueeze(1)).sum(1)
-        return float(divergence.exp().mean())
+        return max(1.0, float(divergence.exp().mean()))  # below 1 by rounding alone

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from experiments.config.errors import DataError
-from experiments.evaluation.metrics.adm_file import IMAGES, AdmFile
+from experiments.config.parsing import parse_json
+from experiments.evaluation.metrics.adm_file import IMAGES, KEY, AdmFile
 from experiments.evaluation.metrics.frechet import FeatureMoments
 from experiments.evaluation.metrics.inception import FeatureExtractor, to_unit
 from experiments.evaluation.metrics.reservoir import Reservoir
-from tokenizer.files import atomic, sha256, short_hash
+from tokenizer.files import sha256, short_hash, write_bytes
+from tokenizer.fitting import digest_of_tensors
 from tokenizer.interfaces import ImageBatch
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class ReferenceStatistics:
         spatial = _stored(file, ("mu_s", "sigma_s"), network.spatial_width, network.name) if network.spatial_width else None
         if stored is None and IMAGES not in file.names:
             names = ", ".join(sorted(file.names)) or "nothing"
-            raise DataError(path, f"it has {names}; expected images in {IMAGES}, or statistics in mu and sigma")
+            raise DataError(path, f"it has {names}; expected images in {IMAGES}, or statistics in mu and sigma", KEY)
         if IMAGES not in file.names:
             assert stored is not None
             return cls(identity(network), f"{described}, its mu and sigma", stored, spatial, None)
@@ -123,9 +125,9 @@ class ReferenceStatistics:
             tensors |= {"spatial_mean": self.spatial[0], "spatial_covariance": self.spatial[1]}
         if self.features is not None:
             tensors["features"] = self.features
-        metadata = {"version": VERSION, "network": self.network, "description": self.description}
-        with atomic(path) as beside:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, {"tessera": json.dumps(metadata)})
+        metadata = {"version": VERSION, "network": self.network, "description": self.description, "sha256": digest_of_tensors(tensors)}
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_bytes(path, save_tensors(contiguous, {"tessera": json.dumps(metadata)}))
 
     @classmethod
     def load(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
@@ -136,10 +138,13 @@ class ReferenceStatistics:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {})["tessera"])
+                metadata = dict(parse_json((file.metadata() or {})["tessera"]))
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
             spatial = (tensors["spatial_mean"], tensors["spatial_covariance"]) if "spatial_mean" in tensors else None
+            digest = digest_of_tensors(tensors)
+            if metadata.get("sha256", digest) != digest:  # files of earlier versions have none
+                raise ValueError("it is damaged: its SHA-256 differs")
             made_by, description = str(metadata["network"]), str(metadata["description"])
             moments = tensors["mean"], tensors["covariance"]
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -189,9 +194,10 @@ def _stored(file: AdmFile, names: tuple[str, str], width: int, network: str) -> 
     if not present:
         return None
     if len(present) < 2:
-        raise DataError(file.path, f"it has {present[0]} alone, expected both {names[0]} and {names[1]}")
+        raise DataError(file.path, f"it has {present[0]} alone, expected both {names[0]} and {names[1]}", KEY)
+    shapes = [file.shape(name) for name in names]
+    if shapes != [(width,), (width, width)]:
+        reason = f"{names[0]} and {names[1]} have the shapes {shapes[0]} and {shapes[1]}, the features of {network} have the width {width}"
+        raise DataError(file.path, reason, KEY)
     mean, covariance = (torch.from_numpy(file.array(name)) for name in names)
-    if mean.shape != (width,) or covariance.shape != (width, width):
-        shapes = f"{tuple(mean.shape)} and {tuple(covariance.shape)}"
-        raise DataError(file.path, f"{names[0]} and {names[1]} have the shapes {shapes}, the features of {network} have the width {width}")
     return mean, covariance

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from experiments.data.transforms import to_bytes
 from experiments.evaluation import metrics
 from experiments.evaluation.metrics.digits_classifier import DigitsClassifier
 from experiments.evaluation.metrics.inception import FeatureExtractor, Features
@@ -81,7 +82,7 @@ class SampleMetrics(MetricSet):
         They are rounded to 8 bits, as in the image files that published numbers are computed from: with few or small images a Fréchet
         distance notices.
         """
-        self.add(SampleBatch((images * 255).round() / 255, labels, self.network))
+        self.add(SampleBatch(to_bytes(images) / 255, labels, self.network))
 
 
 def without_network(skipped: Skipped) -> Results:

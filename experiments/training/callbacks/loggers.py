@@ -18,19 +18,25 @@ from experiments.config.command_line import is_first_process
 from experiments.evaluation.metrics.codebook import perplexity, usage
 from experiments.evaluation.reconstruction import Evaluation
 from experiments.runs.folder import RunFolder
-from tokenizer.files import write_text
+from tokenizer.files import naming, write_text
 
 log = logging.getLogger(__name__)
 
 CLOCK = "updates"
 HISTOGRAM_BINS = 64
+START_SECONDS, END_SECONDS = 60.0, 300.0  # longest waits for W&B without WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT
 
 
 class MetricsTable(Logger):
     """metrics.csv: one row for each report, one column for each key, in the order of appearance."""
 
-    def __init__(self, file: Path, resumed_at: int) -> None:
-        """Continue after update `resumed_at`: later rows are of an interrupted run and are written again."""
+    def __init__(self, file: Path, resumed_at: int, validates: bool = False) -> None:
+        """
+        Args:
+            file: the table, of which rows after update `resumed_at` are of an interrupted run: they are written again.
+            resumed_at: the update after which the run continues.
+            validates: whether it validates first: rows of a validation at `resumed_at` are written again too.
+        """
         super().__init__()
         self.file = file
         self.columns = [CLOCK]
@@ -40,7 +46,7 @@ class MetricsTable(Logger):
                 text = opened.read()
             reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
             self.columns = list(reader.fieldnames or [CLOCK])
-            rows = [row for row in reader if _is_whole(row) and int(row[CLOCK]) <= resumed_at]
+            rows = [row for row in reader if _is_whole(row) and int(row[CLOCK]) <= resumed_at - (validates and _is_validation(row))]
         if is_first_process():
             self._rewrite(rows)
 
@@ -63,7 +69,7 @@ class MetricsTable(Logger):
                 rows = list(csv.DictReader(opened))
             self.columns += new
             self._rewrite(rows)
-        with open(self.file, "a", newline="") as opened:
+        with naming(self.file), open(self.file, "a", newline="") as opened:
             csv.DictWriter(opened, self.columns).writerow({CLOCK: step, **metrics})
 
     @rank_zero_only
@@ -87,6 +93,10 @@ def _is_whole(row: dict[str, str]) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _is_validation(row: dict[str, str]) -> bool:
+    return any(value for key, value in row.items() if key.startswith("val"))
 
 
 class Tolerant(Logger):
@@ -157,6 +167,11 @@ class WandbRun(WandbLogger):
         """End the run, so that the next one of this process is a new one."""
         super().finalize(status)
         if self._experiment is not None:
+            if not self._offline:
+                log.info(
+                    "uploading the rest to W&B, for at most %g seconds; `wandb sync` does so later",
+                    self._experiment.settings.finish_timeout,
+                )
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
 
@@ -187,6 +202,9 @@ class WeightsAndBiases:
             log.warning("no W&B API key found: logging offline to %s/wandb; `wandb sync` uploads it later", folder.path)
         settings: dict[str, Any] = {"id": folder.path.name, "group": self.group, "tags": self.tags, "resume": "allow", "config": config}
         try:
+            settings["settings"] = _waiting_times()
+            if not offline:
+                log.info("connecting to W&B, which takes at most %g seconds", settings["settings"].init_timeout)
             logger = WandbRun(name=self.name or name, project=self.project, save_dir=folder.path, offline=offline, **settings)
             _ = logger.experiment
         except Exception as error:
@@ -210,6 +228,17 @@ class TensorBoard:
 def _first_line(error: Exception) -> str:
     """First line of its message, or its class if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _waiting_times() -> Any:
+    """W&B's settings of how long it waits, which without a network are its own 90 seconds at the start and no bound at the end."""
+    import wandb
+
+    start, end = (
+        float(os.environ.get(name, seconds))
+        for name, seconds in (("WANDB_INIT_TIMEOUT", START_SECONDS), ("WANDB_FINISH_TIMEOUT", END_SECONDS))
+    )
+    return wandb.Settings(init_timeout=start, finish_timeout=end)
 
 
 def _has_key() -> bool:

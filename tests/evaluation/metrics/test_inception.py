@@ -9,13 +9,9 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
+from experiments.data.transforms import normalize, to_bytes
 from experiments.evaluation.metrics.frechet import FeatureMoments, frechet_distance
-from experiments.evaluation.metrics.inception import (
-    Features,
-    Inception,
-    inception_features,
-    to_uint8,
-)
+from experiments.evaluation.metrics.inception import Features, Inception, inception_features, to_unit
 from experiments.evaluation.metrics.inception_score import InceptionScore
 
 
@@ -89,11 +85,18 @@ def test_inception_score_by_hand_is_the_number_of_classes_that_are_surely_seen()
     assert score_of(logits) == pytest.approx(4.0)
 
 
-def test_every_whole_number_survives_normalization_and_fractions_are_cut_off():
-    values = torch.arange(256)
-    normalized = values.float() / 127.5 - 1
-    assert torch.equal(to_uint8(normalized * 0.5 + 0.5), values.to(torch.uint8))
-    assert to_uint8(torch.tensor([0.9 / 255, 254.9 / 255, 1.0])).tolist() == [0, 254, 255]
+def test_every_whole_number_survives_normalization_and_fractions_are_rounded():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_bytes(to_unit(normalize(values))), values)
+    assert to_bytes(torch.tensor([0.4 / 255, 0.9 / 255, 254.4 / 255, 1.0])).tolist() == [0, 1, 254, 255]
+
+
+def test_the_network_sees_rounded_pixels():
+    def network(images):
+        return images.flatten(1).float(), images.flatten(1).float()
+
+    features, _ = inception_features(network, torch.tensor([0.4, 0.9, 254.4]).view(1, 3, 1, 1) / 255)
+    assert features.tolist() == [[0, 1, 254]]
 
 
 def test_images_go_through_the_network_in_parts_and_come_back_in_order():
@@ -104,7 +107,7 @@ def test_images_go_through_the_network_in_parts_and_come_back_in_order():
     images = torch.linspace(0, 1, 130).view(-1, 1, 1, 1).expand(130, 3, 2, 2)
     means, largest = inception_features(network, images)
     assert means.shape == (130, 1)
-    assert torch.equal(means[:, 0], (torch.linspace(0, 1, 130) * 255 + 1e-3).floor())
+    assert torch.equal(means[:, 0], (torch.linspace(0, 1, 130) * 255).round())
     assert torch.equal(means, largest)
 
 

@@ -8,12 +8,11 @@ import lpips
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import structural_similarity as scikit_ssim
 from torchvision.models import alexnet
 
-from experiments.evaluation.metrics.inception import to_unit
 from experiments.evaluation.metrics.reconstruction import (
     L1,
     LPIPS,
@@ -84,20 +83,35 @@ def test_a_reconstruction_that_is_nan_has_no_perfect_psnr():
     assert all(math.isnan(value) for value in results.values())
 
 
-def test_ssim_agrees_with_gaussian_filters_of_scipy():
-    real = make_images(1)
-    fake = (real + 0.3 * make_images(1, seed=1)).clamp(-1, 1)
+def expected_ssim(x: torch.Tensor, y: torch.Tensor) -> float:
+    """scikit-image's mean over the windows inside two images (3, H, W) in [0, 1], by the definition of Wang et al. 2004."""
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return scikit_ssim(x.double().numpy(), y.double().numpy(), data_range=1.0, channel_axis=0, **settings)
 
-    def blurred(image):
-        return ndimage.gaussian_filter(image, 1.5, truncate=3.5, mode="mirror", axes=(1, 2))
 
-    x, y = (to_unit(image)[0].double().numpy() for image in (real, fake))
-    mean_x, mean_y = blurred(x), blurred(y)
-    variance_x, variance_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
-    covariance = blurred(x * y) - mean_x * mean_y
-    score = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
-    score /= (mean_x**2 + mean_y**2 + 0.01**2) * (variance_x + variance_y + 0.03**2)
-    assert structural_similarity(to_unit(fake), to_unit(real), 11).item() == pytest.approx(score.mean(), abs=1e-5)
+@pytest.mark.parametrize("size", [(11, 11), (12, 11), (16, 16), (24, 31), (64, 48)])
+@pytest.mark.parametrize("noise", [0.02, 0.3, 1.0])
+def test_ssim_agrees_with_scikit_image(size, noise):
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, *size)
+    changed = (images + noise * torch.randn(2, 3, *size)).clamp(0, 1)
+    expected = [expected_ssim(*pair) for pair in zip(changed, images, strict=True)]
+    assert structural_similarity(changed, images, 11).tolist() == pytest.approx(expected, abs=1e-10)
+
+
+def test_ssim_of_photographs_agrees_with_scikit_image():
+    photo = torch.tensor(data.astronaut()[:128, 100:228] / 255, dtype=torch.float32).permute(2, 0, 1)
+    blurred = bicubic_round_trip(photo[None], 4)
+    assert structural_similarity(blurred, photo[None], 11).item() == pytest.approx(expected_ssim(blurred[0], photo), abs=1e-10)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, 0.998), (12, 0.911)])
+def test_ssim_counts_an_error_by_the_windows_inside_the_image_that_see_it(first, expected):
+    side = torch.arange(24.0) / 23
+    ramp = ((side[:, None] + side) / 2).expand(3, 24, 24)
+    changed = ramp.clone()
+    changed[:, first : first + 3, first : first + 3] = 1 - changed[:, first : first + 3, first : first + 3]
+    assert structural_similarity(changed[None], ramp[None], 11).item() == pytest.approx(expected, abs=5e-4)
 
 
 def test_the_bicubic_baseline_keeps_smooth_images_and_loses_fine_ones():

@@ -57,7 +57,7 @@ def test_rfid_of_the_whole_pipeline_is_the_one_of_torch_fidelity(tmp_path, monke
     class Images(torch.utils.data.Dataset):
         def __init__(self, images):
             in_order_of_splits = torch.cat([torch.cat(images)[split::10] for split in range(10)])
-            self.images = ((in_order_of_splits.clamp(-1, 1) / 2 + 0.5) * 255).to(torch.uint8)
+            self.images = ((in_order_of_splits.clamp(-1, 1) / 2 + 0.5) * 255).round().to(torch.uint8)
 
         def __len__(self):
             return len(self.images)

@@ -18,7 +18,7 @@ from experiments.training.callbacks import loggers
 from experiments.training.callbacks.loggers import MetricsTable, Tolerant, WandbRun, WeightsAndBiases
 from experiments.training.loop import train
 
-HEAD = "updates,train/loss/reconstruction,val/psnr\n1,0.5,\n2,0.25,\n2,,21.5\n"
+HEAD = "updates,train/loss/reconstruction,val/psnr\n1,0.5,\n1,,21.5\n2,0.25,\n"
 
 
 @pytest.mark.parametrize("torn", ["3", "3,0.1", "3,0.12", "3,0.125,\n,,\n", "3,0.1,2,4\n", "3\n", "\0\0\0", "x,0.1,\n", "3,0.1x,\n"])
@@ -29,6 +29,15 @@ def test_a_torn_row_is_dropped_and_the_rows_before_it_stay(torn, tmp_path):
     assert file.read_text().splitlines() == HEAD.splitlines()
     table.log_metrics({"train/loss/reconstruction": 0.125}, step=3)
     assert file.read_text().splitlines() == [*HEAD.splitlines(), "3,0.125,"]
+
+
+def test_rows_of_the_validation_that_a_resumed_run_repeats_are_dropped(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text(HEAD + "2,,22.5\n")
+    MetricsTable(file, resumed_at=2)
+    assert file.read_text().splitlines() == [*HEAD.splitlines(), "2,,22.5"]
+    MetricsTable(file, resumed_at=2, validates=True)
+    assert file.read_text().splitlines() == HEAD.splitlines()
 
 
 def test_a_row_without_its_end_is_dropped_although_it_has_every_column(tmp_path):
@@ -151,6 +160,25 @@ def test_a_run_without_a_name_of_its_own_has_its_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(MetricsTable, "experiment", None, raising=False)
     WeightsAndBiases("tessera", group=None, name=None, tags=[]).build(RunFolder(tmp_path), name="gsq/0123456789ab", config={})
     assert asked[0]["name"] == "gsq/0123456789ab"
+
+
+@pytest.mark.parametrize(("variable", "seconds"), [(None, loggers.START_SECONDS), ("7", 7.0)])
+def test_a_wait_for_the_network_is_bounded_and_named_before_it_begins(variable, seconds, tmp_path, monkeypatch, caplog):
+    named = []
+
+    def connect(*_, settings, **__):
+        named.extend(record.args for record in caplog.records)
+        assert (settings.init_timeout, settings.finish_timeout) == (seconds, loggers.END_SECONDS)
+        raise TimeoutError
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_FINISH_TIMEOUT", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", variable) if variable else monkeypatch.delenv("WANDB_INIT_TIMEOUT", raising=False)
+    monkeypatch.setattr(loggers, "WandbRun", connect)
+    with caplog.at_level(logging.INFO, "experiments"):
+        assert WeightsAndBiases("tessera", None, None, []).build(RunFolder(tmp_path), "name", {}) is None
+    assert named == [(seconds,)]
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("no network")])
