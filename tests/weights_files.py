@@ -15,7 +15,7 @@ from tokenizer.weights import FILES
 
 
 def write_random_weights(folder: Path) -> None:
-    """Write a file for every name of `FILES`; all load strictly and keep the size of activations over depth."""
+    """Write a file for every name of `FILES` but those of safetensors; all load strictly and keep the size of activations over depth."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, shapes) in enumerate(published_shapes().items()):
         generator = torch.Generator().manual_seed(number)
@@ -39,9 +39,15 @@ def published_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
             "inception": untrained_inception(),
             "dinov2_vits14_reg": timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False),
             "resnet50_a1": timm.create_model("resnet50", pretrained=False),
+            "lite0": timm.create_model("tf_efficientnet_lite0", pretrained=False),
+            "dinov2_vitb14": timm.create_model("vit_base_patch14_dinov2", pretrained=False),
+            "dinov2_vits14": timm.create_model("vit_small_patch14_dinov2", pretrained=False),
         }
-    shapes = {name: {key: tuple(tensor.shape) for key, tensor in networks[name].state_dict().items()} for name in FILES}
-    # The published file of DINOv2 gives the class token a position, and has a token for hidden patches.
+    named = {name: network.state_dict() for name, network in networks.items()}
+    shapes = {name: {key: tuple(tensor.shape) for key, tensor in named[name].items()} for name in FILES if name in named}
+    for name in ("dinov2_vitb14", "dinov2_vits14"):
+        shapes[name]["mask_token"] = (1, shapes[name]["cls_token"][2])
+    # The published file of DINOv2 with registers gives the class token a position, and has a token for hidden patches.
     dino = shapes["dinov2_vits14_reg"]
     del dino["reg_token"]
     shapes["dinov2_vits14_reg"] = dino | {"pos_embed": (1, 1370, 384), "register_tokens": (1, 4, 384), "mask_token": (1, 384)}

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,19 @@ def test_the_inner_width_is_two_thirds_of_four_widths_rounded_up(width, hidden):
         assert SwiGLU(width).outer.in_features == hidden
 
 
+@pytest.mark.parametrize(("multiple", "hidden"), [(1, 21), (8, 24), (21, 21), (22, 22)])
+def test_the_inner_width_is_rounded_up_to_the_given_multiple(multiple, hidden):
+    assert SwiGLU(8, multiple).outer.in_features == hidden  # int(8 / 3 * 8) = 21
+
+
+@pytest.mark.parametrize(
+    ("multiple", "eps", "named"), [(0, 1e-5, "feedforward_multiple=0"), (8, 0.0, "norm_eps=0.0"), (8, math.nan, "norm_eps=nan")]
+)
+def test_a_multiple_or_an_epsilon_out_of_range_is_named(multiple, eps, named):
+    with pytest.raises(ValueError, match=named):
+        LlamaBlock(8, 2, 0.0, multiple, eps)
+
+
 def test_the_norms_compute_in_full_precision():
     layer, x = block(), 100 * drawn(4, 8).bfloat16()
     expected = rms(x.float(), layer.attention_norm.weight.bfloat16().float())
@@ -60,7 +75,7 @@ def test_dropout_acts_on_both_halves_and_in_training_only():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="width=8 does not divide into attention_heads=3"):
+    with pytest.raises(ValueError, match="attention_heads=3, expected a divisor of the width 8"):
         LlamaBlock(8, 3, 0.0)
 
 

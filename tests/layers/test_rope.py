@@ -27,6 +27,12 @@ def test_a_prefix_and_the_first_cell_are_not_rotated():
     assert not torch.allclose(turned[:, :, 2], features[:, :, 2])
 
 
+def test_a_zero_prefix_multiplies_its_features_by_zero_and_changes_no_cell():
+    rotation = grid_rotation((1, 2), 8, prefix=2, device=CPU, prefix_kind="zero")
+    assert torch.equal(rotate(normal(1, 2, 4, 8), rotation)[:, :, :2], torch.zeros(1, 2, 2, 8))
+    assert torch.equal(rotation[2:], grid_rotation((1, 2), 8, prefix=2, device=CPU)[2:])
+
+
 def test_lengths_stay_and_products_depend_on_the_distance_between_cells_alone():
     rotation = grid_rotation((4, 5), 8, prefix=0, device=CPU).unflatten(0, (4, 5))
     query, key = normal(8), normal(8, seed=1)

@@ -165,3 +165,13 @@ def test_an_unknown_network_or_range_is_refused():
         LPIPSLoss("resnet", "symmetric")
     with pytest.raises(ValueError, match=r"loss\.image\.perceptual\.input_range=bytes, expected one of symmetric, unit"):
         LPIPSLoss("vgg16", "bytes")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_reconstructions_of_another_float_type_are_compared(dtype, random_weights):
+    loss, images = LPIPSLoss("vgg16", "symmetric"), torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    reconstruction = (0.5 * images).to(dtype).requires_grad_()
+    distance = loss(reconstruction, images)
+    distance.backward()
+    torch.testing.assert_close(distance, loss(0.5 * images, images), rtol=0.02, atol=0.0)
+    assert reconstruction.grad.abs().sum() > 0

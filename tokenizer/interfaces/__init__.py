@@ -8,18 +8,8 @@ Tensors between parts are tokens with channels last, (B, N, D). Indices are (B, 
 """
 
 from tokenizer.interfaces.configurable import Configurable
-from tokenizer.interfaces.parts import (
-    QUANTIZER_LOSSES,
-    AdversarialLoss,
-    Decoder,
-    Discriminator,
-    Encoder,
-    Generator,
-    InnerLoss,
-    Pick,
-    Quantizer,
-    TokenizerParts,
-)
+from tokenizer.interfaces.losses import AdversarialLoss, InnerLoss, TokenizerParts
+from tokenizer.interfaces.parts import QUANTIZER_LOSSES, Decoder, Discriminator, Encoder, Generator, Pick, Quantizer
 from tokenizer.interfaces.values import (
     DecoderOutput,
     EncoderOutput,

@@ -1,14 +1,14 @@
-"""Base classes of encoders, quantizers, decoders, discriminators, adversarial losses and generators."""
+"""Base classes of encoders, quantizers, decoders, discriminators and generators."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from tokenizer.interfaces.configurable import Configurable
-from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec, TrainingPass
+from tokenizer.interfaces.values import DecoderOutput, EncoderOutput, QuantizerOutput, TokenBatch, TokenLayout, TokenSpec
 from tokenizer.layers.trunk import Trunk
 
 # Sampling function: logits (R, n, K) of sub-token number s, and s, to choices (R, n) int64 in [0, K).
@@ -40,6 +40,15 @@ class Encoder(Configurable, ABC):
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """N of an image of (h, w) cells, unless a call asks for another number; one token per cell by default."""
         return grid[0] * grid[1]
+
+    def require_num_tokens(self, num_tokens: int | None, grid: tuple[int, int]) -> None:
+        """Check the number that a call asks for, in encoders that have no other than their own.
+
+        Raises:
+            ValueError: it is another number.
+        """
+        if num_tokens not in (None, self.num_tokens(grid)):
+            raise ValueError(f"num_tokens={num_tokens}, but this encoder returns {self.num_tokens(grid)} tokens; leave it unset")
 
     @abstractmethod
     def reset_parameters(self) -> None:
@@ -74,11 +83,16 @@ class Quantizer(Configurable, ABC):
 
     @abstractmethod
     def forward(self, latents: Tensor) -> QuantizerOutput:
-        """Quantize latents (B, N, D) of any scale and float type; lookup and losses are computed in fp32."""
+        """Quantize latents (B, N, D) of any scale and float type.
+
+        Lookup and losses are computed in fp32, or in float64 if the latents or the codes are; `quantized` has the type of the latents.
+        """
 
     @abstractmethod
     def indices_to_latents(self, indices: Tensor) -> Tensor:
         """Quantized latents (B, N, D) of indices (B, N, G): equal to `forward`'s in eval mode, within 1e-6 in training mode.
+
+        They have the type of the codebook, fp32 without one.
 
         Raises:
             ValueError: wrong shape, or an index outside [0, V).
@@ -141,74 +155,22 @@ class Decoder(Configurable, ABC):
             if not 1 <= tap <= self.depth:
                 raise ValueError(f"taps={tap}, expected a block of the decoder, 1 to {self.depth}")
 
+    def require_raster(self, quantized: Tensor, layout: TokenLayout) -> None:
+        """Check that there is one token a cell, in raster order.
+
+        Raises:
+            ValueError: there is not.
+        """
+        rows, columns = layout.grid
+        if layout.kind != "raster" or rows * columns != quantized.shape[1]:
+            raise ValueError(
+                f"this decoder needs one token per cell; got {quantized.shape[1]} tokens of kind {layout.kind} for {rows} x {columns} "
+                "cells; choose the decoder that belongs to the encoder under backbone"
+            )
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Re-initialize all parameters."""
-
-
-class TokenizerParts(Protocol):
-    """The parts of an image tokenizer, for losses that read or call them."""
-
-    encoder: Encoder
-    quantizer: Quantizer
-    decoder: Decoder
-
-
-class InnerLoss(nn.Module, ABC):
-    """A loss of the inside of a tokenizer: of features, latents, codes. Its parameters are trained with the tokenizer and not exported.
-
-    Attributes:
-        taps: numbers of the decoder's blocks whose outputs it reads, see `Decoder.forward`.
-    """
-
-    taps: tuple[int, ...] = ()
-
-    @abstractmethod
-    def forward(self, tokenizer: TokenizerParts, current: TrainingPass) -> Tensor | None:
-        """Unweighted scalar; None if this update has no such term."""
-
-    def check(self, tokenizer: TokenizerParts) -> None:
-        """Check, before training, that the tokenizer has what the loss reads; nothing by default.
-
-        Only the quantizer has weights, on the CPU and in eval mode; encoder and decoder are on the meta device.
-
-        Raises:
-            ValueError, NotImplementedError: it does not.
-        """
-
-
-class AdversarialLoss(nn.Module, ABC):
-    """Losses of the logits of an image being real, for the generator, the discriminator, or both.
-
-    Attributes:
-        of_generator: names of the terms of the generator: `adversarial`, or the name of the loss in its configuration.
-        of_discriminator: names of the terms of the discriminator: `discriminator`, or the name of the loss in its configuration.
-    """
-
-    of_generator: tuple[str, ...] = ()
-    of_discriminator: tuple[str, ...] = ()
-
-    def generator_terms(self, fake_logits: Tensor) -> dict[str, Tensor]:
-        """Unweighted scalars from logits (B, K) of reconstructions; `adversarial` decreases as they increase. None by default."""
-        return {}
-
-    @abstractmethod
-    def discriminator_terms(self, real_logits: Tensor, fake_logits: Tensor, real_images: Tensor, update: int) -> dict[str, Tensor]:
-        """Unweighted scalars of the discriminator; `discriminator` decreases as real and fake images are separated.
-
-        Args:
-            real_logits: (B, K).
-            fake_logits: (B, K).
-            real_images: (B, 3, H, W) in [-1, 1]; a leaf that requires a gradient in updates in which a loss `needs_image_grad`.
-            update: number of the update, counted from 1.
-        """
-
-    def needs_image_grad(self, update: int) -> bool:
-        """Whether update number `update`, counted from 1, has a term that depends on gradients at the real images."""
-        return False
-
-    def end_update(self, skipped: Tensor) -> None:
-        """Commit the state of the loss, unless the optimizer's step was skipped, () above 0. Nothing by default."""
 
 
 class Discriminator(nn.Module, ABC):

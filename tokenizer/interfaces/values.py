@@ -98,11 +98,14 @@ class TrainingPass:
         images: (B, 3, H, W) in [-1, 1].
         output: outputs of the tokenizer's parts for the images.
         update: number of the update, counted from 1.
+        image_loss: function of another reconstruction (B, 3, H, W) of the images that returns the weighted sum of the losses that compare
+            the two; set by the objective.
     """
 
     images: Tensor
     output: TokenizerOutput
     update: int
+    image_loss: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokenizer.layers.checks import ArgumentError, require_at_least
 from tokenizer.layers.norm import group_norm
 
 AFTER_SILU = 1.6761  # 1 / root mean square of silu(x) for x ~ N(0, 1)
@@ -41,6 +42,28 @@ class ScaledConv2d(nn.Conv2d):
         self.weight.data.mul_(self.gain)
 
 
+def remaining_levels(multipliers: list[int], patch_size: int) -> list[int]:
+    """Multipliers of the levels that patches do not replace, from fine to coarse.
+
+    Args:
+        multipliers: channel multiplier of each level, from fine to coarse.
+        patch_size: side in pixels of the patches that replace the finest levels, a power of 2; 1 for none.
+
+    Raises:
+        ValueError: no levels, a multiplier below 1, or patches of another size than one of the levels'.
+    """
+    if not multipliers:
+        raise ArgumentError("multipliers", list(multipliers), "at least one level, such as [1]")
+    require_at_least("multipliers", min(multipliers), 1)
+    sizes = [2**level for level in range(len(multipliers))]
+    if patch_size not in sizes:
+        raise ValueError(
+            f"patch_size={patch_size} cannot replace the finest of {len(multipliers)} levels; expected one of "
+            f"{', '.join(map(str, sizes))}; change patch_size or multipliers"
+        )
+    return list(multipliers)[sizes.index(patch_size) :]
+
+
 def reset_layers(module: nn.Module) -> None:
     """Re-initialize every layer inside `module`, in order of registration."""
     for layer in module.modules():
@@ -50,15 +73,23 @@ def reset_layers(module: nn.Module) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of the first x if the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of the first x if the width changes.
 
-    def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        norm_groups: groups of both group norms.
+        eps: epsilon of both group norms.
+        bias: whether the convolutions have biases.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm_groups: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
-        self.skip = nn.Identity() if in_channels == out_channels else ScaledConv2d(in_channels, out_channels, 1)
-        self.norm1 = group_norm(in_channels, norm_groups)
-        self.conv1 = ScaledConv2d(in_channels, out_channels, 3, gain=AFTER_SILU)
-        self.norm2 = group_norm(out_channels, norm_groups)
-        self.conv2 = ScaledConv2d(out_channels, out_channels, 3, gain=AFTER_SILU * RESIDUAL)
+        self.skip = nn.Identity() if in_channels == out_channels else ScaledConv2d(in_channels, out_channels, 1, bias=bias)
+        self.norm1 = group_norm(in_channels, norm_groups, eps)
+        self.conv1 = ScaledConv2d(in_channels, out_channels, 3, gain=AFTER_SILU, bias=bias)
+        self.norm2 = group_norm(out_channels, norm_groups, eps)
+        self.conv2 = ScaledConv2d(out_channels, out_channels, 3, gain=AFTER_SILU * RESIDUAL, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C', h, w)."""
@@ -68,11 +99,32 @@ class ResidualBlock(nn.Module):
         return summed
 
 
+def pixel_shuffle(features: Tensor, factor: int) -> Tensor:
+    """(B, C factor^2, h, w) to (B, C, h factor, w factor), also for B = 0, where torch's function returns its input."""
+    batch, channels, height, width = features.shape
+    empty = (0, channels // factor**2, height * factor, width * factor)
+    return F.pixel_shuffle(features, factor) if batch else features.reshape(empty)
+
+
+def pixel_unshuffle(images: Tensor, factor: int) -> Tensor:
+    """Inverse of `pixel_shuffle`."""
+    batch, channels, height, width = images.shape
+    return F.pixel_unshuffle(images, factor) if batch else images.reshape(0, channels * factor**2, height // factor, width // factor)
+
+
 class Downsample(ScaledConv2d):
     """3x3 convolution of stride 2: (B, C, h, w) to (B, C, h/2, w/2) for even h and w."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, stride=2)
+
+
+class DownsampleAfter(Downsample):
+    """The same with zeros after the last row and column alone, as in VQGAN (Esser et al. 2021, arXiv:2012.09841)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, h/2, w/2)."""
+        return F.conv2d(F.pad(features, (0, 1, 0, 1)), self.weight, self.bias, stride=2)
 
 
 class NearestUpsample(nn.Module):
@@ -97,4 +149,4 @@ class DepthToSpaceUpsample(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, 2h, 2w)."""
-        return F.pixel_shuffle(self.conv(features), 2)
+        return pixel_shuffle(self.conv(features), 2)

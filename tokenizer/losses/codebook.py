@@ -29,6 +29,7 @@ class EntropyLoss(InnerLoss):
         super().__init__()
         require_positive("loss.inner.entropy.temperature", temperature)
         require_at_least("loss.inner.entropy.batch_weight", batch_weight, 0)
+        self.couples_images = batch_weight > 0
         self.temperature = temperature
         self.batch_weight = batch_weight
 
@@ -38,7 +39,7 @@ class EntropyLoss(InnerLoss):
         return sample - self.batch_weight * batch
 
     @torch.no_grad()
-    def check(self, tokenizer: TokenizerParts) -> None:
+    def check(self, tokenizer: TokenizerParts, image_size: int) -> None:
         """Compute the entropies of two tokens.
 
         Raises:
@@ -57,6 +58,8 @@ class TotalCodingRateLoss(InnerLoss):
     Raises:
         ValueError: a value out of range.
     """
+
+    couples_images = True
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()

@@ -3,15 +3,17 @@
 Source: GSQ, Wang et al. 2024, arXiv:2412.02632 table 4, which compares these with LPIPS as perceptual losses.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenizer.layers.checks import require_one_of
-from tokenizer.layers.feature_network import NETWORKS, FeatureNetwork
+from tokenizer.layers.feature_network import FeatureNetwork
 from tokenizer.layers.frozen import Frozen
+
+Network = Literal["dinov2_vits14_reg", "resnet50_a1", "vgg16"]
 
 
 class FeatureLoss(nn.Module):
@@ -26,9 +28,9 @@ class FeatureLoss(nn.Module):
         MissingWeightsError: the network's weights are not on this machine.
     """
 
-    def __init__(self, network: Literal["dinov2_vits14_reg", "resnet50_a1", "vgg16"], input_size: int) -> None:
+    def __init__(self, network: Network, input_size: int) -> None:
         super().__init__()
-        require_one_of("loss.image.perceptual.network", network, NETWORKS)
+        require_one_of("loss.image.perceptual.network", network, get_args(Network))
         key = "loss.image.perceptual.input_size"
         self.features = Frozen(FeatureNetwork(network, input_size, key, without="loss.weights.perceptual=0"))
 

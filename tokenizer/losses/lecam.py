@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokenizer.interfaces import AdversarialLoss
+from tokenizer.layers.checks import require_rate
 from tokenizer.layers.distributed import sum_over_ranks, world_size
 
 
@@ -25,12 +26,12 @@ class LeCAMLoss(AdversarialLoss):
     """
 
     of_discriminator = ("lecam",)
+    couples_images = True
     means: Tensor
 
     def __init__(self, decay: float) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"loss.adversarial.lecam.decay={decay}: expected in [0, 1)")
+        require_rate("loss.adversarial.lecam.decay", decay)
         self.decay = decay
         self.register_buffer("means", torch.zeros(2))
         self._parts: list[Tensor] = []

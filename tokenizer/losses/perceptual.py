@@ -81,4 +81,5 @@ class _Distance(nn.Module):
 
     def unit_features(self, images: Tensor) -> list[Tensor]:
         """Five feature maps of the trunk, with a vector of length 1 in each cell."""
-        return [F.normalize(features.float(), dim=1, eps=1e-10) for features in self.trunk((images - self.shift) / self.scale)]
+        scaled = ((images - self.shift) / self.scale).to(next(self.trunk.parameters()).dtype)
+        return [F.normalize(features.float(), dim=1, eps=1e-10) for features in self.trunk(scaled)]
