@@ -55,7 +55,7 @@ def test_a_generator_is_planned_for_tokens_that_do_not_exist_and_has_no_memory(p
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("training.settings.generator.dropout=2", "head"),
+        ("training.settings.generator.dropout=2", "generator.dropout"),
         ("training.settings.generator.dropout=much", "generator.dropout"),
         ("training.groups.generator=arr", "generator"),
         ("training.settings.batch_size=0", "batch_size"),

@@ -74,7 +74,7 @@ def test_machine_and_folders_leave_a_result_where_it_is_and_a_setting_of_the_pro
 @pytest.mark.parametrize(
     ("probe", "key"),
     [
-        ({"protocol": "smoke", "training.settings.generator.dropout": 2}, "dropout"),
+        ({"protocol": "smoke", "training.settings.generator.dropout": 2}, "generator.dropout"),
         ({"protocol": "smoke", "training.groups.generator": "arr"}, "training.groups.generator"),
         ({"protocol": "smoke", "sample": 3}, "sample"),
         ({"protocol": "smoke", "linear.epochs": 0}, "linear.epochs"),

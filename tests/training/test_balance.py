@@ -234,7 +234,7 @@ def test_running_means_are_in_the_checkpoint_and_a_bad_image_does_not_change_the
         (["loss.weights.lecam=1", "loss.adversarial.lecam=null"], ("loss.weights.lecam", "")),
         (
             ["loss.weights.gradient_penalty=1", "loss.adversarial.gradient_penalty.every=0"],
-            ("", "task.objective.adversarial.gradient_penalty"),
+            ("task.objective.adversarial.gradient_penalty.every", ""),
         ),
     ],
 )

@@ -27,7 +27,7 @@ def run(folder, *words: str) -> int:
         (["quantizer=fsq", "loss.weights.entropy=0.1"], ("loss.weights.entropy", "")),
         (["quantizer=lfq", "latent_dim=32", "loss.weights.entropy=0.1"], ("loss.weights.entropy", "")),
         (["quantizer=bsq", "latent_dim=32", "loss.weights.entropy=0.1"], ("loss.weights.entropy", "")),
-        (["quantizer.codebook_size=1"], ("", "task.tokenizer.quantizer")),
+        (["quantizer.codebook_size=1"], ("task.tokenizer.quantizer.codebook_size", "")),
         (["~loss.weights.commitment"], ("loss.weights.commitment", "")),
         (["~loss.weights.discriminator"], ("loss.weights.discriminator", "")),
         (["loss.weights.discriminator=0"], ("loss.weights.discriminator", "")),
