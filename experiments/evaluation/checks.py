@@ -10,7 +10,7 @@ from experiments.data.archives import check_archive
 from experiments.data.files import check_data, check_images
 from experiments.evaluation import metrics
 from experiments.runs.model_folder import ModelFolder
-from tokenizer.weights import find_weights
+from tokenizer.weights import FILES, find_weights
 
 
 def check_evaluation(settings: EvaluateSettings) -> None:
@@ -31,7 +31,7 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
 
     Raises:
         ConfigError, DataError: a setting does not fit.
-        MissingWeightsError: Inception's weights are absent, and all metrics need them.
+        MissingWeightsError: weights are absent that all metrics need.
     """
     if settings.weights == "raw":  # `ema` is the default: without averaged weights it means those that there are
         model.require_weights("raw")
@@ -47,7 +47,7 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
         check_archive(Path(settings.reference), "reference", "an npz file of ADM")
     if settings.metrics:
         check_samples(settings.n)
-        if not settings.data:  # without data there is no classifier
+        if not (settings.data or (settings.reference and FILES["lite0"].path.is_file())):  # no classifier, no other distance
             find_weights("inception")
 
 

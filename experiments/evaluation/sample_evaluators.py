@@ -1,4 +1,4 @@
-"""Evaluators of samples: the Inception network with statistics of real images, and the classifier that some data has."""
+"""Evaluators of samples: feature networks with statistics of real images, and the classifier that some data has."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +10,10 @@ from torch import Tensor
 from experiments.data.digits import Digits
 from experiments.data.loading import ImageData
 from experiments.data.source import ImageSource
+from experiments.evaluation.metrics import SAMPLE_METRICS
+from experiments.evaluation.metrics.adm_file import IMAGES, AdmFile
 from experiments.evaluation.metrics.digits_classifier import DigitsClassifier, digits_classifier
-from experiments.evaluation.metrics.inception import Inception
+from experiments.evaluation.metrics.inception import FeatureExtractor
 from experiments.evaluation.metrics.reference import FOLDER, ReferenceStatistics, cached_reference
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.results import Skipped
@@ -47,30 +49,47 @@ class SampleEvaluators:
         return output.decoder.reconstruction.float().clamp(-1, 1).add(1).div(2).cpu()
 
     @cached_property
-    def inception(self) -> Inception | MissingWeightsError:
-        """The network, or the reason why it is absent.
+    def networks(self) -> dict[str, FeatureExtractor | Skipped]:
+        """The network of each metric by name, or the reason why it is absent.
 
         Raises:
-            ValueError: its file is damaged.
+            ValueError: the file of one is damaged.
         """
-        try:
-            return Inception(self.device)
-        except MissingWeightsError as error:
-            return error
+        networks: dict[str, FeatureExtractor | Skipped] = {}
+        for metric in SAMPLE_METRICS:
+            if metric.network and metric.network not in networks:
+                try:
+                    networks[metric.network] = metric.load_extractor(self.device)
+                except MissingWeightsError as error:
+                    networks[metric.network] = Skipped(str(error), error.name)
+        return networks
 
     @cached_property
-    def statistics(self) -> ReferenceStatistics | None:
-        """Statistics of the real images.
+    def references(self) -> dict[str, ReferenceStatistics | Skipped]:
+        """Statistics of the real images by each network that is present, or the reason why there are none.
 
         Raises:
             ValueError: the reference cannot be used.
         """
-        network, source, reference = self.inception, self.source, self.reference
-        assert isinstance(network, Inception)
-        if reference is not None:
-            return cached_reference(sha256(reference), network, lambda: ReferenceStatistics.from_npz(reference, network), self.folder)
+        present = {name: network for name, network in self.networks.items() if not isinstance(network, Skipped)}
+        return {name: self._reference(name, network) for name, network in present.items()}
+
+    @property
+    def absent(self) -> dict[str, Skipped]:
+        """Networks without which, or without whose reference, there is no distance; empty of those that can be used."""
+        both = {**self.references, **{name: network for name, network in self.networks.items() if isinstance(network, Skipped)}}
+        return {name: each for name, each in both.items() if isinstance(each, Skipped)}
+
+    def _reference(self, name: str, network: FeatureExtractor) -> ReferenceStatistics | Skipped:
+        source, file = self.source, self.reference
+        if file is not None and name == "inception":
+            return cached_reference(sha256(file), network, lambda: ReferenceStatistics.from_npz(file, network), self.folder)
+        if file is not None and IMAGES not in AdmFile(file).names:
+            return Skipped(f"{file.name} has no images, and its statistics are those of Inception")
+        if file is not None:
+            return cached_reference(sha256(file), network, lambda: ReferenceStatistics.from_images_of_npz(file, network), self.folder)
         if source is None:
-            return None
+            return Skipped("there are no reference statistics")
         loader = ImageData(source, self.batch_size, seed=0, workers=self.workers).val_dataloader()  # in order, without random numbers
         contents = f"{source.fingerprint()} val"
         return cached_reference(contents, network, lambda: ReferenceStatistics.from_images(loader, network, source.reference), self.folder)
@@ -79,14 +98,12 @@ class SampleEvaluators:
         """New running metrics; the arguments are for the cards, see `Card`.
 
         Raises:
-            MissingWeightsError: Inception's weights are not on this machine, and the data has no classifier.
+            MissingWeightsError: no weights of a feature network are on this machine, and the data has no classifier.
             ValueError: the reference cannot be used.
         """
-        network, classifier = self.inception, self.classifier
         transform = "not recorded" if self.source is None else self.source.transform
         fields = {"subject": subject, "seed": seed, "guidance": guidance, "classes": classes, "transform": transform}
-        if not isinstance(network, MissingWeightsError):
-            return SampleMetrics(network, self.statistics, classifier, image_size, fields)
-        if classifier is None:
-            raise network
-        return SampleMetrics(Skipped(str(network), network.name), None, classifier, image_size, fields)
+        missing = [network for network in self.networks.values() if isinstance(network, Skipped)]
+        if self.classifier is None and len(missing) == len(self.networks):
+            raise MissingWeightsError(missing[0].reason, missing[0].weights)
+        return SampleMetrics(self.networks, self.references, self.classifier, image_size, fields)

@@ -18,8 +18,10 @@ from experiments.tables.sweep_file import Row
 from tokenizer.files import write_text
 
 DIGITS = 4
-RECONSTRUCTIONS = ("rfid", "psnr", "codebook_usage")
-GENERATIONS = ("nll", "bits_per_pixel", "gfid", "frechet_digits", "class_accuracy", "guidance", "acc1", "tokenizer_acc1")
+RECONSTRUCTIONS = ("rfid", "frechet_lite0", "psnr", "codebook_usage")
+GENERATIONS = (
+    "nll", "bits_per_pixel", "gfid", "frechet_lite0", "frechet_digits", "class_accuracy", "guidance", "acc1", "tokenizer_acc1",
+)  # fmt: skip
 COLUMNS = [known_columns()[key] for key in (*(f"val/{name}" for name in RECONSTRUCTIONS), *(f"probe/{name}" for name in GENERATIONS))]
 # Axes of the figure: the first of each that most tokenizers have.
 RECONSTRUCTION = ("val/rfid", "val/psnr")

@@ -1,4 +1,4 @@
-"""Samples of a probe's generator at the best guidance scale, evaluated by Inception and by the classifier of the data, if it has one.
+"""Samples of a probe's generator at the best guidance scale, by feature networks and by the data's classifier, if it has one.
 
 The scale is searched by the first of `SCORES` that can be computed. Every trial is cached.
 """
@@ -13,7 +13,7 @@ import torch
 
 from experiments.config.errors import TesseraError
 from experiments.evaluation.guidance import Search, search_guidance, usual_start
-from experiments.evaluation.metrics.samples import without_network
+from experiments.evaluation.metrics.samples import without_networks
 from experiments.evaluation.results import Results, Skipped, joined
 from experiments.evaluation.sample_evaluators import SampleEvaluators
 from experiments.evaluation.samples import describe_classes, draw_labels, generate_images
@@ -22,12 +22,11 @@ from experiments.probing.candidates import Candidate
 from tokenizer.files import sha256
 from tokenizer.generators.settings import Guidance, Sampling
 from tokenizer.interfaces import Generator
-from tokenizer.weights import MissingWeightsError
 
 log = logging.getLogger(__name__)
 
-SCORES = ("gfid", "frechet_digits")
-NO_SCORE = Skipped("the data has no evaluator of its own and Inception cannot be used: no number to choose a guidance scale by")
+SCORES = ("gfid", "frechet_digits", "frechet_lite0")
+NO_SCORE = Skipped("the data has no evaluator of its own and no feature network can be used: no number to choose a guidance scale by")
 
 
 @dataclass
@@ -66,8 +65,9 @@ class Sampler:
 
     def best(self) -> tuple[Results, Search | None]:
         """The numbers at the best guidance scale, and the search; None if there is no score to search by."""
-        if self.evaluators.classifier is None and isinstance(missing := self.evaluators.inception, MissingWeightsError):
-            return joined([without_network(Skipped(str(missing), missing.name)), Results(skipped={"guidance": NO_SCORE})]), None
+        absent = self.evaluators.absent
+        if self.evaluators.classifier is None and len(absent) == len(self.evaluators.networks):
+            return joined([without_networks(absent), Results(skipped={"guidance": NO_SCORE})]), None
         settings, samples = self.config["guidance"], self.config["samples"]
         parameters = sum(parameter.numel() for parameter in self.generator.parameters())
         start = usual_start(settings["schedule"], parameters) if settings["start"] is None else settings["start"]

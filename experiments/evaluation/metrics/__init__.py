@@ -15,6 +15,7 @@ from experiments.evaluation.metrics.digits import (
     ShareCopied,
 )
 from experiments.evaluation.metrics.frechet import GFID, RFID, SFID
+from experiments.evaluation.metrics.frechet_lite0 import FrechetLite0, SampleFrechetLite0
 from experiments.evaluation.metrics.inception_score import InceptionScore
 from experiments.evaluation.metrics.likelihood import NLL, LikelihoodBitsPerPixel
 from experiments.evaluation.metrics.metric import Metric
@@ -30,6 +31,7 @@ METRICS: list[type[Metric]] = [
     SSIM,
     LPIPS,
     RFID,
+    FrechetLite0,
     InceptionScore,
     CodebookUsage,
     Perplexity,
@@ -42,6 +44,7 @@ LIKELIHOOD_METRICS: list[type[Metric]] = [NLL, LikelihoodBitsPerPixel]
 SAMPLE_METRICS: list[type[Metric]] = [
     GFID,
     SFID,
+    SampleFrechetLite0,
     InceptionScore,
     Precision,
     Recall,

@@ -1,13 +1,13 @@
-"""Fréchet distances of Inception features from running sums. Imports no torch.
+"""Fréchet distances of features from running sums: rFID, gFID and sFID, and the bases of such metrics. Imports no torch.
 
 Papers: Heusel et al. 2017, arXiv:1706.08500; Nash et al. 2021, arXiv:2103.03841 (distance of spatial features). Sums and covariances are
 float64.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.evaluation.metrics.inception_metric import FEATURES, InceptionMetric, ReferenceMetric
-from experiments.evaluation.metrics.metric import RunningSums
+from experiments.evaluation.metrics.metric import Metric, RunningSums
 from experiments.evaluation.results import Skipped
 
 if TYPE_CHECKING:
@@ -71,50 +71,76 @@ def frechet_distance(one: "Moments", other: "Moments") -> float:
     return max(0.0, float((mean_a - mean_b).square().sum() + trace))  # rounding makes the distance of equal moments negative
 
 
-class RFID(InceptionMetric):
-    """Distance of reconstructions to their images."""
+class ReconstructionDistance(Metric):
+    """Distance of reconstructions to their images; a subclass defines `features_of`."""
 
-    key, label, better = "rfid", "rFID", "lower"
+    better = "lower"
     aggregate = "covariances of all images"
     fewest_images = 2
     in_terminal = True
+    width: ClassVar[int]  # of the features
 
     def __init__(self, context: Any, sums: Any = None) -> None:
         super().__init__(context, sums)
-        self.real, self.fake = self.parts = FeatureMoments(FEATURES), FeatureMoments(FEATURES)
+        self.real, self.fake = self.parts = FeatureMoments(self.width), FeatureMoments(self.width)
+
+    def features_of(self, batch: Any) -> "tuple[Tensor, Tensor]":
+        """(B, width) features of the images and of their reconstructions."""
+        raise NotImplementedError
 
     def update(self, batch: Any) -> None:
-        self.real.update(batch.real_features.pool)
-        self.fake.update(batch.features.pool)
+        for moments, features in zip((self.real, self.fake), self.features_of(batch), strict=True):
+            moments.update(features)
 
     def compute(self) -> float:
         return frechet_distance(self.real.compute(), self.fake.compute())
 
 
-class GFID(ReferenceMetric):
+class SampleDistance(ReferenceMetric):
     """Distance of samples to a reference."""
 
-    key, label, better = "gfid", "gFID", "lower"
+    better = "lower"
     aggregate = "covariances of all images"
     fewest_images = 2
     features, width, moments = "pool", "width", "moments"  # attributes of the features, of the network and of the reference
 
     def __init__(self, context: Any, sums: Any = None) -> None:
         super().__init__(context, sums)
-        self.generated = FeatureMoments(getattr(context.network, self.width))
+        self.extractor, self.reference = context.networks[self.network], context.references[self.network]
+        self.feature_width = getattr(self.extractor, self.width)
+        self.generated = FeatureMoments(self.feature_width)
         self.parts = [self.generated]
 
     def update(self, batch: Any) -> None:
-        self.generated.update(getattr(batch.features, self.features))
+        self.generated.update(getattr(batch.features_by(self.network), self.features))
 
     def compute(self) -> float:
-        mean, covariance = (moment.to(self.context.network.device) for moment in getattr(self.context.reference, self.moments))
+        mean, covariance = (moment.to(self.extractor.device) for moment in getattr(self.reference, self.moments))
         return frechet_distance((mean, covariance), self.generated.compute())
 
     def card(self, n: int) -> dict[str, Any]:
-        width = getattr(self.context.network, self.width)
-        singular = "" if n > width else f", singular: no more images than the {width} features"
-        return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
+        return {**super().card(n), "aggregate": f"{self.aggregate}{singular(n, self.feature_width)}"}
+
+
+def singular(n: int, width: int) -> str:
+    """Remark on the covariance of `n` features, empty if it has full rank in general."""
+    return "" if n > width else f", singular: no more images than the {width} features"
+
+
+class RFID(InceptionMetric, ReconstructionDistance):
+    """Distance of Inception features of reconstructions to those of their images."""
+
+    key, label = "rfid", "rFID"
+    width = FEATURES
+
+    def features_of(self, batch: Any) -> "tuple[Tensor, Tensor]":
+        return batch.real_features.pool, batch.features.pool
+
+
+class GFID(InceptionMetric, SampleDistance):
+    """Distance of Inception features of samples to a reference."""
+
+    key, label = "gfid", "gFID"
 
 
 class SFID(GFID):
@@ -127,8 +153,9 @@ class SFID(GFID):
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
-        if missing is None and not context.network.spatial_width:
-            return Skipped(f"{context.network.name} has no spatial features")
-        if missing is None and context.reference.spatial is None:
-            return Skipped(f"the reference has no spatial statistics: {context.reference.description}")
-        return missing
+        if missing is not None:
+            return missing
+        network, reference = context.networks[cls.network], context.references[cls.network]
+        if not network.spatial_width:
+            return Skipped(f"{network.name} has no spatial features")
+        return Skipped(f"the reference has no spatial statistics: {reference.description}") if reference.spatial is None else None

@@ -1,4 +1,4 @@
-"""Bases of metrics from Inception features. Imports no torch."""
+"""Bases of metrics from Inception features, and of metrics beside a reference. Imports no torch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,10 @@ from experiments.evaluation.metrics.metric import Metric
 from experiments.evaluation.results import Skipped
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from experiments.evaluation.metrics.inception import FeatureExtractor
 
 FEATURES = 2048
 CLASSES = 1008
@@ -24,11 +27,18 @@ class InceptionMetric(Metric):
 
         return load_inception()
 
+    @classmethod
+    def load_extractor(cls, device: "torch.device") -> "FeatureExtractor":
+        from experiments.evaluation.metrics.inception import Inception
 
-class ReferenceMetric(InceptionMetric):
-    """A number of samples beside reference statistics."""
+        return Inception(device)
+
+
+class ReferenceMetric(Metric):
+    """A number of samples beside reference statistics by the same network."""
 
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
-        return Skipped("there are no reference statistics") if missing is None and context.reference is None else missing
+        reference = context.references.get(cls.network, Skipped("there are no reference statistics"))
+        return reference if missing is None and isinstance(reference, Skipped) else missing

@@ -32,7 +32,7 @@ class InceptionScore(InceptionMetric):
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
         if missing is None and not context.classes:
-            return Skipped(f"{context.network.name} is no classifier")
+            return Skipped(f"{context.networks[cls.network].name} is no classifier")
         return missing
 
     def reset(self) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from experiments.evaluation.metrics.inception import FeatureExtractor
+
 
 class RunningSums:
     """Named tensors that batches are added to, on the device of the images.
@@ -106,7 +108,17 @@ class Metric(RunningSums):
 
     @classmethod
     def load_network(cls) -> "nn.Module":
-        """The feature network, on the CPU."""
+        """The feature network of a metric of reconstructions, on the CPU."""
+        raise NotImplementedError
+
+    @classmethod
+    def load_extractor(cls, device: "torch.device") -> "FeatureExtractor":
+        """The feature network of a metric of samples.
+
+        Raises:
+            MissingWeightsError: its file is not on this machine.
+            ValueError: it is damaged or of another network.
+        """
         raise NotImplementedError
 
     @classmethod

@@ -5,11 +5,12 @@ Paper: Kynkäänniemi et al. 2019, arXiv:1904.06991; see `experiments.evaluation
 
 from typing import Any
 
-from experiments.evaluation.metrics.inception_metric import ReferenceMetric
+from experiments.evaluation.metrics.inception_metric import InceptionMetric, ReferenceMetric
 from experiments.evaluation.metrics.metric import RunningSums
 from experiments.evaluation.results import Skipped
 
 NEIGHBORS = 3
+NETWORK = "inception"
 
 
 class StoredFeatures(RunningSums):
@@ -20,24 +21,25 @@ class StoredFeatures(RunningSums):
 
         super().__init__({})
         self.context = context
-        self.rows = Reservoir(context.stored_features, context.network.width)
+        self.rows = Reservoir(context.stored_features, context.networks[NETWORK].width)
 
     def reset(self) -> None:
         self.rows.reset()
 
     def update(self, batch: Any) -> None:
-        self.rows.update(batch.features.pool)
+        self.rows.update(batch.features_by(NETWORK).pool)
 
     def join(self) -> None:
         """Compute both numbers, which share their distances."""
         from experiments.evaluation.metrics.neighbors import precision_recall
 
-        device = self.context.network.device
-        shares = precision_recall(self.rows.rows.to(device), self.context.reference.features.to(device), NEIGHBORS)
+        device = self.context.networks[NETWORK].device
+        features = self.context.references[NETWORK].features
+        shares = precision_recall(self.rows.rows.to(device), features.to(device), NEIGHBORS)
         self.shares = dict(zip(("precision", "recall"), shares, strict=True))
 
 
-class NeighborMetric(ReferenceMetric):
+class NeighborMetric(InceptionMetric, ReferenceMetric):
     """A share of features inside of the balls of the other set."""
 
     better = "higher"
@@ -48,17 +50,19 @@ class NeighborMetric(ReferenceMetric):
     @classmethod
     def why_absent(cls, context: Any) -> Skipped | None:
         missing = super().why_absent(context)
-        reference = context.reference
-        count = 0 if reference is None or reference.features is None else len(reference.features)
-        if missing is not None or count > NEIGHBORS:
+        if missing is not None:
             return missing
+        reference = context.references[NETWORK]
+        count = 0 if reference.features is None else len(reference.features)
+        if count > NEIGHBORS:
+            return None
         return Skipped(f"the reference has {count} features of single images, more than {NEIGHBORS} are needed: {reference.description}")
 
     def compute(self) -> float:
         return self.sums.shares[self.key]  # type: ignore[no-any-return]
 
     def card(self, n: int) -> dict[str, Any]:
-        balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.reference.features)} real features"
+        balls = f"balls to neighbor {NEIGHBORS}, {self.sums.rows} generated, {len(self.context.references[NETWORK].features)} real features"
         return {**super().card(n), "backend": "tessera", "aggregate": balls}
 
 

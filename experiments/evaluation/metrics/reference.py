@@ -88,6 +88,15 @@ class ReferenceStatistics:
         return cls._from_batches(file.images(), network, f"{described}, its mu and sigma, its", stored, spatial)
 
     @classmethod
+    def from_images_of_npz(cls, path: Path, network: FeatureExtractor) -> "ReferenceStatistics":
+        """Statistics of the images in such a file by another network than Inception.
+
+        Raises:
+            DataError: it is damaged or pickled, or has no images.
+        """
+        return cls._from_batches(AdmFile(path).images(), network, f"{Path(path).name} {sha256(Path(path))[:12]}, its")
+
+    @classmethod
     @torch.no_grad()
     def _from_batches(
         cls,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from tokenizer.interfaces import Quantizer, TokenizerOutput
 from tokenizer.weights import MissingWeightsError, find_weights, sha256
 
 WEIGHTS = ("ema", "raw")
+Value = TypeVar("Value")
 
 
 class FeatureCache:
@@ -32,7 +33,7 @@ class FeatureCache:
     def reset(self) -> None:
         """Forget the images."""
         self.images: Tensor | None = None
-        self.features: Features | None = None
+        self.features: dict[str, Any] = {}  # by network
 
     def load(self, metric: type[Metric]) -> Skipped | None:
         """Load the network of a metric; the reason if that fails."""
@@ -49,11 +50,14 @@ class FeatureCache:
                 self.failures[name] = Skipped(str(error))
         return self.failures.get(name)
 
-    def features_of(self, images: Tensor, compute: Callable[[], Features]) -> Features:
-        """Features of a batch of images, the same object for all subjects; computed for the first subject that asks."""
-        if images is not self.images or self.features is None:
-            self.images, self.features = images, compute()
-        return self.features
+    def features_of(self, images: Tensor, network: str, compute: Callable[[], Value]) -> Value:
+        """Features of a batch of images by a network, the same object for all subjects; computed for the first subject that asks."""
+        if images is not self.images:
+            self.images, self.features = images, {}
+        if network not in self.features:
+            self.features[network] = compute()
+        value: Value = self.features[network]
+        return value
 
 
 class ReconstructionBatch:
@@ -111,7 +115,7 @@ class ReconstructionBatch:
     @property
     def real_features(self) -> Features:
         """Inception features of the images."""
-        return self.cache.features_of(self.images, lambda: self._inception(self.real))
+        return self.cache.features_of(self.images, "inception", lambda: self._inception(self.real))
 
     def _inception(self, images: Tensor) -> Features:
         pool, logits = inception_features(self.network("inception"), images)

@@ -29,9 +29,10 @@ def real(images, rows):
 
 def evaluated(classifier, images, labels):
     fields = {"subject": "ema", "seed": 3, "guidance": 2.0, "transform": "of Inception"}
-    metrics = SampleMetrics(Skipped("no file", "inception"), None, classifier, 16, fields)
+    absent = {"inception": Skipped("no file", "inception"), "lite0": Skipped("no package", "lite0")}
+    metrics = SampleMetrics(absent, {}, classifier, 16, fields)
     for part in zip(images.split(50), labels.split(50), strict=True):
-        metrics.add(SampleBatch(*part, metrics.network))  # not rounded to 8 bits
+        metrics.add(SampleBatch(*part, metrics.networks))  # not rounded to 8 bits
     return metrics.compute()
 
 

@@ -11,7 +11,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from experiments.evaluation.metrics.frechet import frechet_distance
 from experiments.evaluation.metrics.reference import ReferenceStatistics
-from experiments.evaluation.metrics.samples import SampleMetrics, without_network
+from experiments.evaluation.metrics.samples import SampleMetrics, without_networks
 from experiments.evaluation.results import Skipped
 from tests.evaluation.metrics.extractor import SmallExtractor, random_images
 from tokenizer.interfaces import ImageBatch
@@ -23,11 +23,14 @@ def reference(count=60, network=None):
 
 
 NAMES = {"gfid", "sfid", "inception_score", "precision", "recall"}
+LITE0 = {"frechet_lite0": Skipped("no package", "lite0")}
 
 
 def metrics(of=None, network=None, **options):
     fields = {"subject": "ema", "seed": 3, "guidance": 1.5, "transform": "whole"}
-    return SampleMetrics(network or SmallExtractor(), of, None, 8, fields, **options)
+    references = {} if of is None else {"inception": of}
+    networks = {"inception": network or SmallExtractor(), "lite0": Skipped("no package", "lite0")}
+    return SampleMetrics(networks, references, None, 8, fields, **options)
 
 
 def generated(count=50):
@@ -82,29 +85,30 @@ def test_batches_and_computing_twice_change_nothing():
 def test_without_a_reference_only_the_inception_score_is_left():
     found = results()
     assert set(found.values) == {"inception_score"}
-    assert set(found.skipped) == {"gfid", "sfid", "precision", "recall"}
+    assert set(found.skipped) == {"gfid", "sfid", "precision", "recall", *LITE0}
     assert found.cards["inception_score"]["reference"] == "none"
 
 
 @pytest.mark.parametrize(("lacking", "skipped"), [("spatial", {"sfid"}), ("features", {"precision", "recall"})])
 def test_what_the_reference_lacks_is_skipped_and_named(lacking, skipped):
     found = results(of=dataclasses.replace(reference(), **{lacking: None}))
-    assert set(found.skipped) == skipped
-    assert all("noise, 60 images" in skipped.reason for skipped in found.skipped.values())
+    assert set(found.skipped) == {*skipped, *LITE0}
+    assert all("noise, 60 images" in found.skipped[name].reason for name in skipped)
     assert set(found.values) == NAMES - skipped
 
 
 def test_what_the_network_lacks_is_skipped_and_named():
     network = SmallExtractor(spatial_width=0, classes=0)
     found = results(of=reference(network=network), network=network)
-    assert found.skipped == {"sfid": Skipped("small has no spatial features"), "inception_score": Skipped("small is no classifier")}
+    lacking = {"sfid": Skipped("small has no spatial features"), "inception_score": Skipped("small is no classifier")}
+    assert found.skipped == lacking | LITE0
 
 
 @pytest.mark.parametrize(("count", "left"), [(0, set()), (1, set()), (3, {"gfid", "sfid"}), (19, {"gfid", "sfid", "precision", "recall"})])
 def test_metrics_that_need_more_samples_are_skipped_and_named(count, left):
     found = results(count, of=reference())
     assert set(found.values) == left
-    assert set(found.skipped) == NAMES - left
+    assert set(found.skipped) == {*(NAMES - left), *LITE0}
     reason = f"inception_score needs at least 20 images, {count} were generated" if count else "no image was generated"
     assert found.skipped["inception_score"] == Skipped(reason)
 
@@ -128,7 +132,8 @@ def test_a_reference_of_another_network_is_refused():
 
 
 def test_a_missing_network_skips_and_names_everything():
-    assert without_network(Skipped("no file", "inception")).skipped == dict.fromkeys(NAMES, Skipped("no file", "inception"))
+    absent = {"inception": Skipped("no file", "inception"), "lite0": LITE0["frechet_lite0"]}
+    assert without_networks(absent).skipped == dict.fromkeys(NAMES, absent["inception"]) | LITE0
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(200, 200), (20, 200), (200, 20), (20, 24)], ids=["full", "first", "second", "both"])
