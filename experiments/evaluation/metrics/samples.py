@@ -75,8 +75,9 @@ class SampleMetrics(MetricSet):
     ) -> None:
         for name, network in networks.items():
             reference = references.get(name)
-            known = isinstance(reference, ReferenceStatistics) and not isinstance(network, Skipped)
-            if known and reference.network != identity(network):
+            if not isinstance(reference, ReferenceStatistics) or isinstance(network, Skipped):
+                continue
+            if reference.network != identity(network):
                 raise ValueError(f"the reference was made with {reference.network}, expected {identity(network)}")
         self.networks, self.references, self.classifier, self.stored_features = networks, references, classifier, stored_features
         inception = networks.get("inception")
