@@ -47,7 +47,9 @@ def check_generation(settings: GenerateSettings, model: ModelFolder) -> None:
         check_archive(Path(settings.reference), "reference", "an npz file of ADM")
     if settings.metrics:
         check_samples(settings.n)
-        if not (settings.data or (settings.reference and FILES["lite0"].path.is_file())):  # no classifier, no other distance
+        others = {each.network for each in metrics.SAMPLE_METRICS if each.network} - {"inception"}
+        has_other = settings.reference is not None and any(FILES[name].path.is_file() for name in others)
+        if not (settings.data or has_other):  # no classifier, and no distance by another network
             find_weights("inception")
 
 

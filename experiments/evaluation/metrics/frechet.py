@@ -119,12 +119,8 @@ class SampleDistance(ReferenceMetric):
         return frechet_distance((mean, covariance), self.generated.compute())
 
     def card(self, n: int) -> dict[str, Any]:
-        return {**super().card(n), "aggregate": f"{self.aggregate}{singular(n, self.feature_width)}"}
-
-
-def singular(n: int, width: int) -> str:
-    """Remark on the covariance of `n` features, empty if it has full rank in general."""
-    return "" if n > width else f", singular: no more images than the {width} features"
+        singular = "" if n > self.feature_width else f", singular: no more images than the {self.feature_width} features"
+        return {**super().card(n), "aggregate": f"{self.aggregate}{singular}"}
 
 
 class RFID(InceptionMetric, ReconstructionDistance):

@@ -9,7 +9,7 @@ photographs of 32 pixels have the same order at 64, 96, 128 and 224 pixels, and 
 from typing import TYPE_CHECKING, Any
 
 from experiments.evaluation.cards import library
-from experiments.evaluation.metrics.frechet import ReconstructionDistance, SampleDistance, singular
+from experiments.evaluation.metrics.frechet import ReconstructionDistance, SampleDistance
 from experiments.evaluation.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FEATURES = 1280
 SIZE = 96  # pixels
 RESIZE = f"bicubic with antialiasing to {SIZE}, of images rounded to 8 bits"
 AGGREGATE = f"covariances of all images, {FEATURES} features"
-BIASED = "; biased, comparable at the same n alone"
+BIASED = ", singular: no more images than features; biased, comparable at the same n alone"
 IMAGES_PER_PASS = 32  # larger and smaller parts take longer on a CPU
 
 
@@ -92,8 +92,7 @@ class Lite0Metric(Metric):
         return Lite0(device)
 
     def card(self, n: int) -> dict[str, Any]:
-        remark = singular(n, FEATURES)
-        return {**super().card(n), "aggregate": f"{self.aggregate}{remark}{BIASED * bool(remark)}"}
+        return {**super().card(n), "aggregate": f"{self.aggregate}{BIASED * (n <= FEATURES)}"}
 
 
 class FrechetLite0(Lite0Metric, ReconstructionDistance):
