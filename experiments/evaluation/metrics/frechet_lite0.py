@@ -3,7 +3,7 @@
 Papers: Heusel et al. 2017, arXiv:1706.08500 (the distance); Tan and Le 2019, arXiv:1905.11946 (EfficientNet).
 Deviation: another network than Inception, so the numbers compare with one another alone and are no FID. Images are rounded to 8 bits and
 resized with antialiasing to fewer pixels than the 224 that the network was trained at: the distances of blurred, noisy and compressed
-photographs of 32 pixels have the same order at 64, 96, 128 and 224 pixels, and 96 take a seventh of the time of 224.
+photographs of 32 pixels have nearly the same order at 64, 96, 128 and 224 pixels, and 96 take a seventh of the time of 224.
 """
 
 from typing import TYPE_CHECKING, Any
